@@ -1,0 +1,1 @@
+"""Processes, started as `python -m consumers.<name>`; all thin over pipeline.flows."""

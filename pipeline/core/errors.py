@@ -1,0 +1,54 @@
+"""Every error that crosses a floor, in one tree.
+
+HeadraceError
+├── ConfigProblem     a setting, argument or file is wrong: the user mends it; nothing was done
+├── InvalidEvent      one event is refused: it goes to quarantine, its neighbours go on
+├── NotFound          the named thing does not exist
+├── Transient         will work later: the same call may be repeated
+├── OutcomeUnknown    nobody knows whether it happened: read back before anything else
+├── LeaseLost         another worker owns this shard now: stop, write nothing more
+└── Corrupt           two writers disagree about one key, or bytes are not what their digest says: a person is needed
+"""
+
+
+class HeadraceError(Exception):
+    """Root of the tree. The message names the thing, the limit and the next step."""
+
+
+class ConfigProblem(HeadraceError):
+    """A setting, argument or file is wrong; nothing was done."""
+
+
+class InvalidEvent(HeadraceError):
+    """One event is refused.
+
+    Attributes:
+        code: a stable word out of `headrace.core.event.RefusalCode`.
+        pointer: JSON pointer (RFC 6901) to the fault, "" for the whole event.
+    """
+
+    def __init__(self, code: str, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.pointer = pointer
+        self.message = message
+
+
+class NotFound(HeadraceError):
+    """The named thing does not exist."""
+
+
+class Transient(HeadraceError):
+    """Will work later: the same call may be repeated as it is."""
+
+
+class OutcomeUnknown(HeadraceError):
+    """Nobody knows whether the call took effect: read back before anything else."""
+
+
+class LeaseLost(HeadraceError):
+    """Another worker owns this shard now."""
+
+
+class Corrupt(HeadraceError):
+    """Stored bytes contradict the ledger; going on would hide a loss."""

@@ -1,0 +1,54 @@
+"""Object keys: the layout of the bucket (design §5), in one place.
+
+Every key holds the lineage's short form and the ordinal, so no two segments ever share one; no key holds a tenant
+or any other word of a producer save the event type, which was checked.
+"""
+
+from dataclasses import dataclass
+
+EVENTS = "events/"
+LATE = "late/"
+QUARANTINE = "quarantine/"
+STAGING = "staging/"
+IDS = "ids/"
+RULES = "rules/"
+QUARANTINE_TABLE = "_quarantine"  # its partition in the manifest; no event type can start with "_"
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """Where a data file belongs: tier ("open", "late" or "quarantine"), event type and day."""
+
+    tier: str
+    event_type: str
+    dt: str
+
+
+def segment_name(lineage: str, ordinal: int) -> str:
+    """Return the part of a key that names a segment."""
+    return f"{lineage}-{ordinal:012d}"
+
+
+def data_key(partition: Partition, lineage: str, ordinal: int) -> str:
+    """Return the key of a data file."""
+    name = segment_name(lineage, ordinal)
+    if partition.tier == "quarantine":
+        return f"{QUARANTINE}dt={partition.dt}/{name}.parquet"
+    if partition.tier == "late":
+        return f"{LATE}event_type={partition.event_type}/arrival_day={partition.dt}/{name}.parquet"
+    return f"{EVENTS}event_type={partition.event_type}/dt={partition.dt}/{name}.parquet"
+
+
+def ids_key(lineage: str, ordinal: int) -> str:
+    """Return the key of a segment's fingerprints."""
+    return f"{IDS}{lineage}/{ordinal:012d}.ids"
+
+
+def staging_key(lineage: str, ordinal: int, digest: str) -> str:
+    """Return the key of a segment's staged effects."""
+    return f"{STAGING}{lineage}/{ordinal:012d}-{digest}.seg"
+
+
+def rules_key(digest: str) -> str:
+    """Return the key of a set of rules."""
+    return f"{RULES}{digest}.json"

@@ -1,0 +1,31 @@
+"""One data file as the manifest (table `data_files`) knows it: enough to plan a read without listing the bucket."""
+
+import msgspec
+
+
+class DataFile(msgspec.Struct, frozen=True):
+    """One data file.
+
+    `partition` and `name` are the table's key: `<event_type>#<dt>` and `<tier>#<lineage>#<ordinal>`. Times are
+    microseconds since the epoch; `tenants` is sorted.
+    """
+
+    partition: str
+    name: str
+    key: str
+    rows: int
+    duplicates: int
+    bytes: int
+    min_event_time_us: int
+    max_event_time_us: int
+    tenants: tuple[str, ...]
+
+
+def partition_name(event_type: str, dt: str) -> str:
+    """Return the manifest's partition of an event type and day."""
+    return f"{event_type}#{dt}"
+
+
+def file_name(tier: str, lineage: str, ordinal: int) -> str:
+    """Return the manifest's name of a segment's file in a tier."""
+    return f"{tier}#{lineage}#{ordinal:012d}"

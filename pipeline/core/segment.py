@@ -1,0 +1,150 @@
+"""Segments and lineages: the values the ledger holds, and when a segment is cut."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.core.slots import BatchLabel
+
+State = Literal["planned", "committed"]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """One shard of one stream of one creation; never the bare shard id.
+
+    Attributes:
+        name: `<stream>-<epoch>-<shard>`.
+        short: the short form the ledger gave out; what stands in keys.
+        parents: short forms of the lineages this shard was split or merged from.
+    """
+
+    name: str
+    short: str
+    stream: str
+    shard_id: str
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a shard, in Kinesis' own terms.
+
+    Sequence numbers have up to 56 digits: they stay strings and are compared as integers.
+    """
+
+    sequence_number: str
+    subsequence_number: int
+
+    def __lt__(self, other: "Position") -> bool:
+        return self._key() < other._key()
+
+    def __le__(self, other: "Position") -> bool:
+        return self._key() <= other._key()
+
+    def _key(self) -> tuple[int, int]:
+        return int(self.sequence_number), self.subsequence_number
+
+
+@dataclass(frozen=True)
+class BatchRange:
+    """Batches of one producer and slot seen in a segment, numbered first..last without a hole."""
+
+    producer: str
+    slot: int
+    first: int
+    last: int
+    events: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a segment holds. units = rows + refused; rows include duplicates."""
+
+    records: int
+    units: int
+    rows: int
+    duplicates: int
+    quarantined: int
+    plain_units: int  # of records that carry no batch label
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One row of the ledger: the range (start, end] of one lineage, written as one unit."""
+
+    lineage: str
+    ordinal: int
+    state: State
+    start: Position | None  # None: from the beginning of the shard
+    end: Position | None  # None only in the first segment of a shard that ended empty
+    staging_key: str
+    counts: Counts
+    batches: tuple[BatchRange, ...]
+    rules_digest: str
+    seal_version: int
+    first_arrival_us: int
+    max_arrival_us: int
+    shard_end: bool = False
+
+    def committed(self) -> "Segment":
+        """Return the same segment, committed."""
+        return replace(self, state="committed")
+
+
+@dataclass(frozen=True)
+class SealState:
+    """How far days are sealed. `version` rises with every raise; `sealing_to` is a day or ""."""
+
+    version: int = 0
+    sealing_to: str = ""
+
+    def is_late(self, dt: str) -> bool:
+        """True when rows of day `dt` must go to the late tier."""
+        return dt <= self.sealing_to
+
+
+@dataclass(frozen=True)
+class CutLimits:
+    """When a segment is cut."""
+
+    max_rows: int = 100_000
+    max_bytes: int = 64 * 2**20  # of raw records
+    max_age_seconds: float = 60.0
+    max_files: int = 1_000
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How full the open segment is. `files` counts partitions touched so far."""
+
+    rows: int
+    bytes: int
+    age_seconds: float
+    files: int
+
+
+def cut_reason(filling: Filling, limits: CutLimits) -> str | None:
+    """Return which limit asks for a cut, or None."""
+    if filling.rows >= limits.max_rows:
+        return "rows"
+    if filling.bytes >= limits.max_bytes:
+        return "bytes"
+    if filling.files >= limits.max_files:
+        return "files"
+    if filling.age_seconds >= limits.max_age_seconds:
+        return "age"
+    return None
+
+
+def batch_ranges(labels: list[BatchLabel]) -> tuple[BatchRange, ...]:
+    """Fold labels into ranges; a batch seen twice makes a second range, so that it stays visible."""
+    ranges: list[BatchRange] = []
+    for label in sorted(labels):
+        last = ranges[-1] if ranges else None
+        if last and (last.producer, last.slot, last.last + 1) == (label.producer, label.slot, label.number):
+            ranges[-1] = replace(last, last=label.number, events=last.events + label.events)
+        else:
+            ranges.append(BatchRange(label.producer, label.slot, label.number, label.number, label.events))
+    return tuple(ranges)

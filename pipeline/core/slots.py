@@ -1,0 +1,45 @@
+"""Virtual slots and batch labels: how our producers keep order, and how a lost batch is seen.
+
+An entity belongs to one slot for ever (in one stream epoch); a slot has one explicit hash key, so an aggregate
+carries one hash key and KCL never drops it. An aggregate's partition key is its label: who made it, and how many
+events it holds. The loader records the labels it saw, the producer's receipt those that were acknowledged.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+_HASH_SPACE = 2**128
+_LABEL = re.compile(r"hr1\.([a-z0-9]{4,32})\.(\d{1,5})\.(\d{1,15})\.(\d{1,9})")
+
+
+@dataclass(frozen=True, order=True)
+class BatchLabel:
+    """Who made a batch: producer, slot, number within (producer, slot) counted from 0, events in it."""
+
+    producer: str
+    slot: int
+    number: int
+    events: int
+
+    def __str__(self) -> str:
+        return f"hr1.{self.producer}.{self.slot}.{self.number}.{self.events}"
+
+
+def parse_label(partition_key: str) -> BatchLabel | None:
+    """Return the label in a partition key, or None when another producer wrote the record."""
+    found = _LABEL.fullmatch(partition_key)
+    if found is None:
+        return None
+    return BatchLabel(found[1], int(found[2]), int(found[3]), int(found[4]))
+
+
+def slot_of(tenant_id: str, entity_id: str, slots: int) -> int:
+    """Return the slot of an entity, in 0..slots-1; the same for ever."""
+    digest = hashlib.blake2b(f"{tenant_id}\0{entity_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) * slots >> 64
+
+
+def hash_key(slot: int, slots: int) -> str:
+    """Return the slot's explicit hash key: the middle of its share of Kinesis' 128-bit space, in decimal."""
+    return str((2 * slot + 1) * _HASH_SPACE // (2 * slots))

@@ -1,0 +1,1 @@
+"""The imperative shell: each flow gathers, decides with core, and applies through ports."""

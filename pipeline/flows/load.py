@@ -1,0 +1,319 @@
+"""The loader of one shard: a segment is decided once, and its effects are made true however often it takes.
+
+The steps are those of design §6, and carry its numbers:
+
+1. open      one consistent read of the newest segment; a planned one is finished first
+2. collect   whole Kinesis records after its end; decode, judge; raw records are kept
+3. cut       when a limit is reached; only between Kinesis records; mark duplicates, encode
+4. stage     one object with every effect, its digest in its name
+5. plan      one transaction decides; on any refusal or unknown outcome only the encoding is thrown away
+6. write     what the staging object says
+7. commit    planned -> committed
+8. checkpoint  by the driver, at `committed`
+
+A crash between any two steps costs nothing but time: before 5 nothing was decided, after it nothing is computed.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.core.decode import Decoded, Decoder
+from pipeline.core.encode import Place, encode_refusals, encode_rows, partitions_of
+from pipeline.core.errors import OutcomeUnknown
+from pipeline.core.event import Record
+from pipeline.core.keys import ids_key, rules_key, staging_key
+from pipeline.core.rules import Rules
+from pipeline.core.segment import (
+    Counts,
+    CutLimits,
+    Filling,
+    Lineage,
+    Position,
+    SealState,
+    Segment,
+    batch_ranges,
+    cut_reason,
+)
+from pipeline.core.slots import parse_label
+from pipeline.core.staging import Effects, StagedObject, digest_of, stage, unstage
+from pipeline.core.window import Fingerprints, encode_ids
+from pipeline.facts import LoaderOpened, PlanRefused, SegmentCommitted, ShardEnded, UnitsRefused
+from pipeline.flows.retrying import again
+from pipeline.flows.window import DuplicateWindow, WindowLimits
+from pipeline.flows.write import WritePorts, commit, finish, put_once, write
+from pipeline.ports.ledger import Opening, PlanAnswer
+
+_CHUNK_RECORDS = 1_000  # a cut is considered after so many records, or so many bytes of them
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class LoadLimits:
+    """When to cut, and how far duplicates are looked for."""
+
+    cut: CutLimits
+    window: WindowLimits
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One encoded segment, not yet decided."""
+
+    segment: Segment
+    staged: bytes
+    digest: str
+    prints: Fingerprints
+    codes: dict[str, int]
+
+
+class Loader:
+    """Loads one lineage; used by one thread, for as long as a worker owns the shard."""
+
+    def __init__(self, lineage: Lineage, rules: Rules, limits: LoadLimits, ports: WritePorts) -> None:
+        self.lineage = lineage
+        self._rules, self._limits, self._ports = rules, limits, ports
+        self._decoder = Decoder(rules)
+        self._window = DuplicateWindow(lineage, limits.window, ports)
+        self._newest: Segment | None = None
+        self._seal = SealState()
+        self._records: list[Record] = []
+        self._clear_decoded()
+
+    @property
+    def committed(self) -> Position | None:
+        """Return the position up to which everything is committed: what may be checkpointed."""
+        return self._newest.end if self._newest else None
+
+    @property
+    def ended(self) -> bool:
+        """True when the shard's last segment is committed."""
+        return self._newest is not None and self._newest.shard_end
+
+    @property
+    def pending_rows(self) -> int:
+        """Return the number of accepted rows that are collected and not committed."""
+        return len(self._decoded.rows)
+
+    def start(self) -> Position | None:
+        """Store the rules and open; return where to read on (None: from the beginning of the shard)."""
+        document = self._rules.document
+        key = rules_key(self._rules.digest)
+        put_once(StagedObject(key, document, digest_of(document)), self._ports)
+        self.open()
+        ordinal = self._newest.ordinal if self._newest else 0
+        self._ports.facts(
+            LoaderOpened(lineage=self.lineage.short, shard_id=self.lineage.shard_id, ordinal=ordinal)
+        )
+        return self.committed
+
+    # 1. open ---------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Find the end of the ledger, finishing a planned segment first; drop what is covered."""
+        while True:
+            opening = self._read_opening()
+            if opening.newest is None or opening.newest.state == "committed":
+                break
+            finish(opening.newest, self._ports)
+        self._adopt(opening)
+
+    def _read_opening(self) -> Opening:
+        ledger, short = self._ports.ledger, self.lineage.short
+        return again("open", lambda: ledger.open(short), clock=self._ports.clock, facts=self._ports.facts)
+
+    def _adopt(self, opening: Opening) -> None:
+        """Take ordinal, start and seal from one read, and judge the kept records again."""
+        self._newest, self._seal = opening.newest, opening.seal
+        kept, self._records = self._records, []
+        self._clear_decoded()
+        self._window.refresh(kept[0].arrived_us if kept else self._ports.clock.now_us())
+        self._collect(list(self._after_end(kept)))
+
+    # 2. collect ------------------------------------------------------------------------------------------
+
+    def process(self, records: Sequence[Record]) -> None:
+        """Collect records in stream order and cut as limits are reached; what was seen before is dropped."""
+        for chunk in _chunks(list(self._after_end(records))):
+            self._collect(chunk)
+            self.tick()
+
+    def tick(self) -> None:
+        """Cut if a limit is reached; call at least every few seconds, with or without records."""
+        reason = cut_reason(self._filling(), self._limits.cut)
+        if reason is not None:
+            self.cut(reason)
+
+    def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
+        last = _position(self._records[-1]) if self._records else self.committed
+        for record in records:
+            position = _position(record)
+            if last is None or last < position:
+                last = position
+                yield record
+
+    def _collect(self, records: list[Record]) -> None:
+        if not records:
+            return
+        if not self._records:
+            self._opened_at = self._ports.clock.monotonic()
+        rows = len(self._decoded.rows)
+        self._units += self._decoder.decode(records, len(self._records), self._decoded)
+        self._records += records
+        self._bytes += sum(len(record.data) for record in records)
+        self._partitions |= partitions_of(self._decoded.rows[rows:])
+
+    def _clear_decoded(self) -> None:
+        self._decoded = Decoded()
+        self._units = self._bytes = 0
+        self._partitions: set[tuple[str, int]] = set()
+        self._opened_at = self._ports.clock.monotonic()
+
+    def _filling(self) -> Filling:
+        age = self._ports.clock.monotonic() - self._opened_at if self._records else 0.0
+        rows = len(self._decoded.rows) + len(self._decoded.refusals)
+        return Filling(rows, self._bytes, age, len(self._partitions))
+
+    # 3-7. cut, stage, plan, write, commit ----------------------------------------------------------------
+
+    def cut(self, reason: str, *, shard_end: bool = False) -> Position | None:
+        """Decide and write what is collected; return the position up to which everything is committed.
+
+        Args:
+            reason: which limit asked for it, or "stop", or "shard end".
+            shard_end: the shard is closed and everything in it was collected.
+        """
+        while self._records or (shard_end and not self.ended):
+            began = self._ports.clock.monotonic()
+            cut = self._encode(shard_end)  # 3
+            self._stage(cut)  # 4
+            answer = self._plan(cut)  # 5
+            if answer is not PlanAnswer.HOLDS:
+                self._refused(cut, answer)
+                continue
+            self._holds(cut)
+            effects: Effects = unstage(cut.staged, cut.digest)
+            write(effects, self._ports)  # 6
+            commit(cut.segment, self._ports)  # 7
+            self._newest = cut.segment.committed()
+            self._say(cut, reason, self._ports.clock.monotonic() - began)
+        return self.committed
+
+    def _encode(self, shard_end: bool) -> Cut:
+        ordinal = self._newest.ordinal + 1 if self._newest else 1
+        place = Place(self.lineage, ordinal, self._seal)
+        first = self._records[0].arrived_us if self._records else self._ports.clock.now_us()
+        prints, duplicate = self._window.flags(self._decoded.rows, first)
+        files = encode_rows(self._decoded, duplicate, self._records, dict(self._rules.schemas), place)
+        files += encode_refusals(self._decoded.refusals, self._records, place)
+        objects = [(entry.key, body) for entry, body in files]
+        if self._decoded.rows:
+            objects.append((ids_key(self.lineage.short, ordinal), encode_ids(prints)))
+        staged = stage(self.lineage.short, ordinal, objects, [entry for entry, _ in files])
+        digest = digest_of(staged)
+        counts = self._counts(int(duplicate.sum()), len(files), sum(len(body) for _, body in files))
+        segment = self._segment(ordinal, digest, counts, shard_end)
+        codes: dict[str, int] = {}
+        for refusal in self._decoded.refusals:
+            codes[str(refusal.code)] = codes.get(str(refusal.code), 0) + 1
+        return Cut(segment, staged, digest, prints, codes)
+
+    def _segment(self, ordinal: int, digest: str, counts: Counts, shard_end: bool) -> Segment:
+        start = self._newest.end if self._newest else None
+        arrivals = [record.arrived_us for record in self._records] or [self._ports.clock.now_us()]
+        labels = {record.sequence_number: parse_label(record.partition_key) for record in self._records}
+        return Segment(
+            lineage=self.lineage.short,
+            ordinal=ordinal,
+            state="planned",
+            start=start,
+            end=_position(self._records[-1]) if self._records else start,
+            staging_key=staging_key(self.lineage.short, ordinal, digest),
+            counts=counts,
+            batches=batch_ranges([label for label in labels.values() if label]),
+            rules_digest=self._rules.digest,
+            seal_version=self._seal.version,
+            first_arrival_us=min(arrivals),
+            max_arrival_us=max(arrivals),
+            shard_end=shard_end,
+        )
+
+    def _counts(self, duplicates: int, files: int, size: int) -> Counts:
+        decoded = self._decoded
+        labelled = [parse_label(record.partition_key) is not None for record in self._records]
+        plain = sum(not labelled[row.record] for row in decoded.rows)
+        plain += sum(not labelled[refusal.record] for refusal in decoded.refusals)
+        return Counts(
+            records=len({record.sequence_number for record in self._records}),
+            units=self._units,
+            rows=len(decoded.rows),
+            duplicates=duplicates,
+            quarantined=len(decoded.refusals),
+            plain_units=plain,
+            files=files,
+            bytes=size,
+        )
+
+    def _stage(self, cut: Cut) -> None:
+        put_once(StagedObject(cut.segment.staging_key, cut.staged, cut.digest), self._ports)
+
+    def _plan(self, cut: Cut) -> PlanAnswer:
+        def decide() -> PlanAnswer:
+            try:
+                return self._ports.ledger.plan(cut.segment)
+            except OutcomeUnknown:
+                return PlanAnswer.ORDINAL_TAKEN  # perhaps by ourselves: opening again shows it
+
+        return again("plan", decide, clock=self._ports.clock, facts=self._ports.facts)
+
+    def _refused(self, cut: Cut, answer: PlanAnswer) -> None:
+        """Throw away the encoding only; the raw records stay until a committed segment covers them."""
+        segment = cut.segment
+        self._ports.facts(PlanRefused(lineage=segment.lineage, ordinal=segment.ordinal, answer=answer.value))
+        self.open()
+
+    def _holds(self, cut: Cut) -> None:
+        """Everything collected is decided: remember its ids, let go of its records."""
+        self._window.remember(cut.segment, cut.prints)
+        self._newest = cut.segment
+        self._records = []
+        self._clear_decoded()
+
+    def _say(self, cut: Cut, reason: str, seconds: float) -> None:
+        segment, counts = cut.segment, cut.segment.counts
+        if cut.codes:
+            self._ports.facts(UnitsRefused(lineage=segment.lineage, ordinal=segment.ordinal, codes=cut.codes))
+        self._ports.facts(
+            SegmentCommitted(
+                lineage=segment.lineage,
+                ordinal=segment.ordinal,
+                reason=reason,
+                records=counts.records,
+                rows=counts.rows,
+                duplicates=counts.duplicates,
+                quarantined=counts.quarantined,
+                files=counts.files,
+                bytes=counts.bytes,
+                seconds=round(seconds, 3),
+            )
+        )
+        if segment.shard_end:
+            self._ports.facts(ShardEnded(lineage=segment.lineage, shard_id=self.lineage.shard_id))
+
+
+def _position(record: Record) -> Position:
+    return Position(record.sequence_number, record.subsequence_number or 0)
+
+
+def _chunks(records: list[Record]) -> Iterator[list[Record]]:
+    """Split between Kinesis records; one record that was taken apart already stays in one chunk."""
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        full = len(chunk) >= _CHUNK_RECORDS or size >= _CHUNK_BYTES
+        if full and record.sequence_number != chunk[-1].sequence_number:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record.data)
+    if chunk:
+        yield chunk

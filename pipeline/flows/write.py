@@ -1,0 +1,88 @@
+"""Steps 6 and 7 of the segment protocol: write what a staging object says, then commit.
+
+Every effect may be repeated any number of times, by anyone: nothing here looks at the stream, at a schema or at
+the duplicate window.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pipeline.core.errors import Corrupt
+from pipeline.core.segment import Segment
+from pipeline.core.staging import Effects, StagedObject, unstage
+from pipeline.facts import FactSink, SegmentFinished
+from pipeline.flows.retrying import again
+from pipeline.ports.clock import Clock
+from pipeline.ports.ledger import Ledger
+from pipeline.ports.manifest import Manifest
+from pipeline.ports.objects import Objects
+
+
+@dataclass(frozen=True)
+class WritePorts:
+    """What writing needs. `each` calls a function for every item, in any order, several at once if it likes."""
+
+    ledger: Ledger
+    objects: Objects
+    manifest: Manifest
+    clock: Clock
+    facts: FactSink
+    each: Callable[[Callable[[StagedObject], None], Iterable[StagedObject]], None]
+
+
+def write(effects: Effects, ports: WritePorts) -> None:
+    """Make a planned segment's effects true (step 6).
+
+    Raises:
+        Corrupt: an object of this segment exists with other bytes.
+    """
+
+    def write_object(staged: StagedObject) -> None:
+        put_once(staged, ports)
+
+    ports.each(write_object, effects.objects)
+    again("manifest", lambda: ports.manifest.put_all(effects.entries), clock=ports.clock, facts=ports.facts)
+
+
+def put_once(staged: StagedObject, ports: WritePorts) -> None:
+    """Write one object unless it is there already.
+
+    Raises:
+        Corrupt: it is there with another digest; nobody may decide by himself which one is right.
+    """
+    found = again(
+        "object",
+        lambda: ports.objects.put_if_absent(staged.key, staged.body, staged.digest),
+        clock=ports.clock,
+        facts=ports.facts,
+    )
+    if found is not None and found != staged.digest:
+        raise Corrupt(
+            f"object {staged.key} exists with digest {found or 'none'}, not {staged.digest}: "
+            "two writers disagree; stop the loaders and run `headrace audit`"
+        )
+
+
+def commit(segment: Segment, ports: WritePorts) -> None:
+    """Turn planned into committed (step 7)."""
+    again("commit", lambda: ports.ledger.commit(segment.committed()), clock=ports.clock, facts=ports.facts)
+
+
+def finish(segment: Segment, ports: WritePorts) -> None:
+    """Finish a segment that somebody planned: read its staging object, write, commit. Anyone may.
+
+    Raises:
+        NotFound: the staging object of a planned segment is gone.
+        Corrupt: it is not what its name says.
+    """
+    staged = again(
+        "staging", lambda: ports.objects.get(segment.staging_key), clock=ports.clock, facts=ports.facts
+    )
+    write(unstage(staged, staged_digest(segment)), ports)
+    commit(segment, ports)
+    ports.facts(SegmentFinished(lineage=segment.lineage, ordinal=segment.ordinal))
+
+
+def staged_digest(segment: Segment) -> str:
+    """Return the digest that a segment's staging key carries."""
+    return segment.staging_key.rsplit("-", 1)[1].removesuffix(".seg")

@@ -1,0 +1,78 @@
+"""The ledger: which segment was decided how, once (tables `segments`, `lineages`, `state`)."""
+
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from pipeline.core.segment import Lineage, SealState, Segment
+
+
+class Opening(NamedTuple):
+    """What a loader starts from: the newest segment (None at first) and the seal state, read consistently."""
+
+    newest: Segment | None
+    seal: SealState
+
+
+class PlanAnswer(StrEnum):
+    """What became of a plan. A refusal is looked at in this order."""
+
+    HOLDS = "holds"
+    ORDINAL_TAKEN = "ordinal taken"  # somebody else decided this ordinal, or our own lost answer did
+    PREDECESSOR = "predecessor"  # the one before is not committed, or does not end where this starts
+    SEAL_MOVED = "seal moved"
+
+
+class Ledger(Protocol):
+    """One row per segment, decided by compare-and-set.
+
+    Called by loaders (one thread per lineage), by readers of any number. All reads are consistent.
+    """
+
+    def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
+        """Return the lineage of a shard, giving it a short form at first sight.
+
+        May be repeated; the same shard of the same epoch has one short form for ever. `parents` are short forms.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
+    def lineages(self) -> list[Lineage]:
+        """Return every registered lineage, by short form."""
+        ...
+
+    def open(self, lineage: str) -> Opening:
+        """Return the newest segment of a lineage in one consistent read, and the seal state read after it.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
+    def plan(self, segment: Segment) -> PlanAnswer:
+        """Decide a segment: put it if its ordinal is free, its predecessor is committed and ends at its start,
+        and the seal version is still the one it was made under - all or nothing.
+
+        Raises:
+            OutcomeUnknown: it may hold; open again to find out.
+            Transient: it does not hold; the same call may be repeated.
+        """
+        ...
+
+    def commit(self, segment: Segment) -> None:
+        """Turn a planned segment into a committed one; one that is committed already is left as it is.
+
+        Raises:
+            Corrupt: the ledger holds another segment under this ordinal, or none.
+            Transient, OutcomeUnknown: repeat the call.
+        """
+        ...
+
+    def segments(self, lineage: str) -> list[Segment]:
+        """Return all segments of a lineage, oldest first."""
+        ...
+
+    def recent(self, lineage: str, since_us: int) -> list[Segment]:
+        """Return the committed segments whose latest arrival is at or after `since_us`, newest first."""
+        ...

@@ -1,0 +1,32 @@
+"""The manifest: which data files there are (table `data_files`)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipeline.core.manifest import DataFile
+
+
+class Manifest(Protocol):
+    """Data files by event type and day; answers "what is there to read" without listing the bucket."""
+
+    def put_all(self, entries: Sequence[DataFile]) -> None:
+        """Write entries as plain puts, the same bytes each time.
+
+        May be repeated, by anyone, at any later time; on return all of them are there.
+
+        Raises:
+            Transient: some may be written; repeat the whole call.
+        """
+        ...
+
+    def partitions(self) -> list[str]:
+        """Return every distinct `<event_type>#<dt>`, sorted."""
+        ...
+
+    def files(self, partition: str) -> list[DataFile]:
+        """Return the files of one partition, by name; consistent."""
+        ...
+
+    def all_files(self) -> list[DataFile]:
+        """Return every entry; for the audit and for plans over many partitions."""
+        ...

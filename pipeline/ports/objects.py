@@ -1,0 +1,46 @@
+"""Objects: the archive's bucket."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+
+class ObjectInfo(NamedTuple):
+    """One listed object. `etag` is the store's own checksum, without quotes."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class Objects(Protocol):
+    """A bucket whose objects are written once and never changed.
+
+    Called by the loader (from one thread per segment, several keys at once), by readers and by the audit.
+    """
+
+    def put_if_absent(self, key: str, body: bytes | memoryview, digest: str) -> str | None:
+        """Write `key` unless it exists.
+
+        May be repeated any number of times, by anyone, at any later time.
+
+        Returns:
+            None when this call wrote the object, else the digest stored with the one that is there.
+
+        Raises:
+            Transient: not written; the same call may be repeated.
+            OutcomeUnknown: nobody knows; repeating the call is the way to find out.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            NotFound: there is no such object.
+            Transient: try again.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object under a prefix, in key order; objects written meanwhile may be missing."""
+        ...

@@ -1,0 +1,22 @@
+"""Receipts: what producers say was acknowledged, the audit's witness outside the loader (table `receipts`)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipeline.core.receipt import Receipt
+
+
+class Receipts(Protocol):
+    """Receipts are written by producers on flush intervals and at close, and read by the audit and by trace."""
+
+    def put(self, receipt: Receipt) -> None:
+        """Store one receipt; repeating it changes nothing.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
+        """
+        ...
+
+    def all(self) -> Sequence[Receipt]:
+        """Return every receipt, by producer and number."""
+        ...

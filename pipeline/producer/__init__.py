@@ -1,0 +1,1 @@
+"""What a user's program imports to send events."""
