@@ -1,12 +1,13 @@
 """One frozen settings tree, read from flags, environment, file and defaults; every problem reported at once.
 
-`tree` holds the fields, their limits and what they mean; `sources` reads and merges; `problems` words what is wrong.
+`kinds` holds the types, `tree` the fields with their limits and meaning; `sources` reads and merges; `problems` words
+what is wrong.
 """
 
+from pipeline.config.kinds import default_home
 from pipeline.config.sources import (
     SettingRow,
     as_environment,
-    default_home,
     describe,
     load_settings,
     reference,

@@ -5,16 +5,15 @@ Priority, highest first: flags, environment `HEADRACE_<SECTION>__<KEY>`, the TOM
 wrong in one ConfigProblem, one line per problem.
 """
 
-import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import platformdirs
 from pydantic import SecretStr, ValidationError
 
+from pipeline.config.kinds import default_home, folder
 from pipeline.config.problems import KNOWN_KEYS, MASK, allowed, env_name, unknown_key, wrong_value
 from pipeline.config.tree import SECTIONS, Settings
 from pipeline.core.errors import ConfigProblem
@@ -90,8 +89,8 @@ def _validated(merged: Mapping[str, Given], problems: list[str]) -> Settings | N
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             key = ".".join(map(str, error["loc"][:2]))
-            _, value, source = merged.get(key, Given(key, error["input"], "default"))
-            problems.append(wrong_value(error, value, source))
+            given = merged.get(key, Given(key, error["input"], "default"))
+            problems.append(wrong_value(error, given.value, given.source))
         return None
 
 
@@ -123,12 +122,10 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterat
 def _home(flags: list[Given], variables: list[Given]) -> Path:
     """Find the home before anything is checked: the file may lie in it."""
     named = [given.value for given in (*variables, *flags) if given.key == "paths.home"]
-    return Path(named[-1]).expanduser().absolute() if named else default_home()
-
-
-def default_home() -> Path:
-    """Say where the stack lives when nobody said otherwise."""
-    return platformdirs.user_state_path("headrace").absolute()
+    try:
+        return folder(named[-1]) if named else default_home()
+    except ValueError:  # reported with all other problems when the tree is checked
+        return default_home()
 
 
 def _from_file(environ: Mapping[str, str], home: Path, problems: list[str]) -> Iterator[Given]:
@@ -210,18 +207,15 @@ def as_environment(settings: Settings, *, secrets: bool = True) -> dict[str, str
     for key, source in settings._sources.items():  # noqa: SLF001  # same package
         section, _, name = key.partition(".")
         value = getattr(getattr(settings, section), name)
-        if value is None or key == "paths.home" or source == "default":
+        if key == "paths.home" or source == "default" or (isinstance(value, SecretStr) and not secrets):
             continue
-        if isinstance(value, SecretStr):
-            if secrets:
-                result[env_name(key)] = value.get_secret_value()
-        else:
-            result[env_name(key)] = ",".join(value) if isinstance(value, tuple) else str(value)
+        result[env_name(key)] = _as_variable(value)
     return result
 
 
-def as_json(settings: Settings) -> str:
-    """Give `describe` as one JSON object, key -> value and source."""
-    return json.dumps(
-        {row.key: {"value": row.value, "source": row.source} for row in describe(settings)}, indent=2
-    )
+def _as_variable(value: object) -> str:
+    if value is None:
+        return ""  # "not set", also over a file that sets it
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, tuple) else str(value)

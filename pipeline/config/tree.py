@@ -4,11 +4,8 @@ Frozen, unknown keys refused. Names carry units. A description here is what the 
 say, so it is written for the person who sets the value.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-import platformdirs
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,52 +17,43 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline.config.kinds import (
+    Folder,
+    Seconds,
+    Secret,
+    Tenant,
+    Text,
+    Whole,
+    checked_endpoint,
+    data_folder,
+    default_home,
+    listed,
+    none_if_empty,
+)
+
 KIB = 1024
 MIB = 1024 * KIB
 KINESIS_RECORD_BYTES = MIB  # Kinesis limit: data of one record, unless the stream is set higher
 KINESIS_RETENTION_HOURS = 8_760  # Kinesis limit: 365 days
-TENANT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"  # safe inside an object key and a table key
-DEMO_TENANTS = tuple("9e aa as b6 dl ev f9 fl ha mq oo ua us vx wn yv noaa".split())
-
-
-def _number(value: object) -> object:
-    """Refuse what pydantic would bend into a number: true is not 1."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueError only
-    return value
-
-
-def _listed(value: object) -> object:
-    """Accept `a,b` (environment) beside a list (file)."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-def _endpoint(value: str | None) -> str | None:
-    parts = urlsplit(value or "http://unset")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
-        raise ValueError("must be http://HOST:PORT or https://HOST:PORT, without a user name")
-    return value
-
-
-def _data_folder(name: str) -> Path:
-    """Where the package data lies: inside an installed wheel, or at the top of a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "data" / name
-    return installed if installed.is_dir() else package.parent / name
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-Seconds = Annotated[float, BeforeValidator(_number)]
-Text = Annotated[str | None, BeforeValidator(_none_if_empty)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
-Folder = Annotated[Path, BeforeValidator(lambda value: Path(value).expanduser().absolute())]
-Tenant = Annotated[str, Field(pattern=TENANT_PATTERN)]
+DEMO_TENANTS = (
+    "9e",
+    "aa",
+    "as",
+    "b6",
+    "dl",
+    "ev",
+    "f9",
+    "fl",
+    "ha",
+    "mq",
+    "oo",
+    "ua",
+    "us",
+    "vx",
+    "wn",
+    "yv",
+    "noaa",
+)
 
 
 class Section(BaseModel):
@@ -78,19 +66,21 @@ class Stream(Section):
     """The Kinesis stream that events travel in."""
 
     name: str = Field(
-        "headrace-events", pattern=r"^[a-zA-Z0-9_.-]{1,128}$", description="Name of the Kinesis stream."
+        default="headrace-events",
+        pattern=r"^[a-zA-Z0-9_.-]{1,128}$",
+        description="Name of the Kinesis stream.",
     )
     shards: Whole = Field(
-        2, ge=1, le=10_000, description="Shards of a new stream; an existing one is not resharded."
+        default=2, ge=1, le=10_000, description="Shards of a new stream; an existing one is not resharded."
     )
     slots: Whole = Field(
-        64,
+        default=64,
         ge=1,
         le=10_000,
         description="Virtual slots, fixed for the life of a stream: at least the shards ever wanted.",
     )
     retention_hours: Whole = Field(
-        24, ge=24, le=KINESIS_RETENTION_HOURS, description="How long Kinesis keeps a record."
+        default=24, ge=24, le=KINESIS_RETENTION_HOURS, description="How long Kinesis keeps a record."
     )
 
     @field_validator("slots")
@@ -108,12 +98,12 @@ class Storage(Section):
     """Where objects and tables live."""
 
     bucket: str = Field(
-        "headrace-archive",
+        default="headrace-archive",
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="S3 bucket of the archive.",
     )
     table_prefix: str = Field(
-        "headrace-",
+        default="headrace-",
         pattern=r"^[a-zA-Z0-9_.-]{0,100}$",
         description="Put before the name of every DynamoDB table.",
     )
@@ -122,19 +112,27 @@ class Storage(Section):
 class Aws(Section):
     """How AWS, or the emulator in its place, is reached."""
 
-    region: str = Field("us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$", description="AWS region.")
+    region: str = Field(
+        default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$", description="AWS region."
+    )
     endpoint_url: Text = Field(
-        None, description="Endpoint of all services; unset: the local stack's, or AWS itself."
+        default=None, description="Endpoint of all services; unset: the local stack's, or AWS itself."
     )
-    access_key_id: Secret = Field(None, description="Access key; unset: the usual AWS credential chain.")
+    access_key_id: Secret = Field(
+        default=None, description="Access key; unset: the usual AWS credential chain."
+    )
     secret_access_key: Secret = Field(
-        None, description="Secret of `aws.access_key_id`; both are set, or neither."
+        default=None, description="Secret of `aws.access_key_id`; both are set, or neither."
     )
-    connect_timeout_seconds: Seconds = Field(5, gt=0, le=300, description="Longest wait for a connection.")
-    read_timeout_seconds: Seconds = Field(60, gt=0, le=900, description="Longest wait for an answer.")
-    max_attempts: Whole = Field(5, ge=1, le=100, description="Tries of one AWS call, the first included.")
+    connect_timeout_seconds: Seconds = Field(
+        default=5, gt=0, le=300, description="Longest wait for a connection."
+    )
+    read_timeout_seconds: Seconds = Field(default=60, gt=0, le=900, description="Longest wait for an answer.")
+    max_attempts: Whole = Field(
+        default=5, ge=1, le=100, description="Tries of one AWS call, the first included."
+    )
 
-    _check_endpoint = field_validator("endpoint_url")(_endpoint)
+    _check_endpoint = field_validator("endpoint_url")(checked_endpoint)
 
     @field_validator("secret_access_key")
     @classmethod
@@ -147,47 +145,53 @@ class Aws(Section):
 class Segment(Section):
     """When the loader cuts a segment: at the first of these limits."""
 
-    max_rows: Whole = Field(100_000, ge=1, le=10_000_000, description="Events in one segment.")
+    max_rows: Whole = Field(default=100_000, ge=1, le=10_000_000, description="Events in one segment.")
     max_bytes: Whole = Field(
-        64 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of raw records in one segment."
+        default=64 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of raw records in one segment."
     )
     max_age_seconds: Seconds = Field(
-        60, gt=0, le=86_400, description="Age of the oldest record in a segment."
+        default=60, gt=0, le=86_400, description="Age of the oldest record in a segment."
     )
-    max_files: Whole = Field(1_000, ge=1, le=10_000, description="Data files one segment may write.")
+    max_idle_seconds: Seconds = Field(
+        default=60,
+        gt=0,
+        le=86_400,
+        description="Quiet time after which a segment is cut early; the local stack sets 1 second.",
+    )
+    max_files: Whole = Field(default=1_000, ge=1, le=10_000, description="Data files one segment may write.")
 
 
 class Duplicates(Section):
     """How far back a repeated event is recognised."""
 
     window_hours: Whole = Field(
-        24, ge=1, le=8_760, description="Arrival time within which a repeat is flagged."
+        default=24, ge=1, le=8_760, description="Arrival time within which a repeat is flagged."
     )
     max_ids: Whole = Field(
-        5_000_000, ge=1, le=100_000_000, description="Fingerprints kept in memory by one loader."
+        default=5_000_000, ge=1, le=100_000_000, description="Fingerprints kept in memory by one loader."
     )
 
 
 class Events(Section):
     """Which events are accepted; the rest goes to quarantine."""
 
-    tenants: Annotated[tuple[Tenant, ...], BeforeValidator(_listed)] = Field(
-        DEMO_TENANTS,
+    tenants: Annotated[tuple[Tenant, ...], BeforeValidator(listed)] = Field(
+        default=DEMO_TENANTS,
         min_length=1,
         description="Tenants whose events are accepted; in the environment: a,b,c.",
     )
     max_event_bytes: Whole = Field(
-        256 * KIB, ge=KIB, le=KINESIS_RECORD_BYTES, description="Bytes of one event."
+        default=256 * KIB, ge=KIB, le=KINESIS_RECORD_BYTES, description="Bytes of one event."
     )
     max_future_minutes: Whole = Field(
-        60, ge=0, le=525_600, description="How far event time may lie after arrival."
+        default=60, ge=0, le=525_600, description="How far event time may lie after arrival."
     )
-    max_depth: Whole = Field(32, ge=1, le=1_000, description="Nesting of one event's JSON.")
+    max_depth: Whole = Field(default=32, ge=1, le=1_000, description="Nesting of one event's JSON.")
     max_keys: Whole = Field(
-        1_000, ge=1, le=1_000_000, description="Keys in one event's JSON, over all its objects."
+        default=1_000, ge=1, le=1_000_000, description="Keys in one event's JSON, over all its objects."
     )
     max_string_bytes: Whole = Field(
-        64 * KIB, ge=1, le=KINESIS_RECORD_BYTES, description="Bytes of one JSON string."
+        default=64 * KIB, ge=1, le=KINESIS_RECORD_BYTES, description="Bytes of one JSON string."
     )
 
 
@@ -195,12 +199,14 @@ class Producer(Section):
     """How the producer packs events into Kinesis records."""
 
     max_batch_bytes: Whole = Field(
-        256 * KIB, ge=KIB, le=KINESIS_RECORD_BYTES, description="Bytes of one aggregate."
+        default=256 * KIB, ge=KIB, le=KINESIS_RECORD_BYTES, description="Bytes of one aggregate."
     )
-    max_batch_events: Whole = Field(2_000, ge=1, le=100_000, description="Events in one aggregate.")
-    linger_ms: Whole = Field(200, ge=0, le=60_000, description="How long an aggregate waits to be filled.")
+    max_batch_events: Whole = Field(default=2_000, ge=1, le=100_000, description="Events in one aggregate.")
+    linger_ms: Whole = Field(
+        default=200, ge=0, le=60_000, description="How long an aggregate waits to be filled."
+    )
     max_in_flight_bytes: Whole = Field(
-        16 * MIB,
+        default=16 * MIB,
         ge=MIB,
         le=1024 * MIB,
         description="Bytes sent and not yet acknowledged before the producer waits.",
@@ -210,15 +216,17 @@ class Producer(Section):
 class Query(Section):
     """Which engine answers SQL."""
 
-    engine: Literal["duckdb", "athena"] = Field("duckdb", description="duckdb on one machine, athena on AWS.")
+    engine: Literal["duckdb", "athena"] = Field(
+        default="duckdb", description="duckdb on one machine, athena on AWS."
+    )
     athena_workgroup: str = Field(
-        "headrace", pattern=r"^[a-zA-Z0-9._-]{1,128}$", description="Athena workgroup."
+        default="headrace", pattern=r"^[a-zA-Z0-9._-]{1,128}$", description="Athena workgroup."
     )
     athena_database: str = Field(
-        "headrace", pattern=r"^[a-z0-9_]{1,255}$", description="Glue database of the tables."
+        default="headrace", pattern=r"^[a-z0-9_]{1,255}$", description="Glue database of the tables."
     )
-    athena_output: Annotated[str | None, Field(pattern=r"^s3://.+"), BeforeValidator(_none_if_empty)] = Field(
-        None, description="Where Athena writes results (s3://...); unset: what the workgroup says."
+    athena_output: Annotated[str | None, Field(pattern=r"^s3://.+"), BeforeValidator(none_if_empty)] = Field(
+        default=None, description="Where Athena writes results (s3://...); unset: what the workgroup says."
     )
 
 
@@ -226,14 +234,14 @@ class Paths(Section):
     """Folders on this machine."""
 
     home: Folder = Field(
-        default_factory=lambda: platformdirs.user_state_path("headrace"),
+        default_factory=default_home,
         description="Home of the local stack: its data, logs and headrace.toml. Set it by HEADRACE_HOME or --home.",
     )
     schemas: Folder = Field(
-        default_factory=lambda: _data_folder("schemas"), description="JSON Schemas of the events."
+        default_factory=lambda: data_folder("schemas"), description="JSON Schemas of the events."
     )
     athena: Folder = Field(
-        default_factory=lambda: _data_folder("athena"), description="DDL and queries for Athena."
+        default_factory=lambda: data_folder("athena"), description="DDL and queries for Athena."
     )
 
 

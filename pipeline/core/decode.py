@@ -6,18 +6,18 @@ A unit that the fast path fully understands costs about 4 us; every other one is
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from pipeline.core import kpl
+from pipeline.core.days import EPOCH
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Record, Refusal, Row
 from pipeline.core.judge import judge
 from pipeline.core.rules import Rules
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Quotes in a compact envelope without optional fields: 8 keys and 6 string values, two quotes each. More quotes
 # mean an escaped quote or a repeated key; both are looked at again, slowly.
 _QUOTES = 28
@@ -50,7 +50,7 @@ class Decoder:
         """Decode records into `into`, numbering them from `first_index`; return the number of units."""
         units = 0
         for index, record in enumerate(records, first_index):
-            not_after = _EPOCH + timedelta(
+            not_after = EPOCH + timedelta(
                 microseconds=record.arrived_us, seconds=self._rules.limits.max_future_seconds
             )
             if record.subsequence_number is not None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
+from pipeline.core.days import DAY_US, day_of
 from pipeline.core.columns import envelope_schema, quarantine_schema, typed_array
 from pipeline.core.decode import Decoded
 from pipeline.core.event import Record, Refusal, Row
@@ -24,7 +25,6 @@ from pipeline.core.window import Flags
 
 I64 = npt.NDArray[np.int64]
 ROW_GROUP_ROWS = 65_536
-_DAY_US = 86_400_000_000
 _DICTIONARY = ["tenant_id", "entity_id", "source", "shard_id", "sequence_number", "correlation_id"]
 _BLOOM_FLOOR = 64  # a filter is sized for at least this many values
 
@@ -56,7 +56,7 @@ def encode_rows(
     common = _common(rows, duplicate, records, place.lineage)
     times = common.column("event_time").cast(pa.int64()).to_numpy()
     names = pa.array([row.envelope.event_type for row in rows]).dictionary_encode()
-    days = times // _DAY_US
+    days = times // DAY_US
     kinds = _ranks(names)
     order = np.lexsort(
         (times, _ranks(_codes(common, "entity_id")), _ranks(_codes(common, "tenant_id")), days, kinds)
@@ -68,7 +68,7 @@ def encode_rows(
         table = _type_table(common, rows, chosen, types[event_type].columns)
         for first, last in _runs(days[chosen]):
             part = table.slice(first, last - first)
-            dt = _day(int(days[chosen[first]]))
+            dt = day_of(int(times[chosen[first]]))
             files.append(_data_file(part, event_type, dt, times[chosen[first:last]], place))
     return sorted(files, key=lambda one: one[0].key)
 
@@ -84,7 +84,7 @@ def encode_refusals(
     """Return the quarantine files of a segment: one per arrival day, raw bytes kept."""
     by_day: dict[str, list[Refusal]] = {}
     for refusal in refusals:
-        by_day.setdefault(_day(records[refusal.record].arrived_us // _DAY_US), []).append(refusal)
+        by_day.setdefault(day_of(records[refusal.record].arrived_us), []).append(refusal)
     return [_quarantine_file(dt, found, records, place) for dt, found in sorted(by_day.items())]
 
 
@@ -229,10 +229,6 @@ def _runs(values: I64) -> list[tuple[int, int]]:
     """Return [start, end) of each run of equal values."""
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
     return list(zip(edges[:-1], edges[1:], strict=True))
-
-
-def _day(number: int) -> str:
-    return str(np.datetime64(number, "D"))
 
 
 def _arrival_day(table: pa.Table) -> str:

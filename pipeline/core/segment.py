@@ -112,6 +112,7 @@ class CutLimits:
     max_rows: int = 100_000
     max_bytes: int = 64 * 2**20  # of raw records
     max_age_seconds: float = 60.0
+    max_idle_seconds: float = 60.0  # since the last record; below max_age_seconds a quiet stream is cut sooner
     max_files: int = 1_000
 
 
@@ -122,6 +123,7 @@ class Filling:
     rows: int
     bytes: int
     age_seconds: float
+    idle_seconds: float
     files: int
 
 
@@ -135,6 +137,8 @@ def cut_reason(filling: Filling, limits: CutLimits) -> str | None:
         return "files"
     if filling.age_seconds >= limits.max_age_seconds:
         return "age"
+    if filling.rows and filling.idle_seconds >= limits.max_idle_seconds:
+        return "idle"
     return None
 
 

@@ -90,9 +90,9 @@ class Loader:
         return self._newest is not None and self._newest.shard_end
 
     @property
-    def pending_rows(self) -> int:
-        """Return the number of accepted rows that are collected and not committed."""
-        return len(self._decoded.rows)
+    def pending_units(self) -> int:
+        """Return the number of units that are collected and not committed."""
+        return self._units
 
     def start(self) -> Position | None:
         """Store the rules and open; return where to read on (None: from the beginning of the shard)."""
@@ -154,8 +154,9 @@ class Loader:
     def _collect(self, records: list[Record]) -> None:
         if not records:
             return
+        self._collected_at = self._ports.clock.monotonic()
         if not self._records:
-            self._opened_at = self._ports.clock.monotonic()
+            self._opened_at = self._collected_at
         rows = len(self._decoded.rows)
         self._units += self._decoder.decode(records, len(self._records), self._decoded)
         self._records += records
@@ -166,12 +167,14 @@ class Loader:
         self._decoded = Decoded()
         self._units = self._bytes = 0
         self._partitions: set[tuple[str, int]] = set()
-        self._opened_at = self._ports.clock.monotonic()
+        self._opened_at = self._collected_at = self._ports.clock.monotonic()
 
     def _filling(self) -> Filling:
-        age = self._ports.clock.monotonic() - self._opened_at if self._records else 0.0
+        now = self._ports.clock.monotonic() if self._records else self._opened_at
         rows = len(self._decoded.rows) + len(self._decoded.refusals)
-        return Filling(rows, self._bytes, age, len(self._partitions))
+        return Filling(
+            rows, self._bytes, now - self._opened_at, now - self._collected_at, len(self._partitions)
+        )
 
     # 3-7. cut, stage, plan, write, commit ----------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Time, as the flows see it: tests step it by hand."""
 
+import threading
+import time
 from typing import Protocol
 
 
@@ -17,3 +19,22 @@ class Clock(Protocol):
     def pause(self, seconds: float) -> None:
         """Wait, or return earlier when the process is asked to stop."""
         ...
+
+
+class SystemClock:
+    """The machine's clock; `pause` ends early once the process is asked to stop."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self._stop = stop or threading.Event()
+
+    def now_us(self) -> int:
+        """Return microseconds since the epoch, UTC."""
+        return time.time_ns() // 1_000
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, or return earlier when the process is asked to stop."""
+        self._stop.wait(seconds)

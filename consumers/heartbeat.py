@@ -1,0 +1,56 @@
+"""What a worker says of itself twice a second, in a file that `headrace status` and the demo read."""
+
+import os
+import resource
+import threading
+from pathlib import Path
+
+import orjson
+
+from pipeline.facts import Fact, SegmentCommitted
+
+
+class Heartbeat:
+    """Totals of one worker since its start, written as one small JSON file, atomically.
+
+    Fields: pid, at_us, units (decoded), rows (committed, duplicates included), duplicates, quarantined, segments, files,
+    bytes, behind_ms (the worst shard), dynamodb_write_units, s3_puts, cpu_seconds, peak_memory_bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._totals = dict.fromkeys(("rows", "duplicates", "quarantined", "segments", "files", "bytes"), 0)
+        self._behind: dict[str, int] = {}
+
+    def note(self, fact: Fact) -> None:
+        """Add a fact to the totals."""
+        if isinstance(fact, SegmentCommitted):
+            with self._lock:
+                self._totals["segments"] += 1
+                for name in ("rows", "duplicates", "quarantined", "files", "bytes"):
+                    self._totals[name] += getattr(fact, name)
+
+    def behind(self, shard_id: str, milliseconds: int) -> None:
+        """Note how far a shard is behind its newest record."""
+        self._behind[shard_id] = milliseconds
+
+    def write(self, *, now_us: int, pending_units: int, write_units: float, s3_puts: int) -> None:
+        """Write the file."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        with self._lock:
+            totals = dict(self._totals)
+        body = {
+            "pid": os.getpid(),
+            "at_us": now_us,
+            "units": totals["rows"] + totals["quarantined"] + pending_units,
+            **totals,
+            "behind_ms": max(self._behind.values(), default=0),
+            "dynamodb_write_units": write_units,
+            "s3_puts": s3_puts,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_memory_bytes": usage.ru_maxrss * 1024,
+        }
+        part = self._path.with_suffix(".part")
+        part.write_bytes(orjson.dumps(body))
+        part.replace(self._path)

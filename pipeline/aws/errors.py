@@ -1,0 +1,79 @@
+"""Foreign errors, translated in one table.
+
+Three kinds of failure (design §12): will work later, will never work, unknown whether it happened.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from pipeline.core.errors import ConfigProblem, NotFound, OutcomeUnknown, Transient
+
+_LATER = frozenset(
+    {
+        "ConditionalRequestConflict",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "KMSThrottlingException",
+    }
+)
+_UNKNOWN = frozenset({"InternalServerError", "InternalFailure", "InternalError", "ServiceUnavailable", "500", "503"})
+_MISSING = frozenset({"ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404", "NotFound"})
+_SETTINGS = frozenset(
+    {"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException",
+     "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "403"}
+)
+
+
+def error_code(exc: ClientError) -> str:
+    """Return the service's own word for the error."""
+    return str(exc.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn boto3's errors into ours; `what` names the call and the thing for the reader of the message.
+
+    Raises:
+        Transient, OutcomeUnknown, NotFound, ConfigProblem: as the table says; other codes pass as they are.
+    """
+    try:
+        yield
+    except ClientError as exc:
+        code = error_code(exc)
+        message = f"{what}: {code}: {exc.response.get('Error', {}).get('Message', '')}"
+        if code in _LATER:
+            raise Transient(message) from exc
+        if code in _UNKNOWN:
+            raise OutcomeUnknown(message) from exc
+        if code in _MISSING:
+            raise NotFound(message) from exc
+        if code in _SETTINGS:
+            raise ConfigProblem(f"{message}; check the AWS credentials and the policy of this role") from exc
+        raise
+    except (NoCredentialsError, PartialCredentialsError) as exc:
+        raise ConfigProblem(
+            f"{what}: no AWS credentials found; set AWS_PROFILE or aws.access_key_id, "
+            "or start the local stack with `headrace up`"
+        ) from exc
+    except (ConnectTimeoutError, EndpointConnectionError) as exc:
+        raise Transient(f"{what}: {exc}") from exc
+    except (HTTPClientError, BotoCoreError) as exc:
+        raise OutcomeUnknown(f"{what}: {exc}") from exc

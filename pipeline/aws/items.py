@@ -1,0 +1,163 @@
+"""Our values as DynamoDB items, and back. Stored for ever: a change is a new attribute, never another meaning."""
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from pipeline.core.manifest import DataFile
+from pipeline.core.receipt import AckedBatch, Receipt
+from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
+
+Item = dict[str, dict[str, Any]]
+
+
+def text(value: str) -> dict[str, Any]:
+    """Return a string attribute."""
+    return {"S": value}
+
+
+def number(value: float) -> dict[str, Any]:
+    """Return a number attribute (38 digits at most: sequence numbers are strings)."""
+    return {"N": str(value)}
+
+
+def _packed(value: Any) -> dict[str, Any]:
+    return {"B": zlib.compress(msgspec.json.encode(value), 6)}
+
+
+def _unpacked(item: Item, name: str, kind: Any) -> Any:
+    return msgspec.json.decode(zlib.decompress(bytes(item[name]["B"])), type=kind)
+
+
+def _position(item: Item, name: str) -> Position | None:
+    if f"{name}_sequence_number" not in item:
+        return None
+    return Position(item[f"{name}_sequence_number"]["S"], int(item[f"{name}_subsequence_number"]["N"]))
+
+
+def position_item(name: str, position: Position | None) -> Item:
+    """Return the two attributes of a position, or none."""
+    if position is None:
+        return {}
+    return {
+        f"{name}_sequence_number": text(position.sequence_number),
+        f"{name}_subsequence_number": number(position.subsequence_number),
+    }
+
+
+def segment_item(segment: Segment) -> Item:
+    """Return a ledger row."""
+    return {
+        "lineage": text(segment.lineage),
+        "ordinal": number(segment.ordinal),
+        "state": text(segment.state),
+        **position_item("start", segment.start),
+        **position_item("end", segment.end),
+        "staging_key": text(segment.staging_key),
+        "counts": {"M": {name: number(value) for name, value in vars(segment.counts).items()}},
+        "batches": _packed(segment.batches),
+        "rules_digest": text(segment.rules_digest),
+        "seal_version": number(segment.seal_version),
+        "first_arrival_us": number(segment.first_arrival_us),
+        "max_arrival_us": number(segment.max_arrival_us),
+        "shard_end": {"BOOL": segment.shard_end},
+    }
+
+
+def segment_of(item: Item) -> Segment:
+    """Read a ledger row."""
+    state = item["state"]["S"]
+    return Segment(
+        lineage=item["lineage"]["S"],
+        ordinal=int(item["ordinal"]["N"]),
+        state="committed" if state == "committed" else "planned",
+        start=_position(item, "start"),
+        end=_position(item, "end"),
+        staging_key=item["staging_key"]["S"],
+        counts=Counts(**{name: int(value["N"]) for name, value in item["counts"]["M"].items()}),
+        batches=_unpacked(item, "batches", tuple[BatchRange, ...]),
+        rules_digest=item["rules_digest"]["S"],
+        seal_version=int(item["seal_version"]["N"]),
+        first_arrival_us=int(item["first_arrival_us"]["N"]),
+        max_arrival_us=int(item["max_arrival_us"]["N"]),
+        shard_end=bool(item["shard_end"]["BOOL"]),
+    )
+
+
+def lineage_item(lineage: Lineage) -> Item:
+    """Return a lineage."""
+    return {
+        "name": text(lineage.name),
+        "short": text(lineage.short),
+        "stream": text(lineage.stream),
+        "shard_id": text(lineage.shard_id),
+        "parents": {"L": [text(parent) for parent in lineage.parents]},
+    }
+
+
+def lineage_of(item: Item) -> Lineage:
+    """Read a lineage."""
+    return Lineage(
+        name=item["name"]["S"],
+        short=item["short"]["S"],
+        stream=item["stream"]["S"],
+        shard_id=item["shard_id"]["S"],
+        parents=tuple(one["S"] for one in item["parents"]["L"]),
+    )
+
+
+def file_item(entry: DataFile) -> Item:
+    """Return a manifest entry."""
+    numbers = ("rows", "duplicates", "bytes", "min_event_time_us", "max_event_time_us")
+    return {
+        "partition": text(entry.partition),
+        "name": text(entry.name),
+        "key": text(entry.key),
+        **{name: number(getattr(entry, name)) for name in numbers},
+        "tenants": {"L": [text(tenant) for tenant in entry.tenants]},
+    }
+
+
+def file_of(item: Item) -> DataFile:
+    """Read a manifest entry."""
+    return DataFile(
+        partition=item["partition"]["S"],
+        name=item["name"]["S"],
+        key=item["key"]["S"],
+        rows=int(item["rows"]["N"]),
+        duplicates=int(item["duplicates"]["N"]),
+        bytes=int(item["bytes"]["N"]),
+        min_event_time_us=int(item["min_event_time_us"]["N"]),
+        max_event_time_us=int(item["max_event_time_us"]["N"]),
+        tenants=tuple(one["S"] for one in item["tenants"]["L"]),
+    )
+
+
+def receipt_item(receipt: Receipt) -> Item:
+    """Return a receipt."""
+    return {
+        "producer": text(receipt.producer),
+        "number": number(receipt.number),
+        "stream": text(receipt.stream),
+        "epoch": text(receipt.epoch),
+        "acked_from_us": number(receipt.acked_from_us),
+        "acked_until_us": number(receipt.acked_until_us),
+        "events": number(receipt.events),
+        "batches": _packed(receipt.batches),
+        "closed": {"BOOL": receipt.closed},
+    }
+
+
+def receipt_of(item: Item) -> Receipt:
+    """Read a receipt."""
+    return Receipt(
+        producer=item["producer"]["S"],
+        number=int(item["number"]["N"]),
+        stream=item["stream"]["S"],
+        epoch=item["epoch"]["S"],
+        acked_from_us=int(item["acked_from_us"]["N"]),
+        acked_until_us=int(item["acked_until_us"]["N"]),
+        batches=_unpacked(item, "batches", tuple[AckedBatch, ...]),
+        closed=bool(item["closed"]["BOOL"]),
+    )

@@ -1,0 +1,146 @@
+"""Ports `Stream` and `RecordSink` on Kinesis.
+
+Limits: https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pipeline.aws.errors import error_code, translated
+from pipeline.core.errors import NotFound
+from pipeline.core.event import Record
+from pipeline.core.segment import Position
+from pipeline.ports.stream import Batch, OutgoingRecord, PutAnswer, ShardInfo, ShardReader
+
+_MAX_GET_RECORDS = 10_000  # Kinesis limit
+_READ_BYTES = 8 * 2**20  # asked for per read: a little less than the 10 MiB that Kinesis gives at most
+_FIRST_LIMIT = 100  # records, before anything is known of their size
+_EXPIRED = "ExpiredIteratorException"
+
+
+class KinesisStream:
+    """One stream of one creation."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._kinesis, self._name = client, name
+        with translated(f"stream {name}"):
+            summary = client.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+        created: datetime = summary["StreamCreationTimestamp"]
+        self._epoch = str(round(created.timestamp() * 1000))
+
+    @property
+    def name(self) -> str:
+        """Return the stream's name."""
+        return self._name
+
+    @property
+    def epoch(self) -> str:
+        """Return the creation time in milliseconds: a recreated stream is another one."""
+        return self._epoch
+
+    def shards(self) -> list[ShardInfo]:
+        """Return all shards that still hold data, parents before children."""
+        found: list[dict[str, Any]] = []
+        ask: dict[str, Any] = {"StreamName": self._name}
+        with translated(f"list shards of {self._name}"):
+            while True:
+                page = self._kinesis.list_shards(**ask)
+                found += page["Shards"]
+                if not page.get("NextToken"):
+                    break
+                ask = {"NextToken": page["NextToken"]}
+        ids = {shard["ShardId"] for shard in found}
+        infos = []
+        for shard in sorted(found, key=lambda one: int(one["SequenceNumberRange"]["StartingSequenceNumber"])):
+            parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+            infos.append(ShardInfo(shard["ShardId"], tuple(one for one in parents if one in ids)))
+        return infos
+
+    def reader(self, shard_id: str, after: Position | None) -> ShardReader:
+        """Open a shard after a position, or at TRIM_HORIZON."""
+        return _Reader(self._kinesis, self._name, shard_id, after)
+
+
+class _Reader:
+    def __init__(self, client: Any, stream: str, shard_id: str, after: Position | None) -> None:
+        self._kinesis, self._stream, self._shard_id = client, stream, shard_id
+        self._after = after.sequence_number if after else None
+        self._iterator: str | None = None
+        self._ended = False
+        self._limit = _FIRST_LIMIT
+
+    def read(self) -> Batch:
+        """Return the next records; an expired iterator is opened again where it stood."""
+        if self._ended:
+            return Batch([], 0, ended=True)
+        try:
+            with translated(f"read {self._stream}/{self._shard_id}"):
+                iterator = self._iterator or self._open()
+                answer = self._kinesis.get_records(ShardIterator=iterator, Limit=self._limit)
+        except ClientError as exc:
+            if error_code(exc) != _EXPIRED:
+                raise
+            self._iterator = None
+            return Batch([], 0, ended=False)
+        records = [_record(one) for one in answer["Records"]]
+        self._iterator = answer.get("NextShardIterator")
+        self._ended = self._iterator is None
+        if records:
+            self._after = records[-1].sequence_number
+            mean = sum(len(record.data) for record in records) / len(records)
+            self._limit = max(1, min(_MAX_GET_RECORDS, int(_READ_BYTES / (mean + 64))))
+        return Batch(records, int(answer.get("MillisBehindLatest", 0)), self._ended)
+
+    def _open(self) -> str:
+        where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+        if self._after is not None:
+            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._after}
+        answer = self._kinesis.get_shard_iterator(StreamName=self._stream, ShardId=self._shard_id, **where)
+        return str(answer["ShardIterator"])
+
+
+class KinesisSink:
+    """Where producers put records. Its client must not retry by itself: see the port."""
+
+    def __init__(self, client: Any, stream: str) -> None:
+        self._kinesis, self._stream = client, stream
+
+    def put(self, records: Sequence[OutgoingRecord]) -> list[PutAnswer]:
+        """Put records; one answer per record, in order."""
+        entries = [
+            {"Data": one.data, "PartitionKey": one.partition_key, "ExplicitHashKey": one.explicit_hash_key}
+            for one in records
+        ]
+        with translated(f"put to {self._stream}"):
+            answer = self._kinesis.put_records(StreamName=self._stream, Records=entries)
+        return [
+            PutAnswer(one.get("ShardId", ""), one.get("SequenceNumber", ""), one.get("ErrorCode", ""))
+            for one in answer["Records"]
+        ]
+
+
+def create_stream(client: Any, name: str, shards: int, retention_hours: int) -> None:
+    """Create a stream if it is missing, and wait until it is active."""
+    try:
+        KinesisStream(client, name)
+    except NotFound:
+        with translated(f"create stream {name}"):
+            client.create_stream(StreamName=name, ShardCount=shards)
+            client.get_waiter("stream_exists").wait(
+                StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            )
+            if retention_hours > 24:  # noqa: PLR2004 - the default of a new stream
+                client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=retention_hours)
+
+
+def _record(found: dict[str, Any]) -> Record:
+    arrived: datetime = found["ApproximateArrivalTimestamp"]
+    return Record(
+        sequence_number=found["SequenceNumber"],
+        partition_key=found["PartitionKey"],
+        data=found["Data"],
+        arrived_us=round(arrived.timestamp() * 1_000_000),
+    )

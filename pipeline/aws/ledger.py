@@ -1,0 +1,231 @@
+"""Port `Ledger` on DynamoDB: tables `segments`, `lineages` and `state`.
+
+When two workers decide the same ordinal:
+
+    worker A   open(n) ---- stage ---- plan(n+1) holds ---- write ---- commit
+    worker B        open(n) ---- stage ---- plan(n+1): ORDINAL_IS_FREE fails -> open(n+1), finish or go on
+"""
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pipeline.aws import tables
+from pipeline.aws.errors import error_code, translated
+from pipeline.aws.items import (
+    Item,
+    lineage_item,
+    lineage_of,
+    number,
+    position_item,
+    segment_item,
+    segment_of,
+    text,
+)
+from pipeline.core.errors import Corrupt, Transient
+from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.ports.ledger import Opening, PlanAnswer
+
+ORDINAL_IS_FREE = "attribute_not_exists(lineage)"
+PREDECESSOR_IS_COMMITTED = "#state = :committed"
+PREDECESSOR_ENDS_HERE = "end_sequence_number = :sequence AND end_subsequence_number = :subsequence"
+SEAL_IS_UNCHANGED = "version = :version"
+SEAL_WAS_NEVER_RAISED = "attribute_not_exists(version)"
+STILL_OUR_PLAN = "#state = :planned AND staging_key = :staging_key"
+
+_FAILED = "ConditionalCheckFailed"
+_SEAL = {"name": text("seal")}
+_COUNTER = {"name": text("lineages")}
+
+
+class DynamoLedger:
+    """The ledger of one deployment."""
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        self._dynamodb = client
+        self._segments, self._lineages, self._state = (
+            prefix + table.name for table in (tables.SEGMENTS, tables.LINEAGES, tables.STATE)
+        )
+
+    def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
+        """Return the lineage of a shard, giving it a short form at first sight; see the port."""
+        name = f"{stream}-{epoch}-{shard_id}"
+        while True:
+            found = self._get(self._lineages, {"name": text(name)})
+            if found:
+                return lineage_of(found)
+            counter = int(self._get(self._state, _COUNTER).get("last", number(0))["N"])
+            lineage = Lineage(name, f"{counter + 1:04d}", stream, shard_id, parents)
+            try:
+                with translated(f"register lineage {name}"):
+                    self._dynamodb.transact_write_items(TransactItems=self._registration(lineage, counter))
+            except ClientError as exc:
+                _reasons(exc, name)  # somebody else registered meanwhile: look again
+
+    def _registration(self, lineage: Lineage, counter: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "Put": {
+                    "TableName": self._lineages,
+                    "Item": lineage_item(lineage),
+                    "ConditionExpression": "attribute_not_exists(#name)",
+                    "ExpressionAttributeNames": {"#name": "name"},
+                }
+            },
+            {
+                "Update": {
+                    "TableName": self._state,
+                    "Key": _COUNTER,
+                    "UpdateExpression": "SET #last = :next",
+                    "ConditionExpression": "attribute_not_exists(#last) OR #last = :last",
+                    "ExpressionAttributeNames": {"#last": "last"},
+                    "ExpressionAttributeValues": {":next": number(counter + 1), ":last": number(counter)},
+                }
+            },
+        ]
+
+    def lineages(self) -> list[Lineage]:
+        """Return every registered lineage; see the port."""
+        with translated("list lineages"):
+            pages = self._dynamodb.get_paginator("scan").paginate(
+                TableName=self._lineages, ConsistentRead=True
+            )
+            found = [lineage_of(item) for page in pages for item in page["Items"]]
+        return sorted(found, key=lambda one: one.short)
+
+    def open(self, lineage: str) -> Opening:
+        """Return the newest segment, then the seal state; see the port."""
+        with translated(f"open lineage {lineage}"):
+            answer = self._dynamodb.query(**self._by_lineage(lineage), ScanIndexForward=False, Limit=1)
+        newest = segment_of(answer["Items"][0]) if answer["Items"] else None
+        seal = self._get(self._state, _SEAL)
+        version = int(seal.get("version", number(0))["N"])
+        return Opening(newest, SealState(version, seal.get("sealing_to", text(""))["S"]))
+
+    def plan(self, segment: Segment) -> PlanAnswer:
+        """Decide a segment in one transaction; see the port."""
+        checks = [(PlanAnswer.ORDINAL_TAKEN, self._put(segment))]
+        if segment.ordinal > 1:
+            checks.append((PlanAnswer.PREDECESSOR, self._predecessor(segment)))
+        checks.append((PlanAnswer.SEAL_MOVED, self._seal_unchanged(segment.seal_version)))
+        what = f"plan {segment.lineage}/{segment.ordinal}"
+        try:
+            with translated(what):
+                self._dynamodb.transact_write_items(TransactItems=[item for _, item in checks])
+        except ClientError as exc:
+            reasons = _reasons(exc, what)
+            for (answer, _), reason in zip(checks, reasons, strict=True):
+                if reason == _FAILED:
+                    return answer
+            raise
+        return PlanAnswer.HOLDS
+
+    def _put(self, segment: Segment) -> dict[str, Any]:
+        return {
+            "Put": {
+                "TableName": self._segments,
+                "Item": segment_item(segment),
+                "ConditionExpression": ORDINAL_IS_FREE,
+            }
+        }
+
+    def _predecessor(self, segment: Segment) -> dict[str, Any]:
+        start = position_item("start", segment.start)
+        condition, values = PREDECESSOR_IS_COMMITTED, {":committed": text("committed")}
+        if segment.start is None:
+            condition += " AND attribute_not_exists(end_sequence_number)"
+        else:
+            condition += f" AND {PREDECESSOR_ENDS_HERE}"
+            values[":sequence"] = start["start_sequence_number"]
+            values[":subsequence"] = start["start_subsequence_number"]
+        return {
+            "ConditionCheck": {
+                "TableName": self._segments,
+                "Key": {"lineage": text(segment.lineage), "ordinal": number(segment.ordinal - 1)},
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": {"#state": "state"},
+                "ExpressionAttributeValues": values,
+            }
+        }
+
+    def _seal_unchanged(self, version: int) -> dict[str, Any]:
+        check: dict[str, Any] = {"TableName": self._state, "Key": _SEAL}
+        if version:
+            check["ConditionExpression"] = SEAL_IS_UNCHANGED
+            check["ExpressionAttributeValues"] = {":version": number(version)}
+        else:
+            check["ConditionExpression"] = SEAL_WAS_NEVER_RAISED
+        return {"ConditionCheck": check}
+
+    def commit(self, segment: Segment) -> None:
+        """Turn planned into committed; see the port."""
+        what = f"commit {segment.lineage}/{segment.ordinal}"
+        key = {"lineage": text(segment.lineage), "ordinal": number(segment.ordinal)}
+        try:
+            with translated(what):
+                self._dynamodb.update_item(
+                    TableName=self._segments,
+                    Key=key,
+                    UpdateExpression="SET #state = :committed",
+                    ConditionExpression=STILL_OUR_PLAN,
+                    ExpressionAttributeNames={"#state": "state"},
+                    ExpressionAttributeValues={
+                        ":committed": text("committed"),
+                        ":planned": text("planned"),
+                        ":staging_key": text(segment.staging_key),
+                    },
+                )
+        except ClientError as exc:
+            if error_code(exc) != "ConditionalCheckFailedException":
+                raise
+            found = self._get(self._segments, key)
+            if found.get("state") != text("committed") or found["staging_key"]["S"] != segment.staging_key:
+                raise Corrupt(f"{what}: the ledger holds another segment under this ordinal") from exc
+
+    def segments(self, lineage: str) -> list[Segment]:
+        """Return all segments of a lineage, oldest first."""
+        with translated(f"segments of {lineage}"):
+            pages = self._dynamodb.get_paginator("query").paginate(**self._by_lineage(lineage))
+            return [segment_of(item) for page in pages for item in page["Items"]]
+
+    def recent(self, lineage: str, since_us: int) -> list[Segment]:
+        """Return the committed segments that arrived since, newest first; see the port."""
+        found: list[Segment] = []
+        with translated(f"recent segments of {lineage}"):
+            pages = self._dynamodb.get_paginator("query").paginate(
+                **self._by_lineage(lineage), ScanIndexForward=False, PaginationConfig={"PageSize": 100}
+            )
+            for page in pages:
+                for segment in map(segment_of, page["Items"]):
+                    if segment.max_arrival_us < since_us:
+                        return found
+                    if segment.state == "committed":
+                        found.append(segment)
+        return found
+
+    def _by_lineage(self, lineage: str) -> dict[str, Any]:
+        return {
+            "TableName": self._segments,
+            "KeyConditionExpression": "lineage = :lineage",
+            "ExpressionAttributeValues": {":lineage": text(lineage)},
+            "ConsistentRead": True,
+        }
+
+    def _get(self, table: str, key: Item) -> Item:
+        with translated(f"read {table}"):
+            answer: dict[str, Any] = self._dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)
+        return answer.get("Item", {})
+
+
+def _reasons(exc: ClientError, what: str) -> list[str]:
+    """Return why a transaction was cancelled, one code per item.
+
+    Raises:
+        Transient: it met another transaction or a throttle; nothing happened.
+    """
+    if error_code(exc) != "TransactionCanceledException":
+        raise exc
+    reasons = [str(one.get("Code", "None")) for one in exc.response.get("CancellationReasons", [])]  # type: ignore[attr-defined]
+    if _FAILED not in reasons:
+        raise Transient(f"{what}: {', '.join(reasons)}") from exc
+    return reasons

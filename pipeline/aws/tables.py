@@ -1,0 +1,50 @@
+"""The DynamoDB tables: names, keys, and how they are made where no Terraform does it."""
+
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from pipeline.aws.errors import error_code, translated
+
+
+class Table(NamedTuple):
+    """One table: its name without prefix, and its keys as (name, type)."""
+
+    name: str
+    partition: tuple[str, str]
+    sort: tuple[str, str] | None = None
+
+
+SEGMENTS = Table("segments", ("lineage", "S"), ("ordinal", "N"))
+LINEAGES = Table("lineages", ("name", "S"))
+STATE = Table("state", ("name", "S"))
+DATA_FILES = Table("data_files", ("partition", "S"), ("name", "S"))
+RECEIPTS = Table("receipts", ("producer", "S"), ("number", "N"))
+ALL = (SEGMENTS, LINEAGES, STATE, DATA_FILES, RECEIPTS)
+
+
+def create_tables(client: Any, prefix: str) -> None:
+    """Create the missing tables, on demand capacity, and wait for them."""
+    for table in ALL:
+        keys = [key for key in (table.partition, table.sort) if key]
+        try:
+            with translated(f"create table {prefix}{table.name}"):
+                client.create_table(
+                    TableName=prefix + table.name,
+                    KeySchema=[
+                        {"AttributeName": name, "KeyType": kind}
+                        for (name, _), kind in zip(keys, ("HASH", "RANGE"), strict=False)
+                    ],
+                    AttributeDefinitions=[
+                        {"AttributeName": name, "AttributeType": kind} for name, kind in keys
+                    ],
+                    BillingMode="PAY_PER_REQUEST",
+                )
+        except ClientError as exc:
+            if error_code(exc) != "ResourceInUseException":
+                raise
+    for table in ALL:
+        with translated(f"table {prefix}{table.name}"):
+            client.get_waiter("table_exists").wait(
+                TableName=prefix + table.name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            )

@@ -1,0 +1,282 @@
+"""The audit's arithmetic: received = archived + duplicates + quarantined, and every difference by name.
+
+Three witnesses are held against each other: *received* comes from the producers' receipts, *archived* is counted
+again from the objects themselves, and the ledger (with its manifest) must agree with both. None of them is
+derived from another.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.core.days import day_of
+from pipeline.core.keys import segment_name
+from pipeline.core.manifest import DataFile
+from pipeline.core.receipt import AckedBatch, Receipt
+from pipeline.core.segment import Counts, Lineage, Segment
+
+
+@dataclass(frozen=True)
+class ObjectCount:
+    """One data object, read again. `problem` says why it could not be, and then the counts are 0."""
+
+    key: str
+    segment: str  # `<lineage>-<ordinal>` from its name
+    size: int
+    rows: int
+    duplicates: int
+    quarantined: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class RecordCount:
+    """What the objects hold of one Kinesis record; `distinct` counts its different sub-sequence numbers."""
+
+    archived: int
+    duplicates: int
+    quarantined: int
+    distinct: int
+    arrived_us: int
+
+    @property
+    def total(self) -> int:
+        """Return the units found."""
+        return self.archived + self.duplicates + self.quarantined
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """Everything the audit looks at, gathered.
+
+    `records` is keyed by (lineage short form, sequence number).
+    """
+
+    lineages: Sequence[Lineage]
+    segments: Sequence[Segment]
+    manifest: Sequence[DataFile]
+    objects: Sequence[ObjectCount]
+    records: Mapping[tuple[str, str], RecordCount]
+    receipts: Sequence[Receipt]
+
+
+@dataclass
+class Line:
+    """One shard and arrival day of the balance."""
+
+    received: int = 0
+    archived: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+
+    @property
+    def difference(self) -> int:
+        """Return received - (archived + duplicates + quarantined); 0 balances."""
+        return self.received - self.archived - self.duplicates - self.quarantined
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that does not agree: a stable word, what it is about, and a sentence."""
+
+    kind: str
+    subject: str
+    message: str
+
+
+@dataclass
+class Report:
+    """The outcome. Balanced when there is no difference and nothing is on its way."""
+
+    lines: dict[tuple[str, str], Line] = field(default_factory=lambda: defaultdict(Line))
+    differences: list[Difference] = field(default_factory=list)
+    in_flight: int = 0  # acknowledged events beyond the last committed segment
+    sent_twice: int = 0  # batches that a producer had to send again; their copies are flagged duplicates
+    unreceipted: int = 0  # units of plain producers, or of producers that ended before their receipt
+
+    @property
+    def balanced(self) -> bool:
+        """True when nothing is missing, too much, or still on its way."""
+        return not self.differences and not self.in_flight
+
+    def total(self) -> Line:
+        """Return the sum of all lines."""
+        return Line(
+            sum(line.received for line in self.lines.values()),
+            sum(line.archived for line in self.lines.values()),
+            sum(line.duplicates for line in self.lines.values()),
+            sum(line.quarantined for line in self.lines.values()),
+        )
+
+
+def audit(found: Witnesses) -> Report:
+    """Hold the witnesses against each other."""
+    report = Report()
+    _check_files(found, report)
+    _check_ledger(found, report)
+    _check_batches(found, report)
+    _balance(found, report)
+    report.differences.sort(key=lambda one: (one.kind, one.subject))
+    return report
+
+
+def _check_files(found: Witnesses, report: Report) -> None:
+    """Manifest against objects: deleted, stray and altered files."""
+    named = {entry.key: entry for entry in found.manifest}
+    there = {one.key: one for one in found.objects}
+    for key in named.keys() - there.keys():
+        _differ(report, "file_missing", key, "the manifest names this file, the bucket does not hold it")
+    for key in there.keys() - named.keys():
+        _differ(report, "file_stray", key, "the bucket holds this file, the manifest does not name it")
+    for key in named.keys() & there.keys():
+        entry, counted = named[key], there[key]
+        if counted.problem:
+            _differ(report, "file_unreadable", key, counted.problem)
+        elif (entry.rows, entry.duplicates) != (counted.rows, counted.duplicates):
+            _differ(
+                report,
+                "count_altered",
+                key,
+                f"the manifest says {entry.rows} rows, {entry.duplicates} duplicates; "
+                f"the file holds {counted.rows} and {counted.duplicates}",
+            )
+        elif entry.bytes != counted.size:
+            _differ(
+                report, "file_altered", key, f"the manifest says {entry.bytes} bytes, the file has {counted.size}"
+            )
+
+
+def _check_ledger(found: Witnesses, report: Report) -> None:
+    """Ledger against objects, and against itself: counts and continuity."""
+    counted: dict[str, list[ObjectCount]] = defaultdict(list)
+    for one in found.objects:
+        counted[one.segment].append(one)
+    last: dict[str, Segment] = {}
+    for segment in sorted(found.segments, key=lambda one: (one.lineage, one.ordinal)):
+        name = segment_name(segment.lineage, segment.ordinal)
+        before = last.get(segment.lineage)
+        if (segment.ordinal, segment.start) != (
+            (before.ordinal + 1, before.end) if before else (1, None)
+        ):
+            _differ(report, "ledger_broken", name, "this segment does not begin where the one before it ends")
+        last[segment.lineage] = segment
+        files = counted.pop(name, [])
+        if segment.state == "committed":
+            _compare_counts(report, name, segment.counts, files)
+    for name, files in counted.items():
+        _differ(report, "segment_unknown", name, f"{len(files)} files of a segment that the ledger does not hold")
+
+
+def _compare_counts(report: Report, name: str, says: Counts, files: list[ObjectCount]) -> None:
+    rows = sum(one.rows for one in files if not one.quarantined)
+    duplicates = sum(one.duplicates for one in files)
+    quarantined = sum(one.quarantined for one in files)
+    if (says.rows, says.duplicates, says.quarantined) != (rows, duplicates, quarantined):
+        _differ(
+            report,
+            "segment_altered",
+            name,
+            f"the ledger says {says.rows} rows, {says.duplicates} duplicates, {says.quarantined} quarantined; "
+            f"its files hold {rows}, {duplicates} and {quarantined}",
+        )
+    if says.units != says.rows + says.quarantined:
+        _differ(
+            report,
+            "segment_altered",
+            name,
+            f"the ledger says {says.units} units, but {says.rows} rows and {says.quarantined} quarantined",
+        )
+
+
+def _check_batches(found: Witnesses, report: Report) -> None:
+    """Batch labels: numbers without holes in a producer's receipts, and batches seen more than once."""
+    acked: dict[tuple[str, int], set[int]] = defaultdict(set)
+    closed = {receipt.producer for receipt in found.receipts if receipt.closed}
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for receipt in found.receipts:
+        numbers[receipt.producer].append(receipt.number)
+        for batch in receipt.batches:
+            acked[receipt.producer, batch.slot].add(batch.number)
+    for producer, seen in numbers.items():
+        if sorted(seen) != list(range(len(seen))):
+            _differ(report, "receipt_missing", producer, "the producer's receipts are not numbered without a hole")
+    for (producer, slot), seen_numbers in acked.items():
+        missing = sorted(set(range(max(seen_numbers) + 1)) - seen_numbers)
+        if missing and producer in closed:
+            _differ(
+                report,
+                "batch_unacknowledged",
+                f"{producer}/{slot}",
+                f"batches {missing[:5]} of slot {slot} were never acknowledged, later ones were",
+            )
+    times: dict[tuple[str, int, int], int] = defaultdict(int)
+    for segment in found.segments:
+        for span in segment.batches:
+            for number in range(span.first, span.last + 1):
+                times[span.producer, span.slot, number] += 1
+    report.sent_twice = sum(count - 1 for count in times.values())
+
+
+def _balance(found: Witnesses, report: Report) -> None:
+    """Receipts against objects, record by record; then the units nobody gave a receipt for."""
+    named = {one.name: one for one in found.lineages}
+    ends = {
+        segment.lineage: int(segment.end.sequence_number)
+        for segment in sorted(found.segments, key=lambda one: one.ordinal)
+        if segment.end and segment.state == "committed"
+    }
+    receipted: set[tuple[str, str]] = set()
+    for receipt in found.receipts:
+        for batch in receipt.batches:
+            lineage = named.get(f"{receipt.stream}-{receipt.epoch}-{batch.shard_id}")
+            key = (lineage.short if lineage else "", batch.sequence_number)
+            receipted.add(key)
+            if int(batch.sequence_number) > ends.get(key[0], -1):
+                report.in_flight += batch.events
+                continue
+            _balance_batch(report, receipt, batch, found.records.get(key))
+    shards = {one.short: one.shard_id for one in found.lineages}
+    for (short, sequence), count in found.records.items():
+        line = report.lines[shards.get(short, short), day_of(count.arrived_us)]
+        line.archived += count.archived
+        line.duplicates += count.duplicates
+        line.quarantined += count.quarantined
+        if (short, sequence) not in receipted:
+            line.received += count.total
+            report.unreceipted += count.total
+        if count.distinct != count.total:
+            _differ(
+                report,
+                "row_repeated",
+                f"{shards.get(short, short)}/{sequence}",
+                f"{count.total} rows for {count.distinct} units of this record",
+            )
+
+
+def _balance_batch(report: Report, receipt: Receipt, batch: AckedBatch, count: RecordCount | None) -> None:
+    day = day_of(count.arrived_us if count else receipt.acked_until_us)
+    report.lines[batch.shard_id, day].received += batch.events
+    subject = f"{batch.shard_id}/{batch.sequence_number}"
+    label = f"batch {batch.number} of slot {batch.slot}, producer {receipt.producer}"
+    if count is None:
+        _differ(report, "batch_lost", subject, f"{label}: {batch.events} events acknowledged, none archived")
+    elif count.total != batch.events:
+        _differ(
+            report,
+            "batch_differs",
+            subject,
+            f"{label}: {batch.events} events acknowledged; {count.archived} archived, "
+            f"{count.duplicates} duplicates, {count.quarantined} quarantined",
+        )
+
+
+def _differ(report: Report, kind: str, subject: str, message: str) -> None:
+    report.differences.append(Difference(kind, subject, message))
+
+
+def count_by_kind(differences: Iterable[Difference]) -> dict[str, int]:
+    """Return how many differences there are of each kind."""
+    counts: dict[str, int] = defaultdict(int)
+    for one in differences:
+        counts[one.kind] += 1
+    return dict(counts)

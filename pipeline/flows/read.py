@@ -1,0 +1,89 @@
+"""Reading a stream with one loader per shard: children after their parents.
+
+`load_shard` is the life of one shard in one worker; `Shards` says which shards may be started now.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.core.segment import Lineage
+from pipeline.facts import FactSink
+from pipeline.flows.load import Loader
+from pipeline.flows.retrying import again
+from pipeline.ports.clock import Clock
+from pipeline.ports.ledger import Ledger
+from pipeline.ports.stream import Stream
+
+
+@dataclass(frozen=True)
+class ReadPorts:
+    """What reading needs. `stopping` turns true when the worker is asked to stop."""
+
+    stream: Stream
+    ledger: Ledger
+    clock: Clock
+    facts: FactSink
+    stopping: Callable[[], bool]
+
+
+def load_shard(
+    loader: Loader, ports: ReadPorts, idle_seconds: float, behind: Callable[[int], None]
+) -> None:
+    """Load one shard until it ends or the worker stops; on return everything collected is committed.
+
+    Args:
+        loader: of this shard; not yet started.
+        ports: the stream and the rest.
+        idle_seconds: the pause after an empty read.
+        behind: told after each read how many milliseconds the shard is behind its newest record.
+    """
+    after = loader.start()
+    if loader.ended:
+        return
+    reader = ports.stream.reader(loader.lineage.shard_id, after)
+    while not ports.stopping():
+        batch = again("read", reader.read, clock=ports.clock, facts=ports.facts)
+        loader.process(batch.records)
+        behind(batch.behind_ms)
+        if batch.ended:
+            loader.cut("shard end", shard_end=True)
+            return
+        if not batch.records:
+            loader.tick()
+            ports.clock.pause(idle_seconds)
+    loader.cut("stop")
+
+
+class Shards:
+    """Which lineages may be loaded now: each once, a child only when all its parents are read to their end."""
+
+    def __init__(self, ports: ReadPorts) -> None:
+        self._ports = ports
+        self._started: set[str] = set()
+
+    def ready(self) -> list[Lineage]:
+        """Return the lineages to start now, registering new shards; each is returned once."""
+        clock, facts, ledger = self._ports.clock, self._ports.facts, self._ports.ledger
+        infos = again("shards", self._ports.stream.shards, clock=clock, facts=facts)
+        shorts: dict[str, str] = {}
+        found: list[Lineage] = []
+        for info in infos:
+            parents = tuple(shorts[parent] for parent in info.parents)
+            lineage = again(
+                "register",
+                lambda info=info, parents=parents: ledger.register(  # type: ignore[misc]
+                    self._ports.stream.name, self._ports.stream.epoch, info.shard_id, parents
+                ),
+                clock=clock,
+                facts=facts,
+            )
+            shorts[info.shard_id] = lineage.short
+            if lineage.short not in self._started and all(map(self._ended, parents)):
+                found.append(lineage)
+        self._started |= {lineage.short for lineage in found}
+        return found
+
+    def _ended(self, short: str) -> bool:
+        ports = self._ports
+        newest = again("open", lambda: ports.ledger.open(short), clock=ports.clock, facts=ports.facts).newest
+        return newest is not None and newest.shard_end and newest.state == "committed"

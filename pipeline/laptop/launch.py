@@ -1,0 +1,236 @@
+"""Start the local stack, keep its loader alive, and stop it whatever happens.
+
+1. refuse what cannot work: no emulator installed, no room, a stack that runs already, state that was lost
+2. start the emulator, wait until it answers         (recorded in stack.json before and after)
+3. call `provision`: stream, bucket, tables
+4. start the loader, wait for its first heartbeat
+5. in the foreground: restart the loader when it dies; at the end stop both in order. Detached: leave them alone
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict, Unpack
+
+import msgspec
+
+from pipeline.core.errors import ConfigProblem, HeadraceError
+from pipeline.laptop import emulator, stopping
+from pipeline.laptop.home import Home, only_one, prepare, wipe
+from pipeline.laptop.interrupts import Interrupts
+from pipeline.laptop.processes import ProcessRef, alive, process_ref, spawn, stop, wait_until
+from pipeline.laptop.restarts import Restarts
+from pipeline.laptop.stack import Stack, find_stack, write_stack
+
+LOADER_READY_SECONDS = 10.0  # first heartbeat; a loader that is silent but alive is let be
+PORT_TRIES = 3  # somebody may take a free port before the emulator does
+LOADER = (sys.executable, "-m", "consumers.reader")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What to start, and how.
+
+    Attributes:
+        provision: called once with the endpoint while only the emulator runs; may be called again after a crash.
+        loader_environment: what the loader gets beside PATH and the like; its endpoint and home are added here.
+        recorded: the part of it that may be written to disk.
+        port: None for a free one.
+        fresh: delete the data of an earlier stack first.
+        detach: the processes live on when this program ends.
+    """
+
+    home: Home
+    provision: Callable[[str], None]
+    say: Callable[[str], None]
+    loader_environment: Mapping[str, str] = field(default_factory=dict)
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    loader_command: Sequence[str] = LOADER
+    port: int | None = None
+    fresh: bool = False
+    detach: bool = False
+
+
+class _Changes(TypedDict, total=False):
+    phase: Literal["starting", "running", "stopping"]
+    owner: ProcessRef | None
+    emulator: ProcessRef | None
+    loader: ProcessRef | None
+
+
+class Running:
+    """A stack that this program started. Lives from `local_stack` to the end of its block."""
+
+    def __init__(self, launch: Launch, interrupts: Interrupts) -> None:
+        self.stack = Stack(endpoint_url="", port=0, phase="starting", started_at=time.time(), owner=None)
+        self._launch = launch
+        self._interrupts = interrupts
+        self._restarts = Restarts()
+        self._children: list[
+            subprocess.Popen[bytes]
+        ] = []  # kept, so that the dead can be asked for their code
+
+    def check(self) -> None:
+        """Restart the loader when it died. Call it a few times a second; returns at once.
+
+        Raises:
+            HeadraceError: the emulator is gone, or the loader died too often.
+        """
+        if not alive(self.stack.emulator):
+            raise HeadraceError(f"the emulator has ended; see {self._launch.home.emulator_log}")
+        if alive(self.stack.loader):
+            return
+        now, log = time.monotonic(), self._launch.home.loader_log
+        if not self._restarts.waiting:
+            if not self._restarts.died(now):
+                raise HeadraceError(
+                    f"the loader died {self._restarts.limit} times within a minute; see {log}"
+                )
+            self._launch.say(f"the loader has died and will be started again; see {log}")
+        if self._restarts.due(now):
+            self._start_loader()
+
+    def start(self) -> None:
+        """Do steps 2 to 4 of the module's list."""
+        launch = self._launch
+        owner = process_ref(os.getpid())
+        self._record(owner=owner)
+        self._start_emulator()
+        launch.provision(self.stack.endpoint_url)
+        launch.home.heartbeat.unlink(missing_ok=True)
+        self._start_loader()
+        wait_until(
+            lambda: launch.home.heartbeat.exists() or not alive(self.stack.loader), LOADER_READY_SECONDS
+        )
+        if not alive(self.stack.loader) and launch.detach:
+            raise HeadraceError(f"the loader ended right after its start; see {launch.home.loader_log}")
+        self._record(phase="running", owner=None if launch.detach else owner)
+
+    def stop(self) -> None:
+        """Stop both processes in order; signals that arrive meanwhile are only answered."""
+        self._interrupts.hold()
+        self._interrupts.told = lambda: self._launch.say("still stopping: streams and tables are being saved")
+        stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
+        self._wait_for_room()
+        stopping.stop_stack(self._launch.home, self.stack, self._launch.say)
+        for child in self._children:
+            child.poll()
+
+    def _wait_for_room(self) -> None:
+        """With a full disk the emulator could not save: wait for room, unless the user insists."""
+        told = False
+        while self.stack.emulator and alive(self.stack.emulator) and self._interrupts.asked == 0:
+            lacking = emulator.room_lacking(self._launch.home, self.stack.emulator)
+            if not lacking:
+                return
+            if not told:
+                self._launch.say(
+                    f"disk full: {(lacking >> 20) + 1} MiB more are needed to save; waiting (Ctrl-C gives up)"
+                )
+            told = True
+            time.sleep(1)
+
+    def _start_emulator(self) -> None:
+        """Start it and wait; on the way nobody else knows the endpoint, so saved.json may go only then."""
+        home = self._launch.home
+        home.emulator_log.touch()
+        for attempt in range(1, PORT_TRIES + 1):
+            port = self._launch.port or emulator.free_port()
+            offset = home.emulator_log.stat().st_size
+            with self._interrupts.held():
+                child = emulator.start_emulator(home, port, dies_with_parent=not self._launch.detach)
+                self._children.append(child)
+                self.stack = msgspec.structs.replace(
+                    self.stack,
+                    endpoint_url=emulator.endpoint_url(port),
+                    port=port,
+                    stamps=emulator.state_stamps(home),
+                )
+                self._record(emulator=process_ref(child.pid))
+            try:
+                emulator.wait_healthy(child, home, port, offset)
+            except HeadraceError:
+                if child.poll() is None or attempt == PORT_TRIES or self._launch.port:
+                    raise
+            else:
+                home.saved.unlink(missing_ok=True)
+                return
+
+    def _start_loader(self) -> None:
+        launch, endpoint = self._launch, self.stack.endpoint_url
+        outside = {n: v for n, v in os.environ.items() if not n.startswith(("HEADRACE_", "AWS_"))}
+        ours = {"HEADRACE_HOME": str(launch.home.path), "HEADRACE_AWS__ENDPOINT_URL": endpoint}
+        with self._interrupts.held():
+            child = spawn(
+                launch.loader_command,
+                environment=outside | dict(launch.loader_environment) | ours,
+                log=launch.home.loader_log,
+                folder=launch.home.run,
+                dies_with_parent=not launch.detach,
+            )
+            self._children.append(child)
+            self._record(loader=process_ref(child.pid))
+
+    def _record(self, **changes: Unpack[_Changes]) -> None:
+        self.stack = msgspec.structs.replace(self.stack, **changes, settings=dict(self._launch.recorded))
+        write_stack(self._launch.home, self.stack)
+
+    def abandon(self) -> None:
+        """Undo a start that failed: an emulator that nobody used yet is killed, so that its saved state stays."""
+        self._interrupts.hold()
+        if emulator.is_saved(self._launch.home) or not self._launch.home.has_data:
+            stop(self.stack.emulator, 0)
+        self.stop()
+
+
+@contextmanager
+def local_stack(launch: Launch) -> Iterator[Running]:
+    """Start the stack for the body; in the foreground stop it afterwards, whatever the body does.
+
+    Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt in the body.
+
+    Raises:
+        ConfigProblem: the stack cannot be started as asked; nothing was changed.
+        HeadraceError: it started and failed.
+    """
+    emulator.require_installed()
+    if launch.port is not None:
+        emulator.require_free(launch.port)
+    prepare(launch.home)
+    with only_one(launch.home):
+        _clear_the_way(launch)
+        interrupts = Interrupts()
+        running = Running(launch, interrupts)
+        with interrupts.installed():
+            try:
+                running.start()
+            except BaseException:
+                running.abandon()
+                raise
+            try:
+                yield running
+            finally:
+                if not launch.detach:
+                    running.stop()
+
+
+def _clear_the_way(launch: Launch) -> None:
+    """Refuse a home that is in use or whose state was lost; close the record of a stack that ended by itself."""
+    home = launch.home
+    finding = find_stack(home)
+    if finding.status == "running" and finding.stack is not None:
+        raise ConfigProblem(
+            f"a stack runs already on {finding.stack.endpoint_url}: see `headrace status`, stop it with `headrace down`"
+        )
+    if finding.status == "half-started":
+        raise ConfigProblem(finding.reason)
+    if launch.fresh:
+        wipe(home)
+    elif finding.status == "killed":
+        raise ConfigProblem(finding.reason)
+    elif finding.stack is not None:
+        stopping.settle(home, finding.stack)

@@ -1,0 +1,143 @@
+"""Processes of this machine that outlive the program that started them.
+
+A process is named by its pid and the moment it started (`ProcessRef`), so that a pid which the system gave to somebody
+else meanwhile is neither believed nor killed.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+POLL_SECONDS = 0.02  # short against the 0.2 s the emulator needs to stop
+KILL_SECONDS = 10.0  # the kernel ends a killed process at once, unless the disk hangs
+PR_SET_PDEATHSIG = 1  # prctl(2)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class ProcessRef(msgspec.Struct, frozen=True):
+    """One process: its pid and when it started (text, only ever compared)."""
+
+    pid: int
+    started: str
+
+
+def process_ref(pid: int) -> ProcessRef | None:
+    """Name a live process, or None when it is gone. A zombie is gone: it holds no file, port or memory."""
+    if not _BOOT_ID.exists():
+        return _ref_from_ps(pid)
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    state, start_ticks = fields[0], fields[19]
+    boot = _BOOT_ID.read_text(
+        encoding="ascii"
+    ).strip()  # start times count from the boot, and pids begin anew
+    return None if state in "ZX" else ProcessRef(pid, f"{boot}:{start_ticks}")
+
+
+def _ref_from_ps(pid: int) -> ProcessRef | None:
+    """Ask ps(1), where there is no /proc."""
+    answer = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, started = answer.stdout.strip().partition(" ")
+    return None if not started or state.startswith("Z") else ProcessRef(pid, started.strip())
+
+
+def environment_has(process: ProcessRef, name: str, value: str) -> bool:
+    """True when the process was started with `name=value` (Linux; elsewhere nobody is accused)."""
+    try:
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return os.fsencode(f"{name}={value}") in environment.split(b"\0")
+
+
+def alive(process: ProcessRef | None) -> bool:
+    """True while exactly this process runs."""
+    return process is not None and process_ref(process.pid) == process
+
+
+def send(process: ProcessRef, number: signal.Signals) -> None:
+    """Signal exactly this process; nothing happens when it is gone."""
+    if sys.platform != "linux":
+        if alive(process):
+            os.kill(process.pid, number)
+        return
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if alive(process):  # the handle was opened first, so it cannot have become somebody else since
+            signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for `condition`, at most `seconds`; True when it came true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def stop(process: ProcessRef | None, grace_seconds: float) -> bool:
+    """Ask a process to end, wait, then kill it (at once when the grace is 0). True when it ended by itself, or was gone already."""
+    if process is None or not alive(process):
+        return True
+    if grace_seconds > 0:
+        send(process, signal.SIGTERM)
+        if wait_until(lambda: not alive(process), grace_seconds):
+            return True
+    send(process, signal.SIGKILL)
+    wait_until(lambda: not alive(process), KILL_SECONDS)
+    return False
+
+
+def spawn(
+    command: Sequence[str], *, environment: Mapping[str, str], log: Path, folder: Path, dies_with_parent: bool
+) -> subprocess.Popen[bytes]:
+    """Start a child with its output appended to `log`.
+
+    It leads a session of its own: Ctrl-C at the terminal reaches only the parent, which stops its children in order.
+    With `dies_with_parent` the kernel sends it SIGTERM when the parent ends, however it ends (Linux; elsewhere the
+    next `headrace down` finds it).
+    """
+    before = _death_signal(os.getpid()) if dies_with_parent and sys.platform == "linux" else None
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+            preexec_fn=before,  # noqa: PLW1509  # calls the kernel only; the parent has one thread
+        )
+
+
+def _death_signal(parent: int) -> Callable[[], None]:
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: the hook must not take locks
+
+    def arrange() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return arrange

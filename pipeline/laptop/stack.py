@@ -1,0 +1,128 @@
+"""What runs now in a home: the record in run/stack.json, and whether it can be believed."""
+
+from typing import Literal
+
+import msgspec
+
+from pipeline.laptop import emulator
+from pipeline.laptop.home import Home, disk_problems, write_atomically
+from pipeline.laptop.processes import ProcessRef, alive
+
+Status = Literal["running", "half-started", "killed", "absent"]
+START_EMPTY = "`headrace up --fresh` starts empty, `headrace down --wipe` only deletes"
+START_AGAIN = "`headrace down`, then `headrace up`: nothing is lost"
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One start of the stack.
+
+    Attributes:
+        started_at: Unix seconds.
+        owner: the program that restarts and stops the children; None once a detached stack runs.
+        settings: environment of the loader, without secrets.
+        stamps: marks of the state files before the start (`emulator.state_stamps`).
+    """
+
+    endpoint_url: str
+    port: int
+    phase: Literal["starting", "running", "stopping"]
+    started_at: float
+    owner: ProcessRef | None
+    emulator: ProcessRef | None = None
+    loader: ProcessRef | None = None
+    settings: dict[str, str] = {}
+    stamps: dict[str, str] = {}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What `find_stack` saw: `reason` is one sentence with the next step, "" when the stack runs."""
+
+    status: Status
+    reason: str
+    stack: Stack | None
+
+
+def write_stack(home: Home, stack: Stack) -> None:
+    """Record the stack, whole or not at all.
+
+    Raises:
+        ConfigProblem: the disk refuses.
+    """
+    with disk_problems(home):
+        write_atomically(home.stack_file, msgspec.json.format(msgspec.json.encode(stack), indent=2))
+
+
+def read_stack(home: Home) -> Stack | None:
+    """Read the record; None when there is none.
+
+    Raises:
+        msgspec.DecodeError: the file is damaged, or of another version.
+    """
+    try:
+        return msgspec.json.decode(home.stack_file.read_bytes(), type=Stack)
+    except FileNotFoundError:
+        return None
+
+
+def find_stack(home: Home) -> Finding:
+    """Look what runs in `home`; changes nothing."""
+    try:
+        stack = read_stack(home)
+    except msgspec.DecodeError as exc:
+        return _unrecorded(home, f"{home.stack_file} is damaged ({exc})")
+    return _unrecorded(home, "") if stack is None else _recorded(home, stack)
+
+
+def _recorded(home: Home, stack: Stack) -> Finding:
+    if stack.owner is not None and alive(stack.owner) and stack.phase != "running":
+        doing = "being started" if stack.phase == "starting" else "being stopped"
+        return Finding(
+            "half-started", f"the stack is {doing} by process {stack.owner.pid}: wait for it", stack
+        )
+    if not alive(stack.emulator):
+        return _without_emulator(home, stack)
+    if not alive(stack.loader):
+        return Finding(
+            "half-started", f"the loader is not running (see {home.loader_log}); {START_AGAIN}", stack
+        )
+    if stack.phase != "running" or not emulator.healthy(stack.port):
+        what = (
+            "its start was cut off" if stack.phase != "running" else f"{stack.endpoint_url} does not answer"
+        )
+        return Finding("half-started", f"{what}; {START_AGAIN}", stack)
+    return Finding("running", "", stack)
+
+
+def _without_emulator(home: Home, stack: Stack) -> Finding:
+    if not kept_everything(home, stack):
+        return Finding("killed", _lost(home), stack)
+    if alive(stack.loader):
+        return Finding("half-started", f"only the loader still runs; {START_AGAIN}", stack)
+    return Finding("absent", f"no stack runs in {home.path}: `headrace up` starts one", stack)
+
+
+def kept_everything(home: Home, stack: Stack) -> bool:
+    """True when the dead emulator of `stack` saved its state, or had none to lose."""
+    return (
+        emulator.is_saved(home) or emulator.saved_since(home, stack.port, stack.stamps) or not home.has_data
+    )
+
+
+def _unrecorded(home: Home, damage: str) -> Finding:
+    """Judge a home whose stack.json is absent or damaged."""
+    found = emulator.leftover(home)
+    if found is not None:
+        said = (
+            damage or f"an emulator (process {found.process.pid}) runs that {home.stack_file} does not name"
+        )
+        return Finding("half-started", f"{said}; {START_AGAIN}", None)
+    if emulator.is_saved(home) or not home.has_data:
+        return Finding("absent", f"no stack runs in {home.path}: `headrace up` starts one", None)
+    return Finding("killed", _lost(home) if not damage else f"{damage}; {_lost(home)}", None)
+
+
+def _lost(home: Home) -> str:
+    return (
+        f"the emulator of {home.path} ended without saving (killed, or the machine went down): what its streams and "
+        f"tables held since its start is lost, and the objects that stayed contradict the rest; {START_EMPTY}"
+    )

@@ -1,0 +1,164 @@
+"""Stop the local stack so that nothing is lost, or throw its data away.
+
+Order: the loader first, so that it can finish its segment while streams and tables still answer; then the emulator,
+which saves both; then the proof that it did. Only then does the record of the stack go away.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+
+import msgspec
+
+from pipeline.core.errors import ConfigProblem, HeadraceError
+from pipeline.laptop import emulator
+from pipeline.laptop.home import Home, disk_problems, only_one, wipe
+from pipeline.laptop.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
+from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, write_stack
+
+LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
+EMULATOR_GRACE_SECONDS = 60.0
+SAVED_BYTES_PER_SECOND = (
+    10 * 1024 * 1024
+)  # slow on purpose: killing an emulator that is still saving loses its state
+OWNER_GRACE_SECONDS = LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
+
+Say = Callable[[str], None]
+
+
+def stop_stack(home: Home, stack: Stack, say: Say) -> None:
+    """Stop loader, then emulator, and mark the home as saved. May be repeated.
+
+    Raises:
+        ConfigProblem: the disk has no room for the emulator's state; the emulator still runs.
+        HeadraceError: the emulator ended without saving.
+    """
+    with_phase = msgspec.structs.replace(stack, phase="stopping")
+    try:
+        write_stack(home, with_phase)
+    except ConfigProblem:  # a full disk must not keep anybody from stopping
+        say(f"the disk of {home.path} is full")
+    stop_loader(home, stack.loader, say)
+    if stack.emulator is not None and alive(stack.emulator):
+        require_room(home, stack.emulator)
+        _stop_emulator(home, stack.emulator)
+    settle(home, stack)
+
+
+def stop_loader(home: Home, loader: ProcessRef | None, say: Say) -> None:
+    """Let the loader finish its segment; a loader that does not end is killed, which loses nothing."""
+    if not stop(loader, LOADER_GRACE_SECONDS):
+        say(f"the loader did not end within {LOADER_GRACE_SECONDS:g} s and was killed; see {home.loader_log}")
+
+
+def _stop_emulator(home: Home, process: ProcessRef) -> None:
+    grace = EMULATOR_GRACE_SECONDS + emulator.memory_bytes(process) / SAVED_BYTES_PER_SECOND
+    if not stop(process, grace):
+        raise HeadraceError(
+            f"the emulator did not save its state within {grace:.0f} s and was killed; {START_EMPTY}"
+        )
+
+
+def require_room(home: Home, process: ProcessRef) -> None:
+    """Raise ConfigProblem when the disk has no room for what the emulator is about to save."""
+    lacking = emulator.room_lacking(home, process)
+    if lacking:
+        raise ConfigProblem(
+            f"the disk of {home.path} lacks about {(lacking >> 20) + 1} MiB to save streams and tables, so the emulator "
+            "still runs: free some space and run `headrace down` again, or give the data up with `headrace down --wipe`"
+        )
+
+
+def settle(home: Home, stack: Stack) -> None:
+    """Close the record of a stack whose processes are gone.
+
+    Raises:
+        HeadraceError: the emulator did not save its state; the record stays, so that `up` keeps refusing.
+    """
+    finding = find_stack(home)
+    if finding.status == "killed":
+        raise HeadraceError(finding.reason)
+    with disk_problems(home):
+        if emulator.saved_since(home, stack.port, stack.stamps):
+            emulator.mark_saved(home)
+        home.stack_file.unlink(missing_ok=True)
+        home.heartbeat.unlink(missing_ok=True)
+
+
+def down(home: Home, *, erase: bool, say: Say) -> None:
+    """Stop whatever runs in `home`; with `erase`, delete its data as well.
+
+    Raises:
+        ConfigProblem: another command is at work, or the disk has no room to save.
+        HeadraceError: a process does not end, or state was lost.
+    """
+    if not home.run.is_dir():
+        say(f"no stack runs in {home.path}")
+        return
+    finding = find_stack(home)
+    owner = finding.stack.owner if finding.stack is not None else None
+    if owner is not None and alive(owner) and owner.pid != os.getpid():
+        _ask_owner(home, owner, say)
+        finding = find_stack(home)
+    with only_one(home):
+        if erase:
+            _kill_all(home, finding)
+            wipe(home)
+            say(f"stopped; the data in {home.path} is deleted")
+        else:
+            _stop_found(home, finding, say)
+
+
+def _ask_owner(home: Home, owner: ProcessRef, say: Say) -> None:
+    """Ask the program that started the stack in the foreground; it stops the children in order."""
+    say(f"asking process {owner.pid} to stop the stack")
+    send(owner, signal.SIGTERM)
+    if not wait_until(lambda: not alive(owner), OWNER_GRACE_SECONDS):
+        raise HeadraceError(f"process {owner.pid} still runs the stack of {home.path}; look at its terminal")
+
+
+def _stop_found(home: Home, finding: Finding, say: Say) -> None:
+    stack = finding.stack or adopt(home)
+    if stack is None or finding.status == "killed" and not alive(stack.loader):
+        say(finding.reason if finding.status == "killed" else f"no stack runs in {home.path}")
+        return
+    running = alive(stack.emulator) or alive(stack.loader)
+    stop_stack(home, stack, say)
+    say(f"stopped; data kept in {home.path}" if running else f"no stack runs in {home.path}")
+
+
+def adopt(home: Home) -> Stack | None:
+    """Make a record for processes of this home that a damaged or missing stack.json does not name."""
+    found = emulator.leftover(home)
+    loader = _heartbeat_loader(home)
+    if found is None and loader is None:
+        return None
+    port = found.port if found is not None else 0
+    return Stack(
+        endpoint_url=emulator.endpoint_url(port),
+        port=port,
+        phase="stopping",
+        started_at=0.0,
+        owner=None,
+        emulator=found.process if found is not None else None,
+        loader=loader,
+        stamps=emulator.state_stamps(home),
+    )
+
+
+def _heartbeat_loader(home: Home) -> ProcessRef | None:
+    try:
+        pid = msgspec.json.decode(home.heartbeat.read_bytes(), type=dict[str, object]).get("pid")
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    found = process_ref(pid) if isinstance(pid, int) else None
+    return found if found is not None and environment_has(found, "HEADRACE_HOME", str(home.path)) else None
+
+
+def _kill_all(home: Home, finding: Finding) -> None:
+    """End all processes at once: what they would save is about to be deleted."""
+    adopted = adopt(home)
+    for stack in (finding.stack, adopted):
+        if stack is not None:
+            stop(stack.loader, 0)
+            stop(stack.emulator, 0)

@@ -1,0 +1,200 @@
+"""The producer: events in, KPL aggregates out, a receipt for what was acknowledged.
+
+An entity belongs to one virtual slot; batches of a slot go out one after the other, so an entity's events stay in
+order, also over partial failures. One thread uses a producer.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.core.errors import OutcomeUnknown, Transient
+from pipeline.core.kpl import Aggregate
+from pipeline.core.receipt import MAX_BATCHES, AckedBatch, Receipt
+from pipeline.core.retry import Backoff
+from pipeline.core.slots import BatchLabel, hash_key, slot_of
+from pipeline.ports.clock import Clock
+from pipeline.ports.receipts import Receipts
+from pipeline.ports.stream import OutgoingRecord, RecordSink
+
+MAX_PUT_RECORDS = 500  # Kinesis limit per call
+MAX_PUT_BYTES = 4_500_000  # per call; Kinesis takes 10 MiB, older stacks 5 MB, keys included
+RECEIPT_SECONDS = 10.0  # a crash leaves at most so much unreceipted
+
+
+@dataclass(frozen=True)
+class ProducerSettings:
+    """How events are batched."""
+
+    slots: int = 64
+    max_batch_bytes: int = 262_144
+    max_batch_events: int = 2_000
+    linger_seconds: float = 0.2
+    backoff: Backoff = Backoff(attempts=12, base_seconds=0.1, cap_seconds=5.0)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    label: BatchLabel
+    record: OutgoingRecord
+
+
+class Producer:
+    """Puts events to one stream.
+
+    Args:
+        producer_id: 4 to 32 letters or digits, never used twice: batch numbers start at 0.
+        stream: the stream's name and epoch, for the receipt.
+        sink: where records go. Must not retry by itself.
+        receipts: where receipts go.
+        clock: time, stepped in tests.
+        random: returns 0 <= x < 1, for jitter.
+        settings: how events are batched.
+    """
+
+    def __init__(
+        self,
+        producer_id: str,
+        stream: tuple[str, str],
+        sink: RecordSink,
+        receipts: Receipts,
+        clock: Clock,
+        random: Callable[[], float],
+        settings: ProducerSettings | None = None,
+    ) -> None:
+        self.producer_id = producer_id
+        self._stream, self._sink, self._receipts = stream, sink, receipts
+        self._clock, self._random, self._settings = clock, random, settings or ProducerSettings()
+        self._open: dict[int, Aggregate] = {}
+        self._slots: dict[tuple[str, str], int] = {}
+        self._next_number = [0] * self._settings.slots
+        self._ready: list[_Batch] = []
+        self._ready_bytes = 0
+        self._acked: list[AckedBatch] = []
+        self._receipt_number = 0
+        self._flushed_at = self._receipted_at = clock.monotonic()
+        self._acked_from_us = clock.now_us()
+        self.events_acknowledged = 0
+        self.bytes_acknowledged = 0
+
+    def put(self, tenant_id: str, entity_id: str, payload: bytes) -> None:
+        """Take one event: finished envelope JSON. Sends when enough is waiting; blocks while the stream is busy.
+
+        Raises:
+            Transient: the stream refused for longer than the back-off allows; nothing that was put is forgotten,
+                call `flush` to try again.
+        """
+        entity = (tenant_id, entity_id)
+        slot = self._slots.get(entity)
+        if slot is None:
+            slot = self._slots[entity] = slot_of(tenant_id, entity_id, self._settings.slots)
+        batch = self._open.get(slot)
+        if batch is None:
+            batch = self._open[slot] = Aggregate()
+        batch.add(payload)
+        if batch.size_bytes >= self._settings.max_batch_bytes or batch.count >= self._settings.max_batch_events:
+            self._close(slot)
+            if self._ready_bytes >= MAX_PUT_BYTES:
+                self._send()
+
+    def tick(self) -> None:
+        """Send what has waited for longer than the linger time; call now and then."""
+        if self._clock.monotonic() - self._flushed_at >= self._settings.linger_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send everything that was put; on return all of it is acknowledged."""
+        for slot in list(self._open):
+            self._close(slot)
+        self._send()
+        self._flushed_at = self._clock.monotonic()
+        if self._flushed_at - self._receipted_at >= RECEIPT_SECONDS:
+            self._write_receipts(closed=False)
+
+    def close(self) -> None:
+        """Flush and write the last receipt."""
+        self.flush()
+        self._write_receipts(closed=True)
+
+    def _close(self, slot: int) -> None:
+        batch = self._open.pop(slot)
+        label = BatchLabel(self.producer_id, slot, self._next_number[slot], batch.count)
+        self._next_number[slot] += 1
+        key = hash_key(slot, self._settings.slots)
+        data = batch.encode(str(label), key)
+        self._ready.append(_Batch(label, OutgoingRecord(data, str(label), key)))
+        self._ready_bytes += len(data)
+
+    def _send(self) -> None:
+        waits = self._settings.backoff.waits(self._random)
+        while self._ready:
+            chosen = list(_one_call(self._ready))
+            try:
+                refused = self._put(chosen)
+            except (Transient, OutcomeUnknown):
+                refused = chosen  # if they were stored all the same, the loader flags the copies
+            if len(refused) < len(chosen):
+                waits = self._settings.backoff.waits(self._random)
+                continue
+            wait = next(waits, None)
+            if wait is None:
+                raise Transient(
+                    f"stream {self._stream[0]} took nothing in {self._settings.backoff.attempts} attempts; "
+                    f"{len(self._ready)} batches are still here: call flush() to try again"
+                )
+            self._clock.pause(wait)
+
+    def _put(self, chosen: Sequence[_Batch]) -> list[_Batch]:
+        """Put batches; note what was acknowledged, return what was refused."""
+        answers = self._sink.put([batch.record for batch in chosen])
+        done: set[BatchLabel] = set()
+        for batch, answer in zip(chosen, answers, strict=True):
+            if answer.error:
+                continue
+            label = batch.label
+            done.add(label)
+            self._acked.append(
+                AckedBatch(label.slot, label.number, label.events, answer.shard_id, answer.sequence_number)
+            )
+            self.events_acknowledged += label.events
+            self.bytes_acknowledged += len(batch.record.data)
+        self._ready = [batch for batch in self._ready if batch.label not in done]
+        self._ready_bytes = sum(len(batch.record.data) for batch in self._ready)
+        if len(self._acked) >= MAX_BATCHES:
+            self._write_receipts(closed=False)
+        return [batch for batch in chosen if batch.label not in done]
+
+    def _write_receipts(self, *, closed: bool) -> None:
+        now = self._clock.now_us()
+        while self._acked or closed:
+            batches, self._acked = self._acked[:MAX_BATCHES], self._acked[MAX_BATCHES:]
+            last = closed and not self._acked
+            self._receipts.put(
+                Receipt(
+                    producer=self.producer_id,
+                    number=self._receipt_number,
+                    stream=self._stream[0],
+                    epoch=self._stream[1],
+                    acked_from_us=self._acked_from_us,
+                    acked_until_us=now,
+                    batches=tuple(batches),
+                    closed=last,
+                )
+            )
+            self._receipt_number += 1
+            if last:
+                break
+        self._acked_from_us, self._receipted_at = now, self._clock.monotonic()
+
+
+def _one_call(ready: Iterable[_Batch]) -> Iterable[_Batch]:
+    """Yield the batches of one PutRecords call: at most one per slot, so that a refusal cannot turn their order."""
+    slots: set[int] = set()
+    size = 0
+    for batch in ready:
+        if batch.label.slot in slots:
+            continue
+        size += len(batch.record.data) + len(batch.record.partition_key)
+        if slots and (size > MAX_PUT_BYTES or len(slots) == MAX_PUT_RECORDS):
+            return
+        slots.add(batch.label.slot)
+        yield batch

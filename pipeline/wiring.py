@@ -1,0 +1,160 @@
+"""The only file that joins flows to adapters."""
+
+import random
+import secrets
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pipeline.aws.client import Connection, make_client
+from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
+from pipeline.aws.ledger import DynamoLedger
+from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
+from pipeline.aws.meter import Meter
+from pipeline.aws.s3 import S3Objects, create_bucket
+from pipeline.aws.tables import create_tables
+from pipeline.config import Settings
+from pipeline.core.event import Limits
+from pipeline.core.rules import Rules, make_rules
+from pipeline.core.segment import CutLimits
+from pipeline.core.staging import StagedObject
+from pipeline.facts import FactSink
+from pipeline.flows.load import LoadLimits
+from pipeline.flows.window import WindowLimits
+from pipeline.flows.write import WritePorts
+from pipeline.laptop.schema_files import load_envelope, load_schemas
+from pipeline.ports.clock import Clock, SystemClock
+from pipeline.producer import Producer, ProducerSettings
+
+_WRITERS = 8  # objects written at once by one worker
+_HOUR_US = 3_600_000_000
+
+
+def connection(settings: Settings) -> Connection:
+    """Return where AWS is."""
+    aws = settings.aws
+    return Connection(
+        region=aws.region,
+        endpoint_url=aws.endpoint_url,
+        access_key_id=aws.access_key_id.get_secret_value() if aws.access_key_id else None,
+        secret_access_key=aws.secret_access_key.get_secret_value() if aws.secret_access_key else None,
+        connect_timeout_seconds=aws.connect_timeout_seconds,
+        read_timeout_seconds=aws.read_timeout_seconds,
+        max_attempts=aws.max_attempts,
+    )
+
+
+def provision(settings: Settings) -> None:
+    """Make stream, bucket and tables where they are missing (the local stack; in the cloud Terraform does it)."""
+    where, meter = connection(settings), Meter()
+    create_stream(
+        make_client("kinesis", where, meter),
+        settings.stream.name,
+        settings.stream.shards,
+        settings.stream.retention_hours,
+    )
+    create_bucket(make_client("s3", where, meter), settings.storage.bucket, settings.aws.region)
+    create_tables(make_client("dynamodb", where, meter), settings.storage.table_prefix)
+
+
+def rules(settings: Settings) -> Rules:
+    """Return what events are judged by."""
+    events = settings.events
+    limits = Limits(
+        max_event_bytes=events.max_event_bytes,
+        max_depth=events.max_depth,
+        max_keys=events.max_keys,
+        max_string_bytes=events.max_string_bytes,
+        max_future_seconds=events.max_future_minutes * 60,
+    )
+    schemas = settings.paths.schemas
+    return make_rules(load_schemas(schemas), events.tenants, limits, load_envelope(schemas))
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The stores of one deployment, ready to use, and what their writes cost so far."""
+
+    objects: S3Objects
+    manifest: DynamoManifest
+    ledger: DynamoLedger
+    receipts: DynamoReceipts
+    meter: Meter
+
+
+def archive(settings: Settings) -> Archive:
+    """Return the stores."""
+    where, meter, prefix = connection(settings), Meter(), settings.storage.table_prefix
+    dynamodb = make_client("dynamodb", where, meter)
+    return Archive(
+        objects=S3Objects(make_client("s3", where, meter), settings.storage.bucket),
+        manifest=DynamoManifest(dynamodb, prefix),
+        ledger=DynamoLedger(dynamodb, prefix),
+        receipts=DynamoReceipts(dynamodb, prefix),
+        meter=meter,
+    )
+
+
+def stream(settings: Settings) -> KinesisStream:
+    """Return the stream."""
+    return KinesisStream(make_client("kinesis", connection(settings), Meter()), settings.stream.name)
+
+
+@dataclass(frozen=True)
+class LoaderParts:
+    """What a loading worker is made of."""
+
+    rules: Rules
+    limits: LoadLimits
+    ports: WritePorts
+    stream: KinesisStream
+    meter: Meter
+
+
+def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
+    """Return the parts of a loading worker."""
+    stores, segment, duplicates = archive(settings), settings.segment, settings.duplicates
+    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
+
+    def each(call: Callable[[StagedObject], None], items: Iterable[StagedObject]) -> None:
+        for _ in pool.map(call, items):
+            pass
+
+    return LoaderParts(
+        rules=rules(settings),
+        limits=LoadLimits(
+            CutLimits(
+                max_rows=segment.max_rows,
+                max_bytes=segment.max_bytes,
+                max_age_seconds=segment.max_age_seconds,
+                max_idle_seconds=segment.max_idle_seconds,
+                max_files=segment.max_files,
+            ),
+            WindowLimits(int(duplicates.window_hours * _HOUR_US), duplicates.max_ids),
+        ),
+        ports=WritePorts(stores.ledger, stores.objects, stores.manifest, clock, facts, each),
+        stream=stream(settings),
+        meter=stores.meter,
+    )
+
+
+def producer(settings: Settings, stores: Archive, clock: Clock | None = None) -> Producer:
+    """Return a producer of its own id to the configured stream."""
+    source, batches = stream(settings), settings.producer
+    sink = KinesisSink(
+        make_client("kinesis", connection(settings), stores.meter, max_attempts=1), settings.stream.name
+    )
+    return Producer(
+        secrets.token_hex(6),
+        (source.name, source.epoch),
+        sink,
+        stores.receipts,
+        clock or SystemClock(),
+        random.random,
+        ProducerSettings(
+            slots=settings.stream.slots,
+            max_batch_bytes=batches.max_batch_bytes,
+            max_batch_events=batches.max_batch_events,
+            linger_seconds=batches.linger_ms / 1000,
+        ),
+    )
