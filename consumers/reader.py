@@ -12,6 +12,10 @@ import sys
 import threading
 from types import FrameType
 
+from pipeline.startup import without_pandas
+
+without_pandas()
+
 from consumers.fact_log import log
 from consumers.heartbeat import Heartbeat
 from pipeline import __version__

@@ -171,7 +171,7 @@ def describe(settings: Settings) -> list[SettingRow]:
     for key in KNOWN_KEYS:
         section, _, name = key.partition(".")
         value = getattr(getattr(settings, section), name)
-        rows.append(SettingRow(key, _plain(value), settings._sources.get(key, "default")))  # noqa: SLF001  # same package
+        rows.append(SettingRow(key, _plain(value), settings.source(key)))
     return rows
 
 

@@ -260,6 +260,10 @@ class Settings(Section):
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
+    def source(self, key: str) -> str:
+        """Say where a setting came from: `default`, `flag`, `environment NAME` or `file PATH`."""
+        return self._sources.get(key, "default")
+
 
 SECTIONS: dict[str, type[Section]] = {
     name: field.annotation

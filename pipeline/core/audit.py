@@ -142,7 +142,10 @@ def _check_files(found: Witnesses, report: Report) -> None:
             )
         elif entry.bytes != counted.size:
             _differ(
-                report, "file_altered", key, f"the manifest says {entry.bytes} bytes, the file has {counted.size}"
+                report,
+                "file_altered",
+                key,
+                f"the manifest says {entry.bytes} bytes, the file has {counted.size}",
             )
 
 
@@ -155,16 +158,16 @@ def _check_ledger(found: Witnesses, report: Report) -> None:
     for segment in sorted(found.segments, key=lambda one: (one.lineage, one.ordinal)):
         name = segment_name(segment.lineage, segment.ordinal)
         before = last.get(segment.lineage)
-        if (segment.ordinal, segment.start) != (
-            (before.ordinal + 1, before.end) if before else (1, None)
-        ):
+        if (segment.ordinal, segment.start) != ((before.ordinal + 1, before.end) if before else (1, None)):
             _differ(report, "ledger_broken", name, "this segment does not begin where the one before it ends")
         last[segment.lineage] = segment
         files = counted.pop(name, [])
         if segment.state == "committed":
             _compare_counts(report, name, segment.counts, files)
     for name, files in counted.items():
-        _differ(report, "segment_unknown", name, f"{len(files)} files of a segment that the ledger does not hold")
+        _differ(
+            report, "segment_unknown", name, f"{len(files)} files of a segment that the ledger does not hold"
+        )
 
 
 def _compare_counts(report: Report, name: str, says: Counts, files: list[ObjectCount]) -> None:
@@ -199,7 +202,9 @@ def _check_batches(found: Witnesses, report: Report) -> None:
             acked[receipt.producer, batch.slot].add(batch.number)
     for producer, seen in numbers.items():
         if sorted(seen) != list(range(len(seen))):
-            _differ(report, "receipt_missing", producer, "the producer's receipts are not numbered without a hole")
+            _differ(
+                report, "receipt_missing", producer, "the producer's receipts are not numbered without a hole"
+            )
     for (producer, slot), seen_numbers in acked.items():
         missing = sorted(set(range(max(seen_numbers) + 1)) - seen_numbers)
         if missing and producer in closed:

@@ -186,7 +186,9 @@ def _relations(
     every = (*columns, EVENT_TYPE, DT)
     kind = f"'{event_type}' AS \"event_type\"" if event_type else '"event_type"'
     parts = [*(quoted(column.name) for column in columns), kind, '"dt"']
-    raw = "\nUNION ALL\n".join(_select([*parts, f"'{table.tier}' AS \"tier\""], table.name) for table in tables)
+    raw = "\nUNION ALL\n".join(
+        _select([*parts, f"'{table.tier}' AS \"tier\""], table.name) for table in tables
+    )
     raw_columns = (*every, TIER)
     raw_note = f"{what}: every row, with its tier and whether it repeats an earlier one."
     shown = tuple(column for column in every if column.name != "is_duplicate")

@@ -18,11 +18,12 @@ from pipeline.core.event import Envelope, Record, Refusal, Row
 from pipeline.core.judge import judge
 from pipeline.core.rules import Rules
 
-# Quotes in a compact envelope without optional fields: 8 keys and 6 string values, two quotes each. More quotes
-# mean an escaped quote or a repeated key; both are looked at again, slowly.
+# Quotes in an envelope without optional fields: 8 keys and 6 string values, two quotes each. More quotes mean an
+# escaped quote or a repeated key; both are looked at again, slowly.
 _QUOTES = 28
 _QUOTES_OF_KEY = 2
 _QUOTES_OF_STRING = 4
+_KEY_BYTES = 5  # of the shortest key with its value and comma: `"":0,`
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Decoder:
             (name, number): version.shape.decode
             for name, versions in rules.types.items()
             for number, version in versions.items()
-            if version.shape.decode is not None
+            if version.shape.decode is not None and version.shape.depth < rules.limits.max_depth
         }
 
     def decode(self, records: Iterable[Record], first_index: int, into: Decoded) -> int:
@@ -71,22 +72,21 @@ class Decoder:
         self, payloads: list[bytes], record: int, first: int, not_after: datetime, into: Decoded
     ) -> None:
         limits, tenants, fast, decode = self._rules.limits, self._rules.tenants, self._fast, self._envelope
-        small = min(limits.max_string_bytes, limits.max_event_bytes)
-        depth, keys, keep = limits.max_depth, limits.max_keys, into.rows.append
+        # A short unit cannot break the limits on strings and keys; its depth is that of its exact shape.
+        short = min(limits.max_string_bytes, limits.max_event_bytes, limits.max_keys * _KEY_BYTES)
+        keep, unset = into.rows.append, msgspec.UNSET
         for number, payload in enumerate(payloads, first):
-            if len(payload) <= small:
+            if len(payload) <= short:
                 try:
                     envelope = decode(payload)
-                    shape = fast[envelope.event_type, envelope.schema_version]
-                    data = shape(envelope.data)
+                    data = fast[envelope.event_type, envelope.schema_version](envelope.data)
                 except (msgspec.MsgspecError, KeyError, RecursionError):
                     pass
                 else:
                     raw = bytes(envelope.data)
+                    plain = envelope.received_time is unset and envelope.correlation_id is unset
                     if (
-                        payload.count(b"{") + payload.count(b"[") <= depth
-                        and payload.count(b":") <= keys
-                        and payload.count(b'"') - raw.count(b'"') == _quotes(envelope)
+                        payload.count(b'"') - raw.count(b'"') == (_QUOTES if plain else _quotes(envelope))
                         and envelope.tenant_id in tenants
                         and envelope.event_time <= not_after
                     ):

@@ -6,26 +6,24 @@ Rows inside a file are sorted by (tenant_id, entity_id, event_time, position), s
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import UNSET
 
+from pipeline.core.chunk import Chunk
+from pipeline.core.columns import MICROS, envelope_schema, quarantine_schema
 from pipeline.core.days import DAY_US, day_of
-from pipeline.core.columns import envelope_schema, quarantine_schema, typed_array
-from pipeline.core.decode import Decoded
-from pipeline.core.event import Record, Refusal, Row
+from pipeline.core.event import Record, Refusal
 from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
 from pipeline.core.manifest import DataFile, file_name, partition_name
-from pipeline.core.schema import Column, TypeSchema
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.window import Flags
 
 I64 = npt.NDArray[np.int64]
 ROW_GROUP_ROWS = 65_536
-_DICTIONARY = ["tenant_id", "entity_id", "source", "shard_id", "sequence_number", "correlation_id"]
 _BLOOM_FLOOR = 64  # a filter is sized for at least this many values
 
 
@@ -39,43 +37,47 @@ class Place:
 
 
 def encode_rows(
-    decoded: Decoded, duplicate: Flags, records: Sequence[Record], types: dict[str, TypeSchema], place: Place
+    chunks: Sequence[Chunk], duplicate: Flags, records: Sequence[Record], place: Place
 ) -> list[tuple[DataFile, bytes]]:
     """Return the data files of a segment, in key order.
 
     Args:
-        decoded: accepted rows, in stream order; aligned with `duplicate`.
+        chunks: accepted rows, in stream order; aligned with `duplicate`.
         duplicate: which rows repeat an id of the window.
-        records: the segment's records; `Row.record` indexes them.
-        types: the schemas the rows were judged by.
+        records: the segment's records; the chunks' column `record` indexes them.
         place: lineage, ordinal and seal state.
     """
-    rows = decoded.rows
-    if not rows:
+    if not chunks:
         return []
-    common = _common(rows, duplicate, records, place.lineage)
+    common = pa.concat_tables([chunk.common for chunk in chunks]).combine_chunks()
     times = common.column("event_time").cast(pa.int64()).to_numpy()
-    names = pa.array([row.envelope.event_type for row in rows]).dictionary_encode()
-    days = times // DAY_US
-    kinds = _ranks(names)
-    order = np.lexsort(
-        (times, _ranks(_codes(common, "entity_id")), _ranks(_codes(common, "tenant_id")), days, kinds)
-    )
+    order_by = (times, _ranks(common, "entity_id"), _ranks(common, "tenant_id"), times // DAY_US)
     files: list[tuple[DataFile, bytes]] = []
-    for start, end in _runs(kinds[order]):
-        chosen = order[start:end]
-        event_type = rows[chosen[0]].envelope.event_type
-        table = _type_table(common, rows, chosen, types[event_type].columns)
-        for first, last in _runs(days[chosen]):
+    for event_type in sorted({name for chunk in chunks for name in chunk.typed}):
+        rows, typed = _of_type(chunks, event_type)
+        order = np.lexsort([key[rows] for key in order_by])
+        chosen = rows[order]
+        table = _envelope(common.take(pa.array(chosen)), duplicate[chosen], records, place.lineage)
+        columns = typed.take(pa.array(order))
+        for name in columns.column_names:
+            table = table.append_column(name, columns.column(name))
+        sorted_times = times[chosen]
+        for first, last in _runs(sorted_times // DAY_US):
             part = table.slice(first, last - first)
-            dt = day_of(int(times[chosen[first]]))
-            files.append(_data_file(part, event_type, dt, times[chosen[first:last]], place))
+            files.append(_data_file(part, event_type, sorted_times[first:last], place))
     return sorted(files, key=lambda one: one[0].key)
 
 
-def partitions_of(rows: Sequence[Row]) -> set[tuple[str, int]]:
-    """Return the (type, day number) pairs that rows touch: one data file each."""
-    return {(row.envelope.event_type, row.envelope.event_time.toordinal()) for row in rows}
+def _of_type(chunks: Sequence[Chunk], event_type: str) -> tuple[I64, pa.Table]:
+    """Return which rows of the segment are of a type, and their typed columns, in stream order."""
+    rows, tables, first = [], [], 0
+    for chunk in chunks:
+        found = chunk.typed.get(event_type)
+        if found is not None:
+            rows.append(found.rows.to_numpy() + first)
+            tables.append(found.columns)
+        first += chunk.common.num_rows
+    return np.concatenate(rows), pa.concat_tables(tables).combine_chunks()
 
 
 def encode_refusals(
@@ -88,43 +90,25 @@ def encode_refusals(
     return [_quarantine_file(dt, found, records, place) for dt, found in sorted(by_day.items())]
 
 
-def _common(rows: Sequence[Row], duplicate: Flags, records: Sequence[Record], lineage: Lineage) -> pa.Table:
-    """Return the envelope columns of all rows, in stream order."""
-    envelopes = [row.envelope for row in rows]
-    at = pa.array([row.record for row in rows], pa.int32())
-    micros = pa.timestamp("us", tz="UTC")
-    arrived = pa.array([record.arrived_us for record in records], pa.int64()).cast(micros).take(at)
-    received = pa.array([None if e.received_time is UNSET else e.received_time for e in envelopes], micros)
-    related = [None if e.correlation_id is UNSET else e.correlation_id for e in envelopes]
+def _envelope(common: pa.Table, duplicate: Flags, records: Sequence[Record], lineage: Lineage) -> pa.Table:
+    """Return the envelope columns of some rows, in the order every data file has them."""
+    at = common.column("record").combine_chunks()
+    arrived = pa.array([record.arrived_us for record in records], pa.int64()).cast(MICROS).take(at)
+    sequences = pa.array([record.sequence_number for record in records], pa.string())
     columns = {
-        "event_id": pa.array([e.event_id for e in envelopes], pa.string()),
-        "tenant_id": pa.array([e.tenant_id for e in envelopes], pa.string()),
-        "entity_id": pa.array([e.entity_id for e in envelopes], pa.string()),
-        "schema_version": pa.array([e.schema_version for e in envelopes], pa.int32()),
-        "source": pa.array([e.source for e in envelopes], pa.string()),
-        "event_time": pa.array([e.event_time for e in envelopes], micros),
-        "received_time": received if received.null_count == 0 else pa.compute.coalesce(received, arrived),
+        **{name: common.column(name) for name in common.column_names if name != "record"},
+        "received_time": pa.compute.coalesce(common.column("received_time"), arrived),
         "ingested_time": arrived,
-        "correlation_id": pa.array(related, pa.string()),
         "is_duplicate": pa.array(duplicate),
-        "shard_id": pa.repeat(pa.scalar(lineage.shard_id), len(rows)),
-        "sequence_number": pa.array([record.sequence_number for record in records], pa.string()).take(at),
-        "subsequence_number": pa.array([row.subsequence_number for row in rows], pa.int64()),
-        "data_json": pa.array([row.raw for row in rows], pa.binary()).cast(pa.string()),
+        "shard_id": pa.repeat(pa.scalar(lineage.shard_id), len(at)),
+        "sequence_number": sequences.take(at),
     }
-    return pa.table(columns, schema=envelope_schema())
+    schema = envelope_schema()
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _type_table(common: pa.Table, rows: Sequence[Row], chosen: I64, columns: tuple[Column, ...]) -> pa.Table:
-    data = [rows[index].data for index in chosen]
-    table = common.take(pa.array(chosen))
-    for column in columns:
-        table = table.append_column(column.name, typed_array(column, data))
-    return table
-
-
-def _data_file(table: pa.Table, event_type: str, dt: str, times: I64, place: Place) -> tuple[DataFile, bytes]:
-    lineage, ordinal = place.lineage.short, place.ordinal
+def _data_file(table: pa.Table, event_type: str, times: I64, place: Place) -> tuple[DataFile, bytes]:
+    lineage, ordinal, dt = place.lineage.short, place.ordinal, day_of(int(times[0]))
     late = place.seal.is_late(dt)
     tier = "late" if late else "open"
     day = _arrival_day(table) if late else dt
@@ -165,7 +149,7 @@ def _quarantine_file(
             "tenant_id": [one.tenant_id for one in refusals],
             "event_type": [one.event_type for one in refusals],
             "event_id": [one.event_id for one in refusals],
-            "ingested_time": pa.array(arrived, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+            "ingested_time": pa.array(arrived, pa.int64()).cast(MICROS),
             "partition_key": [record.partition_key for record in found],
             "shard_id": [lineage.shard_id] * len(found),
             "sequence_number": [record.sequence_number for record in found],
@@ -213,22 +197,19 @@ def write_parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _codes(table: pa.Table, name: str) -> pa.DictionaryArray:
-    return table.column(name).combine_chunks().dictionary_encode()
-
-
-def _ranks(codes: pa.DictionaryArray) -> I64:
+def _ranks(table: pa.Table, name: str) -> I64:
     """Return for each value its rank among the sorted distinct values: strings become comparable integers."""
+    codes = pa.compute.dictionary_encode(table.column(name)).combine_chunks()
     words = codes.dictionary.to_pylist()
     ranks = np.empty(len(words), dtype=np.int64)
     ranks[sorted(range(len(words)), key=words.__getitem__)] = np.arange(len(words))
-    return ranks[codes.indices.to_numpy()]
+    return np.asarray(ranks[codes.indices.to_numpy()], dtype=np.int64)
 
 
 def _runs(values: I64) -> list[tuple[int, int]]:
     """Return [start, end) of each run of equal values."""
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _arrival_day(table: pa.Table) -> str:

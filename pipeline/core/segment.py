@@ -112,7 +112,9 @@ class CutLimits:
     max_rows: int = 100_000
     max_bytes: int = 64 * 2**20  # of raw records
     max_age_seconds: float = 60.0
-    max_idle_seconds: float = 60.0  # since the last record; below max_age_seconds a quiet stream is cut sooner
+    max_idle_seconds: float = (
+        60.0  # since the last record; below max_age_seconds a quiet stream is cut sooner
+    )
     max_files: int = 1_000
 
 

@@ -22,7 +22,34 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 # Beyond this a double no longer holds every integer, and a JSON integer literal may exceed int64: judged slowly.
 _EXACT = 2**53
 _KNOWN_KEYWORDS = frozenset(
-    ["$schema", "$id", "$comment", "title", "description", "examples", "default", "deprecated", "readOnly", "writeOnly", "type", "format", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern", "properties", "required", "additionalProperties", "items", "minItems", "maxItems"]
+    [
+        "$schema",
+        "$id",
+        "$comment",
+        "title",
+        "description",
+        "examples",
+        "default",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "type",
+        "format",
+        "enum",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "minItems",
+        "maxItems",
+    ]
 )
 # No escapes, look-arounds or inner anchors: a pattern on which Python's re and ECMA 262 agree to the letter.
 _SIMPLE_PATTERN = re.compile(r"\^[^\\$^.\s]*(?:\[\^?[^\\\[\]]*\][^\\$^.\s]*)*\$")
@@ -37,10 +64,12 @@ class Shape:
 
     Attributes:
         decode: bytes of `data` -> struct, raising msgspec.MsgspecError; None outside the exact subset.
+        depth: the deepest nesting of `data` that the exact shape lets pass.
     """
 
     def __init__(self, schema: EventSchema) -> None:
         self._columns = schema.columns
+        self.depth = 1 + max((_depth(column.type) for column in schema.columns), default=0)
         self._factory = _struct_factory(schema.event_type, schema.columns)
         self.decode: Callable[[bytes | msgspec.Raw], Any] | None = None
         try:
@@ -59,10 +88,16 @@ def attribute(column: Column) -> str:
     return f"c_{column.name}"
 
 
+def _depth(kind: ColumnType) -> int:
+    if kind.kind == "struct":
+        return 1 + max((_depth(column.type) for column in kind.fields), default=0)
+    return 1 + _depth(kind.item) if kind.item else 0
+
+
 @cache
 def _struct_factory(name: str, columns: tuple[Column, ...]) -> Callable[..., Any]:
     fields = [(attribute(column), Any, None) for column in columns]
-    return msgspec.defstruct(re.sub(r"\W", "_", name), fields, kw_only=True)
+    return msgspec.defstruct(re.sub(r"\W", "_", name), fields, kw_only=True, gc=False)
 
 
 def _fill(factory: Callable[..., Any], columns: tuple[Column, ...], data: Mapping[str, Any]) -> Any:
@@ -111,7 +146,12 @@ def _exact_struct(name: str, schema: Mapping[str, Any], columns: tuple[Column, .
         fields.append(field if column.property in required else (*field, None))
         rename[attribute(column)] = column.property
     return msgspec.defstruct(
-        re.sub(r"\W", "_", name), fields, kw_only=True, rename=rename, forbid_unknown_fields=True
+        re.sub(r"\W", "_", name),
+        fields,
+        kw_only=True,
+        rename=rename,
+        forbid_unknown_fields=True,
+        gc=False,  # JSON has no cycles
     )
 
 

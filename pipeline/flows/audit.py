@@ -126,7 +126,8 @@ def _records(tables: list[pa.Table]) -> dict[str, RecordCount]:
         pa.concat_tables(tables)
         .group_by(_GROUP)
         .aggregate(
-            [(name, "sum") for name in _SUMS] + [("subsequence_number", "count_distinct"), ("arrived_us", "min")]
+            [(name, "sum") for name in _SUMS]
+            + [("subsequence_number", "count_distinct"), ("arrived_us", "min")]
         )
     )
     return {

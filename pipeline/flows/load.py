@@ -14,14 +14,16 @@ The steps are those of design §6, and carry its numbers:
 A crash between any two steps costs nothing but time: before 5 nothing was decided, after it nothing is computed.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.core.decode import Decoded, Decoder
-from pipeline.core.encode import Place, encode_refusals, encode_rows, partitions_of
+from pipeline.core.decode import Decoder
+from pipeline.core.encode import Place, encode_refusals, encode_rows
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
 from pipeline.core.keys import ids_key, rules_key, staging_key
+from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
 from pipeline.core.segment import (
     Counts,
@@ -63,7 +65,7 @@ class Cut:
     staged: bytes
     digest: str
     prints: Fingerprints
-    codes: dict[str, int]
+    codes: Counter[str]
 
 
 class Loader:
@@ -76,8 +78,7 @@ class Loader:
         self._window = DuplicateWindow(lineage, limits.window, ports)
         self._newest: Segment | None = None
         self._seal = SealState()
-        self._records: list[Record] = []
-        self._clear_decoded()
+        self._clear()
 
     @property
     def committed(self) -> Position | None:
@@ -92,7 +93,7 @@ class Loader:
     @property
     def pending_units(self) -> int:
         """Return the number of units that are collected and not committed."""
-        return self._units
+        return self._open.units
 
     def start(self) -> Position | None:
         """Store the rules and open; return where to read on (None: from the beginning of the shard)."""
@@ -124,8 +125,8 @@ class Loader:
     def _adopt(self, opening: Opening) -> None:
         """Take ordinal, start and seal from one read, and judge the kept records again."""
         self._newest, self._seal = opening.newest, opening.seal
-        kept, self._records = self._records, []
-        self._clear_decoded()
+        kept = self._open.records
+        self._clear()
         self._window.refresh(kept[0].arrived_us if kept else self._ports.clock.now_us())
         self._collect(list(self._after_end(kept)))
 
@@ -133,8 +134,8 @@ class Loader:
 
     def process(self, records: Sequence[Record]) -> None:
         """Collect records in stream order and cut as limits are reached; what was seen before is dropped."""
-        for chunk in _chunks(list(self._after_end(records))):
-            self._collect(chunk)
+        for chunk in _chunks(list(records)):
+            self._collect(list(self._after_end(chunk)))  # a cut may have moved the end: looked at anew
             self.tick()
 
     def tick(self) -> None:
@@ -144,36 +145,48 @@ class Loader:
             self.cut(reason)
 
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
-        last = _position(self._records[-1]) if self._records else self.committed
+        last = self._last_position()
         for record in records:
             position = _position(record)
             if last is None or last < position:
                 last = position
                 yield record
 
+    def _last_position(self) -> Position | None:
+        """Return the position of the last unit collected, or the end of the ledger.
+
+        The sub-sequence number is that of the record's last unit, also where we took the aggregate apart: whoever
+        reads the shard next, whole records or parts, finds all of it covered.
+        """
+        held, last = self._open, len(self._open.records) - 1
+        if last < 0:
+            return self.committed
+        inner = [one.subsequence_number for one in held.refusals[-1:] if one.record == last]
+        for rows in [chunk.common for chunk in held.chunks[-1:]]:
+            if rows.column("record")[-1].as_py() == last:
+                inner.append(rows.column("subsequence_number")[-1].as_py())
+        return Position(held.records[-1].sequence_number, max(inner))
+
     def _collect(self, records: list[Record]) -> None:
         if not records:
             return
         self._collected_at = self._ports.clock.monotonic()
-        if not self._records:
+        if not self._open.records:
             self._opened_at = self._collected_at
-        rows = len(self._decoded.rows)
-        self._units += self._decoder.decode(records, len(self._records), self._decoded)
-        self._records += records
-        self._bytes += sum(len(record.data) for record in records)
-        self._partitions |= partitions_of(self._decoded.rows[rows:])
+        self._open.add(records)
 
-    def _clear_decoded(self) -> None:
-        self._decoded = Decoded()
-        self._units = self._bytes = 0
-        self._partitions: set[tuple[str, int]] = set()
+    def _clear(self) -> None:
+        self._open = OpenSegment(self._decoder, self._rules.schemas)
         self._opened_at = self._collected_at = self._ports.clock.monotonic()
 
     def _filling(self) -> Filling:
-        now = self._ports.clock.monotonic() if self._records else self._opened_at
-        rows = len(self._decoded.rows) + len(self._decoded.refusals)
+        now = self._ports.clock.monotonic() if self._open.records else self._opened_at
         return Filling(
-            rows, self._bytes, now - self._opened_at, now - self._collected_at, len(self._partitions)
+            rows=self._open.units,
+            bytes=self._open.bytes,
+            age_seconds=now - self._opened_at,
+            idle_seconds=now - self._collected_at,
+            files=len(self._open.partitions),
         )
 
     # 3-7. cut, stage, plan, write, commit ----------------------------------------------------------------
@@ -185,7 +198,7 @@ class Loader:
             reason: which limit asked for it, or "stop", or "shard end".
             shard_end: the shard is closed and everything in it was collected.
         """
-        while self._records or (shard_end and not self.ended):
+        while self._open.records or (shard_end and not self.ended):
             began = self._ports.clock.monotonic()
             cut = self._encode(shard_end)  # 3
             self._stage(cut)  # 4
@@ -203,33 +216,30 @@ class Loader:
 
     def _encode(self, shard_end: bool) -> Cut:
         ordinal = self._newest.ordinal + 1 if self._newest else 1
-        place = Place(self.lineage, ordinal, self._seal)
-        first = self._records[0].arrived_us if self._records else self._ports.clock.now_us()
-        prints, duplicate = self._window.flags(self._decoded.rows, first)
-        files = encode_rows(self._decoded, duplicate, self._records, dict(self._rules.schemas), place)
-        files += encode_refusals(self._decoded.refusals, self._records, place)
+        place, held = Place(self.lineage, ordinal, self._seal), self._open
+        prints = held.fingerprints()
+        duplicate = self._window.flags(prints, min(self._arrivals()))
+        files = encode_rows(held.chunks, duplicate, held.records, place)
+        files += encode_refusals(held.refusals, held.records, place)
         objects = [(entry.key, body) for entry, body in files]
-        if self._decoded.rows:
+        if len(prints):
             objects.append((ids_key(self.lineage.short, ordinal), encode_ids(prints)))
         staged = stage(self.lineage.short, ordinal, objects, [entry for entry, _ in files])
         digest = digest_of(staged)
-        counts = self._counts(int(duplicate.sum()), len(files), sum(len(body) for _, body in files))
+        counts = held.counts(int(duplicate.sum()), len(files), sum(len(body) for _, body in files))
         segment = self._segment(ordinal, digest, counts, shard_end)
-        codes: dict[str, int] = {}
-        for refusal in self._decoded.refusals:
-            codes[str(refusal.code)] = codes.get(str(refusal.code), 0) + 1
-        return Cut(segment, staged, digest, prints, codes)
+        return Cut(segment, staged, digest, prints, Counter(str(one.code) for one in held.refusals))
 
     def _segment(self, ordinal: int, digest: str, counts: Counts, shard_end: bool) -> Segment:
-        start = self._newest.end if self._newest else None
-        arrivals = [record.arrived_us for record in self._records] or [self._ports.clock.now_us()]
-        labels = {record.sequence_number: parse_label(record.partition_key) for record in self._records}
+        start, records = self._newest.end if self._newest else None, self._open.records
+        arrivals = self._arrivals()
+        labels = {record.sequence_number: parse_label(record.partition_key) for record in records}
         return Segment(
             lineage=self.lineage.short,
             ordinal=ordinal,
             state="planned",
             start=start,
-            end=_position(self._records[-1]) if self._records else start,
+            end=self._last_position(),
             staging_key=staging_key(self.lineage.short, ordinal, digest),
             counts=counts,
             batches=batch_ranges([label for label in labels.values() if label]),
@@ -240,21 +250,9 @@ class Loader:
             shard_end=shard_end,
         )
 
-    def _counts(self, duplicates: int, files: int, size: int) -> Counts:
-        decoded = self._decoded
-        labelled = [parse_label(record.partition_key) is not None for record in self._records]
-        plain = sum(not labelled[row.record] for row in decoded.rows)
-        plain += sum(not labelled[refusal.record] for refusal in decoded.refusals)
-        return Counts(
-            records=len({record.sequence_number for record in self._records}),
-            units=self._units,
-            rows=len(decoded.rows),
-            duplicates=duplicates,
-            quarantined=len(decoded.refusals),
-            plain_units=plain,
-            files=files,
-            bytes=size,
-        )
+    def _arrivals(self) -> list[int]:
+        """Return when the records arrived: nearly, but not always, in stream order."""
+        return [record.arrived_us for record in self._open.records] or [self._ports.clock.now_us()]
 
     def _stage(self, cut: Cut) -> None:
         put_once(StagedObject(cut.segment.staging_key, cut.staged, cut.digest), self._ports)
@@ -278,8 +276,7 @@ class Loader:
         """Everything collected is decided: remember its ids, let go of its records."""
         self._window.remember(cut.segment, cut.prints)
         self._newest = cut.segment
-        self._records = []
-        self._clear_decoded()
+        self._clear()
 
     def _say(self, cut: Cut, reason: str, seconds: float) -> None:
         segment, counts = cut.segment, cut.segment.counts

@@ -26,9 +26,7 @@ class ReadPorts:
     stopping: Callable[[], bool]
 
 
-def load_shard(
-    loader: Loader, ports: ReadPorts, idle_seconds: float, behind: Callable[[int], None]
-) -> None:
+def load_shard(loader: Loader, ports: ReadPorts, idle_seconds: float, behind: Callable[[int], None]) -> None:
     """Load one shard until it ends or the worker stops; on return everything collected is committed.
 
     Args:

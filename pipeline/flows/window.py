@@ -7,7 +7,6 @@ restart, after a reshard, or when another worker decided a segment.
 from dataclasses import dataclass
 
 from pipeline.core.errors import Corrupt, NotFound
-from pipeline.core.event import Row
 from pipeline.core.keys import ids_key
 from pipeline.core.segment import Lineage, Segment
 from pipeline.core.window import (
@@ -18,7 +17,6 @@ from pipeline.core.window import (
     Window,
     choose,
     decode_ids,
-    fingerprints,
 )
 from pipeline.facts import WindowLoaded
 from pipeline.flows.retrying import again
@@ -41,6 +39,7 @@ class DuplicateWindow:
         self._window = Window()
         self._known: dict[SegmentId, SegmentAge] = {}
         self._family = [lineage.short]
+        self._known_since_us = 0
 
     def refresh(self, first_arrival_us: int) -> None:
         """Learn from the ledger which segments there are; call after every open."""
@@ -53,12 +52,15 @@ class DuplicateWindow:
             found = again("recent", lambda short=short: ledger.recent(short, since), clock=clock, facts=facts)  # type: ignore[misc]
             for segment in found:
                 self._know(segment)
+        self._known_since_us = since
 
-    def flags(self, rows: list[Row], first_arrival_us: int) -> tuple[Fingerprints, Flags]:
-        """Return the rows' fingerprints and which of them are duplicates; remembers nothing."""
-        self._slide(first_arrival_us - self._limits.window_us)
-        prints = fingerprints((row.envelope.tenant_id, row.envelope.event_id) for row in rows)
-        return prints, self._window.seen(prints)
+    def flags(self, prints: Fingerprints, first_arrival_us: int) -> Flags:
+        """Return which of a new segment's rows are duplicates; remembers nothing."""
+        horizon = first_arrival_us - self._limits.window_us
+        if horizon < self._known_since_us:  # a backlog: its window reaches back further than was asked for
+            self.refresh(first_arrival_us)
+        self._slide(horizon)
+        return self._window.seen(prints)
 
     def remember(self, segment: Segment, prints: Fingerprints) -> None:
         """Take in a segment's fingerprints; call only when its plan holds."""
@@ -74,6 +76,7 @@ class DuplicateWindow:
     def _slide(self, horizon_us: int) -> None:
         chosen = choose([age for age in self._known.values() if age.ids], horizon_us, self._limits.max_ids)
         self._known = {age.id: age for age in chosen}
+        self._known_since_us = max(self._known_since_us, horizon_us)
         self._window.keep_only(self._known)
         missing = [age for age in chosen if age.id not in self._window.segments]
         for age in missing:

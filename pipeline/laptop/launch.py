@@ -182,7 +182,7 @@ class Running:
     def abandon(self) -> None:
         """Undo a start that failed: an emulator that nobody used yet is killed, so that its saved state stays."""
         self._interrupts.hold()
-        if emulator.is_saved(self._launch.home) or not self._launch.home.has_data:
+        if emulator.is_saved(self._launch.home):
             stop(self.stack.emulator, 0)
         self.stop()
 
@@ -234,3 +234,5 @@ def _clear_the_way(launch: Launch) -> None:
         raise ConfigProblem(finding.reason)
     elif finding.stack is not None:
         stopping.settle(home, finding.stack)
+    if not home.has_data:
+        emulator.mark_saved(home)  # nothing to lose yet: a start that fails may simply be repeated

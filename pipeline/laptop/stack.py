@@ -95,17 +95,15 @@ def _recorded(home: Home, stack: Stack) -> Finding:
 
 def _without_emulator(home: Home, stack: Stack) -> Finding:
     if not kept_everything(home, stack):
-        return Finding("killed", _lost(home), stack)
+        return Finding("killed", lost(home), stack)
     if alive(stack.loader):
         return Finding("half-started", f"only the loader still runs; {START_AGAIN}", stack)
     return Finding("absent", f"no stack runs in {home.path}: `headrace up` starts one", stack)
 
 
 def kept_everything(home: Home, stack: Stack) -> bool:
-    """True when the dead emulator of `stack` saved its state, or had none to lose."""
-    return (
-        emulator.is_saved(home) or emulator.saved_since(home, stack.port, stack.stamps) or not home.has_data
-    )
+    """True when the dead emulator of `stack` saved its state, or was never used."""
+    return emulator.is_saved(home) or emulator.saved_since(home, stack.port, stack.stamps)
 
 
 def _unrecorded(home: Home, damage: str) -> Finding:
@@ -118,10 +116,11 @@ def _unrecorded(home: Home, damage: str) -> Finding:
         return Finding("half-started", f"{said}; {START_AGAIN}", None)
     if emulator.is_saved(home) or not home.has_data:
         return Finding("absent", f"no stack runs in {home.path}: `headrace up` starts one", None)
-    return Finding("killed", _lost(home) if not damage else f"{damage}; {_lost(home)}", None)
+    return Finding("killed", lost(home) if not damage else f"{damage}; {lost(home)}", None)
 
 
-def _lost(home: Home) -> str:
+def lost(home: Home) -> str:
+    """Say what happened to a home whose emulator was killed, and what can be done."""
     return (
         f"the emulator of {home.path} ended without saving (killed, or the machine went down): what its streams and "
         f"tables held since its start is lost, and the objects that stayed contradict the rest; {START_EMPTY}"

@@ -14,7 +14,7 @@ from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home, disk_problems, only_one, wipe
 from pipeline.laptop.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
-from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, write_stack
+from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, kept_everything, lost, write_stack
 
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
 EMULATOR_GRACE_SECONDS = 60.0
@@ -41,7 +41,7 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
     stop_loader(home, stack.loader, say)
     if stack.emulator is not None and alive(stack.emulator):
         require_room(home, stack.emulator)
-        _stop_emulator(home, stack.emulator)
+        _stop_emulator(stack.emulator)
     settle(home, stack)
 
 
@@ -51,7 +51,7 @@ def stop_loader(home: Home, loader: ProcessRef | None, say: Say) -> None:
         say(f"the loader did not end within {LOADER_GRACE_SECONDS:g} s and was killed; see {home.loader_log}")
 
 
-def _stop_emulator(home: Home, process: ProcessRef) -> None:
+def _stop_emulator(process: ProcessRef) -> None:
     grace = EMULATOR_GRACE_SECONDS + emulator.memory_bytes(process) / SAVED_BYTES_PER_SECOND
     if not stop(process, grace):
         raise HeadraceError(
@@ -75,9 +75,8 @@ def settle(home: Home, stack: Stack) -> None:
     Raises:
         HeadraceError: the emulator did not save its state; the record stays, so that `up` keeps refusing.
     """
-    finding = find_stack(home)
-    if finding.status == "killed":
-        raise HeadraceError(finding.reason)
+    if not kept_everything(home, stack):
+        raise HeadraceError(lost(home))
     with disk_problems(home):
         if emulator.saved_since(home, stack.port, stack.stamps):
             emulator.mark_saved(home)
@@ -119,7 +118,7 @@ def _ask_owner(home: Home, owner: ProcessRef, say: Say) -> None:
 
 def _stop_found(home: Home, finding: Finding, say: Say) -> None:
     stack = finding.stack or adopt(home)
-    if stack is None or finding.status == "killed" and not alive(stack.loader):
+    if stack is None or (finding.status == "killed" and not alive(stack.loader)):
         say(finding.reason if finding.status == "killed" else f"no stack runs in {home.path}")
         return
     running = alive(stack.emulator) or alive(stack.loader)

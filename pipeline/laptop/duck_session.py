@@ -1,0 +1,95 @@
+"""One DuckDB connection for one statement: confined before it sees the statement, gone after its last row."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.laptop.duck_errors import duck_problem
+from pipeline.laptop.duck_tables import MACROS
+from pipeline.ports.sql import ResultColumn
+
+BATCH_ROWS = 10_000
+_SETTINGS = {
+    "TimeZone": "'UTC'",
+    "memory_limit": "'512MB'",
+    "threads": "2",
+    "preserve_insertion_order": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",  # no table out of a Python variable
+}
+_CONFINED = ("enable_external_access = false", "lock_configuration = true")  # in this order, nothing after
+_WHOLE = {"HUGEINT": "bigint", "UBIGINT": "bigint", "UINTEGER": "bigint"}  # Athena's sums and counts are bigint
+_NAMES = {
+    **_WHOLE,
+    "BLOB": "varbinary",
+    "FLOAT": "real",
+}
+
+
+def open_session(readable: Path) -> duckdb.DuckDBPyConnection:
+    """Return a connection in a transaction (one `now()`), that can read files under `readable` and nothing else."""
+    readable.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(":memory:")
+    for name, value in _SETTINGS.items():
+        connection.execute(f"SET {name} = {value}")
+    folder, spill = (str(path).replace("'", "''") for path in (readable, readable.parent / "spill"))
+    connection.execute(f"SET temp_directory = '{spill}'")
+    connection.execute(f"SET allowed_directories = ['{folder}/']")
+    for macro in MACROS:
+        connection.execute(f"CREATE MACRO {macro}")
+    for setting in _CONFINED:
+        connection.execute(f"SET {setting}")
+    connection.execute("BEGIN TRANSACTION")
+    return connection
+
+
+def result_columns(relation: duckdb.DuckDBPyRelation) -> tuple[ResultColumn, ...]:
+    """Return the columns of a result with the types that Athena would name."""
+    return tuple(
+        ResultColumn(name, _NAMES.get(str(kind), str(kind).lower()))
+        for name, kind in zip(relation.columns, relation.types, strict=True)
+    )
+
+
+def batches(
+    connection: duckdb.DuckDBPyConnection,
+    relation: duckdb.DuckDBPyRelation,
+    columns: tuple[ResultColumn, ...],
+    sql: str,
+) -> Iterator[pa.RecordBatch]:
+    """Start the statement and return its batches, at least one; the last one closes the connection."""
+    reader = relation.to_arrow_reader(BATCH_ROWS)
+    first = _next(reader, sql)
+    fields = zip(columns, reader.schema, strict=True)
+    whole = set(_WHOLE.values())
+    schema = pa.schema([pa.field(one.name, pa.int64() if one.type in whole else field.type) for one, field in fields])
+
+    def rest() -> Iterator[pa.RecordBatch]:
+        try:
+            batch = first or pa.RecordBatch.from_pylist([], schema=reader.schema)
+            while batch is not None:
+                yield _cast(batch, schema)
+                batch = _next(reader, sql)
+        finally:
+            connection.close()
+
+    return rest()
+
+
+def _next(reader: pa.RecordBatchReader, sql: str) -> pa.RecordBatch | None:
+    try:
+        return next(reader, None)
+    except (duckdb.Error, pa.ArrowException) as exc:
+        raise duck_problem(sql, exc) from exc
+
+
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [
+        array if array.type == field.type else array.cast(field.type)
+        for array, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,1 @@
+"""Tests, by floor; `tests.fakes` and `tests.sim` are imported by several of them."""

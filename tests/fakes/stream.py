@@ -1,0 +1,106 @@
+"""Ports `Stream`, `ShardReader` and `RecordSink` in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import md5
+
+from pipeline.core.event import Record
+from pipeline.core.segment import Position
+from pipeline.ports.clock import Clock
+from pipeline.ports.stream import Batch, OutgoingRecord, PutAnswer, ShardInfo
+
+_HASH_SPACE = 2**128
+_FIRST_SEQUENCE_NUMBER = 90  # the numbers grow from two digits to three: comparing them as text is wrong
+
+
+@dataclass
+class MemoryShard:
+    """One shard: what it holds, which hash keys it takes, and whether it is closed."""
+
+    info: ShardInfo
+    low: int
+    high: int  # exclusive
+    records: list[Record] = field(default_factory=list)
+    closed: bool = False
+
+
+class MemoryShardReader:
+    """Reads one shard forward; `limit` may be changed between reads."""
+
+    def __init__(self, shard: MemoryShard, after: Position | None, limit: int) -> None:
+        self._shard, self.limit = shard, limit
+        self._after = int(after.sequence_number) if after else -1
+
+    def read(self) -> Batch:
+        """Return the next records, perhaps none."""
+        rest = [one for one in self._shard.records if int(one.sequence_number) > self._after]
+        found, left = rest[: self.limit], rest[self.limit :]
+        if found:
+            self._after = int(found[-1].sequence_number)
+        behind_ms = (left[-1].arrived_us - left[0].arrived_us) // 1_000 + 1 if left else 0
+        return Batch(found, behind_ms, ended=self._shard.closed and not left)
+
+
+class MemoryStream:
+    """One stream of one creation."""
+
+    def __init__(
+        self, clock: Clock, name: str = "events", epoch: str = "1", shards: int = 1, read_limit: int = 10_000
+    ) -> None:
+        self.name, self.epoch = name, epoch
+        self._clock, self._read_limit = clock, read_limit
+        self._next_number = _FIRST_SEQUENCE_NUMBER
+        self.by_id: dict[str, MemoryShard] = {}
+        step = _HASH_SPACE // shards
+        for index in range(shards):
+            self._add((), index * step, _HASH_SPACE if index == shards - 1 else (index + 1) * step)
+
+    def shards(self) -> list[ShardInfo]:
+        """Return all shards, parents before children."""
+        return [shard.info for shard in self.by_id.values()]
+
+    def reader(self, shard_id: str, after: Position | None) -> MemoryShardReader:
+        """Open a shard after a position, or at its beginning."""
+        return MemoryShardReader(self.by_id[shard_id], after, self._read_limit)
+
+    def append(self, shard_id: str, data: bytes, partition_key: str, arrived_us: int | None = None) -> Record:
+        """Store one record in an open shard."""
+        shard = self.by_id[shard_id]
+        if shard.closed:
+            raise ValueError(f"{shard_id} is closed")
+        arrived = self._clock.now_us() if arrived_us is None else arrived_us
+        record = Record(str(self._next_number), partition_key, data, arrived)
+        self._next_number += 1
+        shard.records.append(record)
+        return record
+
+    def put(self, records: Sequence[OutgoingRecord]) -> list[PutAnswer]:
+        """Put records where their hash keys belong."""
+        answers = []
+        for one in records:
+            text = one.explicit_hash_key or str(int(md5(one.partition_key.encode()).hexdigest(), 16))
+            shard = next(
+                shard
+                for shard in self.by_id.values()
+                if not shard.closed and shard.low <= int(text) < shard.high
+            )
+            record = self.append(shard.info.shard_id, one.data, one.partition_key)
+            answers.append(PutAnswer(shard.info.shard_id, record.sequence_number, ""))
+        return answers
+
+    def split(self, shard_id: str) -> tuple[str, str]:
+        """Close a shard and open two children that share its hash keys."""
+        parent = self.by_id[shard_id]
+        parent.closed = True
+        middle = (parent.low + parent.high) // 2
+        return self._add((shard_id,), parent.low, middle), self._add((shard_id,), middle, parent.high)
+
+    def merge(self, left: str, right: str) -> str:
+        """Close two neighbours and open one child."""
+        self.by_id[left].closed = self.by_id[right].closed = True
+        return self._add((left, right), self.by_id[left].low, self.by_id[right].high)
+
+    def _add(self, parents: tuple[str, ...], low: int, high: int) -> str:
+        info = ShardInfo(f"shardId-{len(self.by_id):012d}", parents)
+        self.by_id[info.shard_id] = MemoryShard(info, low, high)
+        return info.shard_id

@@ -1,0 +1,171 @@
+"""Ports whose every call goes through one function: for action logs, and for crashes between any two effects."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipeline.core.errors import HeadraceError, OutcomeUnknown, Transient
+from pipeline.core.manifest import DataFile
+from pipeline.core.segment import Lineage, Segment
+from pipeline.ports.clock import Clock
+from pipeline.ports.ledger import Ledger, Opening, PlanAnswer
+from pipeline.ports.manifest import Manifest
+from pipeline.ports.objects import Objects
+from pipeline.ports.stream import Batch, ShardReader
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Effect(Generic[T]):
+    """One call of a port, not yet made.
+
+    Attributes:
+        name: port, method and what is touched.
+        act: makes the call.
+        lost: what the caller gets, by the port's contract, when the call was made and its answer is lost.
+        torn: makes the first n parts of the call; None when it is all or nothing.
+        parts: how many parts there are.
+    """
+
+    name: str
+    act: Callable[[], T]
+    lost: type[HeadraceError] = Transient
+    torn: Callable[[int], None] | None = None
+    parts: int = 1
+
+
+class Perform(Protocol):
+    """Makes a call, or does not, or makes it twice; returns what it returned."""
+
+    def __call__(self, effect: Effect[T]) -> T:
+        """Perform one effect."""
+        ...
+
+
+@dataclass(frozen=True)
+class WatchedObjects:
+    """Port `Objects`, watched."""
+
+    inner: Objects
+    perform: Perform
+
+    def put_if_absent(self, key: str, body: bytes | memoryview, digest: str) -> str | None:
+        """Write an object unless it is there."""
+        put = self.inner.put_if_absent
+        return self.perform(Effect(f"objects.put {key}", lambda: put(key, body, digest), OutcomeUnknown))
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        return self.perform(Effect(f"objects.get {key}", lambda: self.inner.get(key)))
+
+    def list(self, prefix: str) -> Any:
+        """List objects."""
+        return iter(self.perform(Effect(f"objects.list {prefix}", lambda: list(self.inner.list(prefix)))))
+
+
+@dataclass(frozen=True)
+class WatchedManifest:
+    """Port `Manifest`, watched."""
+
+    inner: Manifest
+    perform: Perform
+
+    def put_all(self, entries: Sequence[DataFile]) -> None:
+        """Write entries; may be torn."""
+
+        def some(count: int) -> None:
+            self.inner.put_all(entries[:count])
+
+        act = lambda: self.inner.put_all(entries)  # noqa: E731
+        self.perform(Effect("manifest.put_all", act, torn=some, parts=len(entries)))
+
+    def partitions(self) -> list[str]:
+        """Return the partitions."""
+        return self.perform(Effect("manifest.partitions", self.inner.partitions))
+
+    def files(self, partition: str) -> list[DataFile]:
+        """Return the files of a partition."""
+        return self.perform(Effect(f"manifest.files {partition}", lambda: self.inner.files(partition)))
+
+    def all_files(self) -> list[DataFile]:
+        """Return every entry."""
+        return self.perform(Effect("manifest.all_files", self.inner.all_files))
+
+
+@dataclass(frozen=True)
+class WatchedLedger:
+    """Port `Ledger`, watched."""
+
+    inner: Ledger
+    perform: Perform
+
+    def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
+        """Register a shard."""
+        name = f"ledger.register {stream}-{epoch}-{shard_id}"
+        return self.perform(Effect(name, lambda: self.inner.register(stream, epoch, shard_id, parents)))
+
+    def lineages(self) -> list[Lineage]:
+        """Return the lineages."""
+        return self.perform(Effect("ledger.lineages", self.inner.lineages))
+
+    def open(self, lineage: str) -> Opening:
+        """Open a lineage."""
+        return self.perform(Effect(f"ledger.open {lineage}", lambda: self.inner.open(lineage)))
+
+    def plan(self, segment: Segment) -> PlanAnswer:
+        """Plan a segment."""
+        return self.perform(
+            Effect(f"ledger.plan {_name(segment)}", lambda: self.inner.plan(segment), OutcomeUnknown)
+        )
+
+    def commit(self, segment: Segment) -> None:
+        """Commit a segment."""
+        self.perform(
+            Effect(f"ledger.commit {_name(segment)}", lambda: self.inner.commit(segment), OutcomeUnknown)
+        )
+
+    def segments(self, lineage: str) -> list[Segment]:
+        """Return the segments of a lineage."""
+        return self.perform(Effect(f"ledger.segments {lineage}", lambda: self.inner.segments(lineage)))
+
+    def recent(self, lineage: str, since_us: int) -> list[Segment]:
+        """Return the young segments of a lineage."""
+        return self.perform(Effect(f"ledger.recent {lineage}", lambda: self.inner.recent(lineage, since_us)))
+
+
+@dataclass(frozen=True)
+class WatchedClock:
+    """Port `Clock` whose pauses are watched."""
+
+    inner: Clock
+    perform: Perform
+
+    def now_us(self) -> int:
+        """Return microseconds since the epoch."""
+        return self.inner.now_us()
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return self.inner.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        self.perform(Effect("clock.pause", lambda: self.inner.pause(seconds)))
+
+
+@dataclass(frozen=True)
+class WatchedReader:
+    """Port `ShardReader`, watched."""
+
+    inner: ShardReader
+    perform: Perform
+    shard_id: str
+
+    def read(self) -> Batch:
+        """Read on."""
+        return self.perform(Effect(f"stream.read {self.shard_id}", self.inner.read))
+
+
+def _name(segment: Segment) -> str:
+    return f"{segment.lineage}/{segment.ordinal}"

@@ -1,0 +1,189 @@
+"""What the simulated producers send, and what must become of it, known without the product's decoder."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Any
+
+from pipeline.core.event import Limits, Record
+from pipeline.core.kpl import Aggregate
+from pipeline.core.rules import Rules, make_rules
+from pipeline.core.schema import parse_schema
+from pipeline.core.slots import BatchLabel
+from pipeline.core.window import fingerprints
+
+TENANTS = ("acme", "globex")
+TYPES = ("door.opened", "meter.read")
+DAYS = ("2024-03-08", "2024-03-09", "2024-03-10")
+BEGIN_US = 1_710_115_080_000_000  # 2024-03-10T23:58:00Z: arrivals pass midnight early in a run
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One produced unit. Accepted: `codes` is empty. Refused: with one of `codes`, and the rest is empty."""
+
+    raw: bytes
+    tenant_id: str = ""
+    event_id: str = ""
+    event_type: str = ""
+    day: str = ""
+    data: str = ""
+    codes: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """True when the unit must become a row."""
+        return not self.codes
+
+
+@dataclass(frozen=True)
+class Produced:
+    """One Kinesis record as it was stored, and the units in it."""
+
+    record: Record
+    units: tuple[Unit, ...]
+    label: BatchLabel | None
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One Kinesis record, not yet stored."""
+
+    data: bytes
+    partition_key: str
+    units: tuple[Unit, ...]
+    label: BatchLabel | None
+
+
+@cache
+def rules() -> Rules:
+    """Return the rules everything is judged by."""
+    number: dict[str, Any] = {"n": {"type": "integer"}, "note": {"type": "string"}}
+    schemas = [
+        parse_schema(name, 1, {"type": "object", "properties": number, "required": ["n"]}) for name in TYPES
+    ]
+    words = {name: {"type": "string", "minLength": 1} for name in _ENVELOPE if name != "data"}
+    properties = {**words, "schema_version": {"type": "integer", "minimum": 1}, "data": {"type": "object"}}
+    envelope = {
+        "type": "object",
+        "properties": properties,
+        "required": list(_ENVELOPE),
+        "additionalProperties": False,
+    }
+    return make_rules(schemas, TENANTS, Limits(max_event_bytes=2_000), envelope)
+
+
+_ENVELOPE = (
+    "event_id",
+    "tenant_id",
+    "entity_id",
+    "event_type",
+    "schema_version",
+    "source",
+    "event_time",
+    "data",
+)
+
+
+class Producer:
+    """Makes records out of a seed; remembers what it sent, to send it again."""
+
+    def __init__(self, random: Random, repeats: float, refusals: float) -> None:
+        self._random, self._repeats, self._refusals = random, repeats, refusals
+        self._sent: dict[str, list[Unit]] = {}
+        self._serial = 0
+        self._batches = [0, 0]
+
+    def payload(self, family: str, kin: list[str]) -> Payload:
+        """Make one record for the shards of a family; ids are repeated out of `kin`, its ancestors and itself."""
+        random = self._random
+        pool = [unit for name in kin for unit in self._sent.get(name, [])]
+        if random.random() < 0.5:
+            unit = self._unit(pool)
+            self._remember(family, [unit])
+            return Payload(unit.raw, f"plain-{random.randrange(9)}", (unit,), None)
+        units = []
+        for _ in range(random.randint(1, 5)):
+            units.append(self._unit(pool + units))
+        self._remember(family, units)
+        return self._aggregate(units)
+
+    def _aggregate(self, units: list[Unit]) -> Payload:
+        random, aggregate = self._random, Aggregate()
+        for unit in units:
+            aggregate.add(unit.raw)
+        label = None
+        if random.random() < 0.8:
+            slot = random.randrange(len(self._batches))
+            label = BatchLabel("sim0", slot, self._batches[slot], len(units))
+            self._batches[slot] += 1
+        data = aggregate.encode(str(label) if label else "others", "0")
+        if random.random() < self._refusals / 4:
+            broken = data[:-1] + bytes([data[-1] ^ 1])
+            units = [Unit(broken, codes=("bad_aggregate", "not_json", "too_large"))]
+            data = broken
+        return Payload(data, str(label) if label else "others", tuple(units), label)
+
+    def _remember(self, family: str, units: list[Unit]) -> None:
+        self._sent.setdefault(family, []).extend(unit for unit in units if unit.accepted)
+
+    def _unit(self, pool: list[Unit]) -> Unit:
+        random = self._random
+        self._serial += 1
+        again = None
+        if pool and random.random() < self._repeats:
+            again = random.choice(pool[-6:] if random.random() < 0.6 else pool)
+            if random.random() < 0.3 and again.accepted:
+                return again
+        tenant = again.tenant_id if again else random.choice(TENANTS)
+        event_id = again.event_id if again else f"e{self._serial if random.random() < 0.9 else 1}"
+        event: dict[str, Any] = {
+            "event_id": event_id or "e0",
+            "tenant_id": tenant or TENANTS[0],
+            "entity_id": f"thing-{random.randrange(3)}",
+            "event_type": random.choice(TYPES),
+            "schema_version": 1,
+            "source": "sim",
+            "event_time": f"{random.choice(DAYS)}T0{random.randrange(10)}:00:00Z",
+            "data": {"n": self._serial, "note": "x" * random.randrange(4)},
+        }
+        if random.random() < self._refusals:
+            return self._refused(event)
+        return _accepted(event)
+
+    def _refused(self, event: dict[str, Any]) -> Unit:
+        kind = self._random.randrange(7)
+        if kind == 0:
+            return Unit(b'{"event_id": ' + str(self._serial).encode(), codes=("not_json",))
+        change: dict[str, Any]
+        code, change = (
+            ("bad_envelope", {"entity_id": None}),
+            ("unknown_tenant", {"tenant_id": "nobody"}),
+            ("unknown_type", {"event_type": "door.painted"}),
+            ("schema_mismatch", {"data": {"n": "one"}}),
+            ("time_in_future", {"event_time": "2031-01-01T00:00:00Z"}),
+            ("too_large", {"data": {"n": 1, "note": "y" * 2_000}}),
+        )[kind - 1]
+        return Unit(_encode({**event, **change}), codes=(code,))
+
+
+def _accepted(event: dict[str, Any]) -> Unit:
+    return Unit(
+        _encode(event),
+        event["tenant_id"],
+        event["event_id"],
+        event["event_type"],
+        event["event_time"][:10],
+        _encode(event["data"]).decode(),
+    )
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def prints_of(units: list[Unit]) -> list[tuple[int, int]]:
+    """Return the sorted fingerprints of accepted units."""
+    found = fingerprints((unit.tenant_id, unit.event_id) for unit in units)
+    return sorted(zip(found.high.tolist(), found.low.tolist(), strict=True))

@@ -1,0 +1,183 @@
+"""The guards of the protocol, each with a switch that turns it off: what would happen without it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.core.errors import OutcomeUnknown
+from pipeline.core.event import Record
+from pipeline.core.segment import Lineage, Segment
+from pipeline.core.staging import unstage
+from pipeline.core.window import Fingerprints, SegmentId
+from pipeline.flows.load import Cut, Loader, LoadLimits
+from pipeline.flows.window import DuplicateWindow
+from pipeline.flows.write import WritePorts, commit, finish, write
+from pipeline.ports.ledger import PlanAnswer
+from tests.fakes.ledger import MemoryLedger
+from tests.fakes.objects import MemoryObjects, Stored
+from tests.sim.invariants import Invariant
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One way to run without a guard, or without several that cover each other.
+
+    `caught_by` names the invariants one of which must break within 500 seeds; none: another guard covers it.
+    """
+
+    name: str
+    caught_by: frozenset[Invariant] = frozenset()
+    loader: type[Loader] = Loader
+    ledger: Callable[[], MemoryLedger] = MemoryLedger
+    objects: Callable[[], MemoryObjects] = MemoryObjects
+    checkpoint_ahead: bool = False
+
+
+NONE = Guard("none")
+
+
+class AnyPlanHolds(MemoryLedger):
+    """No conditional put: the last plan wins."""
+
+    def plan(self, segment: Segment) -> PlanAnswer:
+        self.rows[segment.lineage, segment.ordinal] = segment
+        return PlanAnswer.HOLDS
+
+
+class OrdinalNotChecked(MemoryLedger):
+    def ordinal_is_free(self, segment: Segment) -> bool:
+        return segment is not None
+
+
+class PredecessorNotChecked(MemoryLedger):
+    def predecessor_fits(self, segment: Segment) -> bool:
+        return segment is not None
+
+
+class SealNotChecked(MemoryLedger):
+    def seal_is_unchanged(self, segment: Segment) -> bool:
+        return segment is not None
+
+
+class BareShardIds(MemoryLedger):
+    """The shard's own id stands in keys and fences, whatever stream and epoch it is of."""
+
+    def short_form(self, shard_id: str) -> str:
+        return shard_id
+
+
+class DigestNotCompared(MemoryObjects):
+    """Whatever is there is taken for ours."""
+
+    def put_if_absent(self, key: str, body: bytes | memoryview, digest: str) -> str | None:
+        super().put_if_absent(key, body, digest)
+        return None
+
+
+class Overwriting(MemoryObjects):
+    """Plain puts."""
+
+    def put_if_absent(self, key: str, body: bytes | memoryview, digest: str) -> str | None:
+        self.stored[key] = Stored(bytes(body), digest)
+        return None
+
+
+class NoStaging(Loader):
+    """A planned segment is finished out of what this worker has collected."""
+
+    def open(self) -> None:
+        while True:
+            opening = self._read_opening()
+            planned = opening.newest
+            if planned is None or planned.state == "committed":
+                break
+            self._newest = replace(planned, ordinal=planned.ordinal - 1, end=planned.start)
+            cut = self._encode(planned.shard_end)
+            write(unstage(cut.staged, cut.digest), self._ports)
+            commit(planned, self._ports)
+        self._adopt(opening)
+
+
+class TwoReads(Loader):
+    """The ordinal is read when the segment is encoded, the start when it was opened."""
+
+    def _encode(self, shard_end: bool) -> Cut:
+        start, newest = self.committed, self._read_opening().newest
+        if newest is not None:
+            self._newest = replace(newest, end=start)
+        return super()._encode(shard_end)
+
+
+class RecordsDropped(Loader):
+    """A refused plan throws away the raw records too."""
+
+    def _refused(self, cut: Cut, answer: PlanAnswer) -> None:
+        self._records = []
+        super()._refused(cut, answer)
+
+
+class UnknownHolds(Loader):
+    """A plan whose answer was lost is taken for one that holds."""
+
+    def _plan(self, cut: Cut) -> PlanAnswer:
+        try:
+            return self._ports.ledger.plan(cut.segment)
+        except OutcomeUnknown:
+            return PlanAnswer.HOLDS
+
+
+class RememberedEarly(Loader):
+    """Fingerprints enter the window before the plan holds."""
+
+    def _encode(self, shard_end: bool) -> Cut:
+        cut = super()._encode(shard_end)
+        self._window.remember(cut.segment, cut.prints)
+        return cut
+
+
+class NotReadBack(Loader):
+    """The window is what this process remembers."""
+
+    def __init__(self, lineage: Lineage, rules: object, limits: LoadLimits, ports: WritePorts) -> None:
+        super().__init__(lineage, rules, limits, ports)  # type: ignore[arg-type]
+        self._window = _Forgetful(lineage, limits.window, ports)
+
+
+class _Forgetful(DuplicateWindow):
+    def _read(self, segment: SegmentId) -> Fingerprints:
+        none = np.zeros(0 * segment.ordinal, dtype=np.uint64)
+        return Fingerprints(none, none)
+
+
+class NoAncestors(Loader):
+    """The window ends where the shard begins."""
+
+    def __init__(self, lineage: Lineage, rules: object, limits: LoadLimits, ports: WritePorts) -> None:
+        super().__init__(replace(lineage, parents=()), rules, limits, ports)  # type: ignore[arg-type]
+
+
+class PlannedNotFinished(Loader):
+    """A planned segment is left to whoever planned it."""
+
+    def open(self) -> None:
+        self._adopt(self._read_opening())
+
+
+class PlannedLeftForLater(Loader):
+    """A planned segment is finished only when the shard is opened for the first time."""
+
+    def open(self) -> None:
+        opening = self._read_opening()
+        if opening.newest is not None and opening.newest.state == "planned" and self._newest is None:
+            finish(opening.newest, self._ports)
+        self._adopt(self._read_opening())
+
+
+class CutInside(Loader):
+    """A cut is considered after every record handed over, also inside a Kinesis record taken apart."""
+
+    def process(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._collect(list(self._after_end([record])))
+            self.tick()

@@ -1,0 +1,74 @@
+"""What a seed decides before anything happens: limits, features and which faults there are."""
+
+from dataclasses import dataclass
+from random import Random
+
+from pipeline.core.segment import CutLimits
+from pipeline.flows.load import LoadLimits
+from pipeline.flows.window import WindowLimits
+
+FAULTS = ("crash before", "crash after", "lose answer", "fail", "suspend", "tear", "delay")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One seed's world.
+
+    Attributes:
+        chunk_records: the loader considers a cut after so many records of one call.
+        faults: the kinds of faults that happen.
+        fault_rate: how likely one effect is to meet one.
+        steal_rate: how likely, per step, a second worker starts on a shard that has one.
+        records: how many Kinesis records are produced.
+        jitter_us: arrival times are not quite in stream order.
+        lag_rate: how often workers stand still while records arrive and time passes.
+    """
+
+    limits: LoadLimits
+    chunk_records: int
+    streams: int
+    shards: int
+    splits: int
+    recreations: int
+    seals: int
+    records: int
+    repeats: float
+    refusals: float
+    jitter_us: int
+    longest_pause_seconds: float
+    lag_rate: float
+    faults: tuple[str, ...]
+    fault_rate: float
+    steal_rate: float
+    stop_rate: float
+
+
+def draw(random: Random) -> Scenario:
+    """Draw a scenario; each seed has only some of the features, so that rare ones meet undisturbed too."""
+    pick = random.choice
+    cut = CutLimits(
+        max_rows=pick((3, 6, 12, 1_000)),
+        max_bytes=pick((600, 2_000, 1_000_000)),
+        max_age_seconds=pick((5.0, 40.0, 10_000.0)),
+        max_files=pick((2, 4, 1_000)),
+    )
+    window = WindowLimits(window_us=pick((20, 90, 600, 86_400)) * 1_000_000, max_ids=pick((5, 12, 30, 1_000)))
+    return Scenario(
+        limits=LoadLimits(cut, window),
+        chunk_records=pick((1, 2, 3, 1_000)),
+        streams=pick((1, 1, 2)),
+        shards=pick((1, 1, 2)),
+        splits=pick((0, 0, 1, 2)),
+        recreations=pick((0, 0, 1)),
+        seals=pick((0, 0, 1, 2)),
+        records=random.randint(8, 22),
+        repeats=pick((0.0, 0.2, 0.5)),
+        refusals=pick((0.0, 0.1, 0.3)),
+        jitter_us=pick((0, 0, 3_000_000)),
+        longest_pause_seconds=pick((2.0, 15.0, 120.0)),
+        lag_rate=pick((0.0, 0.1, 0.5)),
+        faults=tuple(fault for fault in FAULTS if random.random() < 0.6),
+        fault_rate=pick((0.0, 0.02, 0.05, 0.12)),
+        steal_rate=pick((0.0, 0.0, 0.01, 0.04)),
+        stop_rate=pick((0.0, 0.05)),
+    )

@@ -1,0 +1,247 @@
+"""Who goes on, and what happens to each effect: all of it chosen by the seed."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, TypeVar
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from pipeline.core.errors import HeadraceError, OutcomeUnknown, Transient
+from tests.fakes.watched import Effect
+from tests.sim.invariants import Invariant, ViolatedError
+from tests.sim.workers import NEVER, SOON, Life, Worker
+from tests.sim.world import Shard, World
+
+T = TypeVar("T")
+_DRIVERS = ("reader", "reader", "checkpoint", "apart", "apart checkpoint")
+_MAX_WORKERS = 6
+_MAX_CHAOS_STEPS = 450
+_MAX_DRAIN_STEPS = 4_000
+_WORLD_RATE = 0.2
+
+
+class Scheduler:
+    """Runs workers one effect at a time; `history` is the shared action log."""
+
+    def __init__(self, random: Random, world: World) -> None:
+        self._random, self._world = random, world
+        self._hub = getcurrent()
+        self._workers: list[Worker] = []
+        self._delayed: list[tuple[str, Effect[Any]]] = []
+        self._drained: set[str] = set()
+        self._step = self._started = 0
+        self.history: list[str] = []
+
+    def run(self) -> None:
+        """Let everything go wrong for a while, then let fresh workers load what is left.
+
+        Raises:
+            ViolatedError: an invariant broke on the way.
+        """
+        try:
+            self._chaos()
+            self._world.draining = True
+            self._say("-", "no more faults: fresh workers drain")
+            self._drain()
+            self._aftermath()
+        finally:
+            for worker in self._workers:
+                self._kill(worker)
+
+    def _chaos(self) -> None:
+        quiet_steps = self._random.randint(10, 60)
+        while quiet_steps and self._step < _MAX_CHAOS_STEPS:
+            self._step += 1
+            quiet_steps -= self._world.quiet
+            self._staff()
+            if self._random.random() < _WORLD_RATE:
+                self._happen()
+            awake = self._awake()
+            if awake:
+                self._advance(self._random.choice(awake), faults=True)
+
+    def _happen(self) -> None:
+        """One thing happens outside the workers."""
+        if self._delayed and self._random.random() < 0.3:
+            self._arrive(self._random.randrange(len(self._delayed)))
+            return
+        self._say("world", self._world.act())
+        if self._random.random() < self._world.scenario.fault_rate / 4:
+            self._say("world", "every worker dies")
+            for worker in self._awake():
+                self._kill(worker)
+
+    def _staff(self) -> None:
+        """Start a worker where none is awake, and now and then where one is."""
+        if len(self._workers) >= _MAX_WORKERS:
+            return
+        busy = {worker.shard for worker in self._awake()}
+        for shard in self._world.ready():
+            rate = self._world.scenario.steal_rate if shard in busy else 0.5
+            if self._random.random() < rate:
+                self._start(shard)
+
+    def _start(self, shard: Shard, *, fresh: bool = False) -> None:
+        self._started += 1
+        driver = self._random.choice(_DRIVERS)
+        life = Life(self._world, shard, driver, self._perform)
+        worker = Worker(f"w{self._started}", shard, driver, greenlet(life.run), fresh=fresh)
+        self._workers.append(worker)
+        self._say(worker.name, f"starts on {shard.lineage.name} ({shard.lineage.short}), driver: {driver}")
+        self._resume(worker, worker.greenlet.switch)
+
+    def _perform(self, effect: Effect[T]) -> T:
+        answer: T = self._hub.switch(effect)
+        return answer
+
+    def _awake(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.wake_at <= self._step]
+
+    # one effect ------------------------------------------------------------------------------------------
+
+    def _advance(self, worker: Worker, *, faults: bool) -> None:
+        effect = worker.pending
+        if effect is None:
+            raise AssertionError(f"{worker.name} waits for nothing")
+        fate = self._fate(effect) if faults else "go"
+        if fate == "go":
+            self._go(worker, effect)
+        elif fate == "suspend":
+            worker.wake_at = NEVER if self._random.random() < 0.2 else self._step + self._random.randint(3, 90)
+            self._say(worker.name, f"{effect.name} | suspended before it")
+        elif fate == "fail":
+            self._say(worker.name, f"{effect.name} | fails")
+            self._raise(worker, Transient(f"{effect.name} failed"))
+        elif fate == "crash before":
+            self._say(worker.name, f"{effect.name} | crashes before it")
+            self._kill(worker)
+        else:
+            self._half(worker, effect, fate)
+
+    def _half(self, worker: Worker, effect: Effect[Any], fate: str) -> None:
+        """Faults after which the effect may have happened."""
+        if fate == "delay":
+            self._say(worker.name, f"{effect.name} | answer lost, it may happen later")
+            self._delayed.append((worker.name, effect))
+        elif fate == "tear" and effect.torn is not None:
+            parts = self._random.randrange(effect.parts + 1)
+            self._say(worker.name, f"{effect.name} | torn after {parts} of {effect.parts}")
+            effect.torn(parts)
+        else:
+            answer = self._act(effect)
+            self._say(worker.name, f"{effect.name} -> {_short(answer)} | {fate}")
+        if fate == "crash after" or (fate == "tear" and self._random.random() < 0.5):
+            self._kill(worker)
+        else:
+            self._raise(worker, effect.lost(f"{effect.name}: no answer"))
+
+    def _fate(self, effect: Effect[Any]) -> str:
+        if self._random.random() >= self._world.scenario.fault_rate:
+            return "go"
+        possible = [
+            fate
+            for fate in self._world.scenario.faults
+            if (fate != "tear" or effect.torn is not None)
+            and (fate != "delay" or effect.lost is OutcomeUnknown)
+        ]
+        return self._random.choice(possible) if possible else "go"
+
+    def _go(self, worker: Worker, effect: Effect[Any]) -> None:
+        try:
+            answer = self._act(effect)
+        except HeadraceError as exc:
+            self._say(worker.name, f"{effect.name} -> {type(exc).__name__}")
+            self._raise(worker, exc)
+            return
+        self._say(worker.name, f"{effect.name} -> {_short(answer)}")
+        self._resume(worker, lambda: worker.greenlet.switch(answer))
+
+    def _act(self, effect: Effect[T]) -> T:
+        answer = effect.act()
+        self._world.monitor.after(effect.name)
+        return answer
+
+    def _arrive(self, index: int) -> None:
+        name, effect = self._delayed.pop(index)
+        try:
+            answer = _short(self._act(effect))
+        except HeadraceError as exc:
+            answer = type(exc).__name__
+        self._say("network", f"{effect.name} of {name} arrives -> {answer}")
+
+    def _raise(self, worker: Worker, error: HeadraceError) -> None:
+        self._resume(worker, lambda: worker.greenlet.throw(error))
+
+    def _resume(self, worker: Worker, resume: Callable[[], Any]) -> None:
+        """Let a worker run to its next effect, or to its end."""
+        try:
+            found = resume()
+        except (Transient, OutcomeUnknown) as exc:
+            self._say(worker.name, f"gives up: {exc}")
+            self._workers.remove(worker)
+        except HeadraceError as exc:
+            raise ViolatedError(Invariant.AGREEMENT, f"{worker.name}: {type(exc).__name__}: {exc}") from exc
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as exc:
+            raise ViolatedError(Invariant.UNBROKEN, f"{worker.name}: {type(exc).__name__}: {exc}") from exc
+        else:
+            if isinstance(found, Effect):
+                worker.pending = found
+                return
+            self._say(worker.name, "ends in order")
+            self._workers.remove(worker)
+            if worker.fresh:
+                self._drained.add(worker.shard.lineage.name)
+
+    def _kill(self, worker: Worker) -> None:
+        worker.greenlet.throw(GreenletExit)
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+    # the end ---------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """No faults any more; each zombie goes on now, or after everything else, or never."""
+        for worker in list(self._workers):
+            worker.wake_at = self._random.choice((SOON, SOON, NEVER))
+            if self._random.random() < 0.2:
+                self._kill(worker)
+        for _ in range(_MAX_DRAIN_STEPS):
+            self._step += 1
+            owned = {worker.shard for worker in self._workers if worker.fresh}
+            for shard in self._world.ready():
+                if shard not in owned and shard.lineage.name not in self._drained:
+                    self._start(shard, fresh=True)
+            awake = self._awake()
+            if not awake:
+                return
+            self._advance(self._random.choice(awake), faults=False)
+        raise ViolatedError(Invariant.DRAINS, f"still at work after {_MAX_DRAIN_STEPS} steps without a fault")
+
+    def _aftermath(self) -> None:
+        """What was sent long ago arrives, and zombies wake after everything is done."""
+        while self._delayed:
+            self._arrive(0)
+        for worker in list(self._workers):
+            worker.wake_at = SOON
+            for _ in range(_MAX_DRAIN_STEPS):
+                if worker not in self._workers:
+                    break
+                self._step += 1
+                self._advance(worker, faults=False)
+            else:
+                raise ViolatedError(Invariant.DRAINS, f"{worker.name} never comes to its end")
+
+    def _say(self, who: str, what: str) -> None:
+        self.history.append(f"{len(self.history) + 1:4d}  {who:8} {what}")
+
+
+def _short(answer: object) -> str:
+    """Return an answer as one readable word or two."""
+    records = getattr(answer, "records", None)
+    if records is not None:
+        return f"{[record.sequence_number for record in records]}{' end' if getattr(answer, 'ended', 0) else ''}"
+    newest = getattr(answer, "newest", "")
+    if newest != "":
+        return f"{newest.ordinal} {newest.state}" if newest else "nothing"
+    text = answer.decode("latin-1") if isinstance(answer, bytes) else str(answer)
+    return text if len(text) <= 40 else f"{text[:40]}..."

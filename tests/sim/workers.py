@@ -1,0 +1,190 @@
+"""Workers: one greenlet each, driving the real loader the way the two real consumers do."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from greenlet import greenlet
+
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.event import Record
+from pipeline.core.kpl import is_aggregate, split
+from pipeline.core.segment import Position
+from pipeline.core.staging import StagedObject
+from pipeline.flows.read import ReadPorts, load_shard
+from pipeline.flows.retrying import again
+from pipeline.flows.write import WritePorts
+from pipeline.ports.stream import Batch, ShardInfo
+from tests.fakes.facts import FactList
+from tests.fakes.stream import MemoryShardReader
+from tests.fakes.watched import (
+    Effect,
+    Perform,
+    WatchedClock,
+    WatchedLedger,
+    WatchedManifest,
+    WatchedObjects,
+    WatchedReader,
+)
+from tests.sim.events import rules
+from tests.sim.world import Shard, World
+
+SOON = 0
+NEVER = 10**9  # wakes only when somebody wakes it
+
+
+@dataclass
+class Worker:
+    """One worker on one shard; `pending` is the effect it waits for, None once it is gone."""
+
+    name: str
+    shard: Shard
+    driver: str
+    greenlet: "greenlet[Any]"
+    pending: Effect[Any] | None = None
+    wake_at: int = SOON
+    fresh: bool = False  # started after the last fault
+    facts: FactList = field(default_factory=FactList)
+
+
+class Life:
+    """What a worker does from its start to its end."""
+
+    def __init__(self, world: World, shard: Shard, driver: str, perform: Perform) -> None:
+        self._world, self._shard, self._perform = world, shard, perform
+        self._random: Random = world.random
+        self._caught_up = False
+        self._from_checkpoint, self._apart = "checkpoint" in driver, "apart" in driver
+        self._clock, self._facts = WatchedClock(world.clock, perform), FactList()
+        self._ledger = WatchedLedger(world.ledger, perform)
+        ports = WritePorts(
+            ledger=self._ledger,
+            objects=WatchedObjects(world.objects, perform),
+            manifest=WatchedManifest(world.manifest, perform),
+            clock=self._clock,
+            facts=self._facts,
+            each=self._each,
+        )
+        self._loader = world.guard.loader(shard.lineage, rules(), world.scenario.limits, ports)
+
+    def run(self) -> None:
+        """Load the shard, as `consumers/reader.py` does or as a consumer with checkpoints does."""
+        if self._from_checkpoint or self._apart:
+            self._consume()
+            return
+        ports = ReadPorts(_Source(self), self._ledger, self._clock, self._facts, self._stopping)
+        load_shard(self._loader, ports, idle_seconds=1.0, behind=lambda _: None)
+
+    def _each(self, write: Callable[[StagedObject], None], objects: Iterable[StagedObject]) -> None:
+        shuffled = list(objects)
+        self._random.shuffle(shuffled)
+        for one in shuffled:
+            write(one)
+
+    def _stopping(self) -> bool:
+        if self._world.draining:
+            return self._caught_up
+        return self._random.random() < self._world.scenario.stop_rate
+
+    def _consume(self) -> None:
+        loader = self._loader
+        after = loader.start()
+        if self._from_checkpoint:
+            after = self._stale_checkpoint()
+        reader = self.open(after)
+        while not self._stopping():
+            batch = again("read", reader.read, clock=self._clock, facts=self._facts)
+            loader.process(self._handed_over(batch.records, after))
+            if batch.ended:
+                loader.cut("shard end", shard_end=True)
+                return
+            loader.tick()
+            if self._random.random() < 0.15:
+                loader.cut("any moment")
+            if self._random.random() < 0.5:
+                self._checkpoint(batch)
+            if not batch.records:
+                self._clock.pause(1.0)
+        loader.cut("stop")
+
+    def open(self, after: Position | None) -> "_Tracking":
+        """Open the shard at a position, the record itself included where only part of it was covered."""
+        if self._apart and after is not None:
+            after = Position(str(int(after.sequence_number) - 1), 0)
+        shard_id = self._shard.lineage.shard_id
+        return _Tracking(self, self._shard.stream.reader(shard_id, after), self._perform, shard_id)
+
+    def read(self, reader: MemoryShardReader, watched: WatchedReader) -> Batch:
+        """Read some records, as many as the seed says."""
+        reader.limit = self._random.choice((1, 2, 4, 100))
+        batch = watched.read()
+        self._caught_up = not batch.records
+        return batch
+
+    def _handed_over(self, records: list[Record], after: Position | None) -> list[Record]:
+        if not self._apart:
+            return records
+        found = [one for record in records for one in taken_apart(record)]
+        return [one for one in found if after is None or after < _position(one)]
+
+    def _stale_checkpoint(self) -> Position | None:
+        known = self._world.checkpoints[self._shard.lineage.name]
+        if known and self._random.random() < 0.6:
+            return known[-1]
+        return self._random.choice([None, *known])
+
+    def _checkpoint(self, batch: Batch) -> None:
+        at = self._loader.committed
+        if self._world.guard.checkpoint_ahead and batch.records:
+            at = _position(list(taken_apart(batch.records[-1]))[-1])
+        if at is None:
+            return
+        known = self._world.checkpoints[self._shard.lineage.name]
+        name = f"checkpoint {self._shard.lineage.short} at {at.sequence_number}/{at.subsequence_number}"
+        effect = Effect(name, lambda: known.append(at))
+        again("checkpoint", lambda: self._perform(effect), clock=self._clock, facts=self._facts)
+
+
+@dataclass(frozen=True)
+class _Tracking:
+    """Port `ShardReader` whose batch sizes the seed chooses."""
+
+    life: Life
+    inner: MemoryShardReader
+    perform: Perform
+    shard_id: str
+
+    def read(self) -> Batch:
+        return self.life.read(self.inner, WatchedReader(self.inner, self.perform, self.shard_id))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Port `Stream`, as far as `load_shard` needs it."""
+
+    life: Life
+    name: str = ""
+    epoch: str = ""
+
+    def shards(self) -> list[ShardInfo]:
+        return []
+
+    def reader(self, _shard_id: str, after: Position | None) -> _Tracking:
+        return self.life.open(after)
+
+
+def taken_apart(record: Record) -> list[Record]:
+    """Return the user records of a Kinesis record, as KCL hands them over."""
+    parts = [record.data]
+    if is_aggregate(record.data):
+        try:
+            parts = split(record.data)
+        except InvalidEvent:
+            pass  # KCL takes it for a plain record
+    number, key, arrived = record.sequence_number, record.partition_key, record.arrived_us
+    return [Record(number, key, part, arrived, index) for index, part in enumerate(parts)]
+
+
+def _position(record: Record) -> Position:
+    return Position(record.sequence_number, record.subsequence_number or 0)
