@@ -14,19 +14,24 @@ from pipeline.aws.meter import Meter
 from pipeline.aws.s3 import S3Objects, create_bucket
 from pipeline.aws.tables import create_tables
 from pipeline.config import Settings
+from pipeline.core.audit import Report
 from pipeline.core.event import Limits
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
 from pipeline.facts import FactSink
+from pipeline.flows.audit import AuditPorts, run_audit
 from pipeline.flows.load import LoadLimits
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
+from pipeline.laptop.object_cache import ObjectCache
 from pipeline.laptop.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
+from pipeline.ports.sql import SqlEngine
 from pipeline.producer import Producer, ProducerSettings
 
 _WRITERS = 8  # objects written at once by one worker
+_READERS = 8  # segments audited at once
 _HOUR_US = 3_600_000_000
 
 
@@ -158,3 +163,42 @@ def producer(settings: Settings, stores: Archive, clock: Clock | None = None) ->
             linger_seconds=batches.linger_ms / 1000,
         ),
     )
+
+
+def sql_engine(settings: Settings, engine: str | None) -> SqlEngine:
+    """Return the SQL engine: the one named, else the one of the settings."""
+    chosen, query = engine or settings.query.engine, settings.query
+    if chosen == "athena":
+        from pipeline.aws.athena import AthenaEngine  # noqa: PLC0415 - only where it is used
+
+        client = make_client("athena", connection(settings), Meter())
+        return AthenaEngine(
+            client, workgroup=query.athena_workgroup, database=query.athena_database, output=query.athena_output
+        )
+    from pipeline.laptop.duck import DuckEngine  # noqa: PLC0415 - duckdb is part of the extra `local`
+
+    stores = archive(settings)
+    cache = object_cache(settings, stores)
+    return DuckEngine(rules(settings).schemas, stores.manifest, cache, database=query.athena_database, clock=SystemClock())
+
+
+def object_cache(settings: Settings, stores: Archive) -> ObjectCache:
+    """Return this machine's copies of the archive's objects."""
+    return ObjectCache(stores.objects, settings.paths.home / "cache" / "objects")
+
+
+def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
+    """Run the audit; `progress` is told of every object read, from any thread."""
+    stores = archive(settings)
+    cache = object_cache(settings, stores)
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="audit") as pool:
+        ports = AuditPorts(
+            ledger=stores.ledger,
+            manifest=stores.manifest,
+            objects=stores.objects,
+            receipts=stores.receipts,
+            fetch=cache.verified,
+            each=pool.map,
+            progress=progress,
+        )
+        return run_audit(ports)

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted.
 
 import errno
 import os
+import signal
 import sys
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -27,6 +28,9 @@ def main() -> None:
             code = _tell(f"the disk is full{_where(exc)}: free some space and run the command again", FAILED)
         else:
             raise
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # nothing is left to interrupt but the end of the interpreter
     sys.exit(code)
 
 

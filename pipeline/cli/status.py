@@ -68,9 +68,7 @@ def _text(report: dict[str, Any]) -> str:
             lines.append(f"{name:8}  process {report[name]['pid']}, {state}")
     beat = report["loader"]["heartbeat"]
     if beat is not None:
-        lines.append(
-            "          " + ", ".join(f"{key} {value}" for key, value in beat.items() if key != "pid")
-        )
+        lines.append(f"progress  {_progress(beat)}")
     return "\n".join(lines)
 
 

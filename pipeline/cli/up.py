@@ -12,6 +12,7 @@ from pipeline.laptop.home import Home
 from pipeline.laptop.launch import Launch, Running, local_stack
 
 CHECK_SECONDS = 0.2
+LOCAL_IDLE_SECONDS = "1"  # on one machine a person waits for the rows, and small files cost nothing
 
 
 @click.command("up")
@@ -43,7 +44,12 @@ def command(*, detach: bool, port: int | None, fresh: bool, home: Path | None) -
 
 
 def launch_for(
-    home: Path | None, *, port: int | None = None, fresh: bool = False, detach: bool = False
+    home: Path | None,
+    *,
+    port: int | None = None,
+    fresh: bool = False,
+    detach: bool = False,
+    throwaway: bool = False,
 ) -> Launch:
     """Say what to start, from the settings.
 
@@ -58,6 +64,8 @@ def launch_for(
         )
     keys = {"HEADRACE_AWS__ACCESS_KEY_ID": EMULATOR_KEY, "HEADRACE_AWS__SECRET_ACCESS_KEY": EMULATOR_KEY}
     keys["HEADRACE_AWS__REGION"] = "us-east-1"
+    if settings.source("segment.max_idle_seconds") == "default":
+        keys["HEADRACE_SEGMENT__MAX_IDLE_SECONDS"] = LOCAL_IDLE_SECONDS
     return Launch(
         home=Home(settings.paths.home),
         provision=lambda endpoint: _provision(settings, endpoint),
@@ -67,6 +75,7 @@ def launch_for(
         port=port,
         fresh=fresh,
         detach=detach,
+        throwaway=throwaway,
     )
 
 

@@ -7,6 +7,7 @@ its tag; its entries go at the next merge.
 """
 
 import hashlib
+from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -107,7 +108,7 @@ class Window:
         self._runs: list[_Run] = []
         self._tags: dict[SegmentId, int] = {}
         self._live: Flags = np.zeros(64, dtype=np.bool_)
-        self._age: npt.NDArray[np.int64] = np.zeros(64, dtype=np.int64)
+        self._by_age: list[tuple[int, SegmentId, int]] = []  # (latest arrival, segment, tag), as `choose` sorts
         self._next_tag = 0
 
     @property
@@ -128,9 +129,9 @@ class Window:
         self._next_tag += 1
         if tag >= len(self._live):
             self._live = np.concatenate([self._live, np.zeros_like(self._live)])
-            self._age = np.concatenate([self._age, np.zeros_like(self._age)])
         self._tags[segment.id] = tag
-        self._live[tag], self._age[tag] = True, segment.max_arrival_us
+        self._live[tag] = True
+        insort(self._by_age, (segment.max_arrival_us, segment.id, tag))
         self._runs.append(self._unique(ids.high, ids.low, np.full(len(ids), tag, dtype=np.uint32)))
         while len(self._runs) > 1 and len(self._runs[-1].high) * _RATIO >= len(self._runs[-2].high):
             younger, elder = self._runs.pop(), self._runs.pop()
@@ -147,6 +148,7 @@ class Window:
         kept = set(segments)
         for gone in [segment for segment in self._tags if segment not in kept]:
             self._live[self._tags.pop(gone)] = False
+        self._by_age = [one for one in self._by_age if one[1] in kept]
 
     def seen(self, ids: Fingerprints) -> Flags:
         """Return which fingerprints repeat one of the window, or an earlier one of `ids` itself."""
@@ -179,7 +181,9 @@ class Window:
         alive = self._live[tag]
         if not alive.all():
             high, low, tag = high[alive], low[alive], tag[alive]
-        order = np.lexsort((-self._age[tag], low, high))
+        rank = np.zeros(self._next_tag, dtype=np.int64)
+        rank[[one for _, _, one in self._by_age]] = np.arange(len(self._by_age))
+        order = np.lexsort((-rank[tag], low, high))
         high, low, tag = high[order], low[order], tag[order]
         first = np.ones(len(high), dtype=np.bool_)
         first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])

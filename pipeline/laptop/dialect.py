@@ -20,17 +20,17 @@ from sqlglot.schema import MappingSchema
 from pipeline.core.catalogue import Catalogue, columns_of_relation
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.excerpt import did_you_mean, problem_at, problem_at_offset
+from pipeline.core.statement import ALLOWED, BLANK, first_word
 
-ALLOWED = "only SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES and DESCRIBE are run here: the archive is never changed by SQL"
-_BLANK = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
-_FIRST_WORD = re.compile(_BLANK + r"[(\s]*(?P<word>\w+)", re.DOTALL)
-_SHOW_TABLES = re.compile(_BLANK + r"SHOW\s+TABLES\s*;?\s*", re.DOTALL | re.IGNORECASE)
+_EXPLAIN = re.compile(BLANK + r"EXPLAIN(?P<analyze>\s+ANALYZE)?\b", re.DOTALL | re.IGNORECASE)
+_SHOW_TABLES = re.compile(BLANK + r"SHOW\s+TABLES\s*;?\s*", re.DOTALL | re.IGNORECASE)
 _DESCRIBE = re.compile(
-    _BLANK + r"DESC(?:RIBE)?\s+[`\"]?(?P<table>[\w.]+)[`\"]?\s*;?\s*", re.DOTALL | re.IGNORECASE
+    BLANK + r"DESC(?:RIBE)?\s+[`\"]?(?P<table>[\w.]+)[`\"]?\s*;?\s*", re.DOTALL | re.IGNORECASE
 )
 _PIECES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|.", re.DOTALL)
 _MISSING = re.compile(r"Required keyword: '\w+' missing for <class '[\w.]+\.(\w+)'>")
-_UNQUALIFIED = re.compile(r"(?P<what>.*?)\.? Line: (?P<line>\d+), Col: (?P<col>\d+)", re.DOTALL)
+_UNKNOWN_COLUMN = re.compile(r"Column '(\w+)' could not be resolved|Unknown column: (\w+)")
+_PLACE = re.compile(r"Line: (\d+), Col: (\d+)")
 _CHANGING = (exp.DML, exp.DDL, exp.Command, exp.Copy, exp.Drop, exp.Into, exp.Set, exp.Pragma)
 _DATE_STEPS = (exp.Add, exp.Sub, exp.DateAdd, exp.DateSub, exp.DateTrunc, exp.TimestampTrunc)
 
@@ -43,6 +43,7 @@ class Statement:
     sql: str
     query: exp.Query | None = None
     table: str = ""
+    prefix: str = ""
 
 
 def read_statement(sql: str) -> Statement:
@@ -51,19 +52,16 @@ def read_statement(sql: str) -> Statement:
     Raises:
         ConfigProblem: it is empty, several, not allowed, or no SQL; with the position.
     """
-    first = _FIRST_WORD.match(sql)
-    if first is None:
-        raise ConfigProblem('no SQL given: try headrace query "SELECT count(*) FROM events"')
-    word, start = first["word"].upper(), first.start("word")
+    word = first_word(sql)
     if _SHOW_TABLES.fullmatch(sql):
         return Statement("show tables", sql)
     if asked := _DESCRIBE.fullmatch(sql):
         return Statement("describe", sql, table=asked["table"].lower())
-    if word == "EXPLAIN":
-        blanked = sql[:start] + " " * len(word) + sql[start + len(word) :]
-        return Statement("explain", sql, _parse(blanked))
-    if word not in {"SELECT", "WITH", "VALUES", "TABLE"}:
-        raise problem_at_offset(sql, start, first.end("word"), f"{word} is not run: {ALLOWED}")
+    if explain := _EXPLAIN.match(sql):
+        kept = re.sub(r"[^\n]", " ", explain[0]) + sql[explain.end() :]  # positions stay as they are
+        return Statement("explain", sql, _parse(kept), prefix="EXPLAIN ANALYZE" if explain["analyze"] else "EXPLAIN")
+    if word.text in {"SHOW", "DESCRIBE", "DESC"}:
+        raise problem_at_offset(sql, word.start, word.end, "only SHOW TABLES and DESCRIBE <table> are understood here")
     return Statement("query", sql, _parse(sql))
 
 
@@ -81,7 +79,7 @@ def _parse(sql: str) -> exp.Query:
         query = exp.select("*").from_(query)
     refused = query.find(*_CHANGING)
     if not isinstance(query, exp.Query) or refused:
-        raise ConfigProblem(ALLOWED)
+        raise ConfigProblem(f"this is not run: {ALLOWED}")
     return query
 
 
@@ -98,7 +96,7 @@ def _parse_problem(sql: str, exc: ParseError) -> ConfigProblem:
 
 def _open_end(sql: str) -> ConfigProblem:
     for piece in _PIECES.finditer(sql):
-        if piece[0] in {"'", '"'} or sql.startswith("/*", piece.start()) and not piece[0].endswith("*/"):
+        if piece[0] in {"'", '"'} or (sql.startswith("/*", piece.start()) and not piece[0].endswith("*/")):
             return problem_at_offset(sql, piece.start(), piece.start() + 1, "opened here and never closed")
     return ConfigProblem("cannot be read as SQL")
 
@@ -111,11 +109,13 @@ def bind(statement: Statement, catalogue: Catalogue, database: str) -> exp.Query
     """
     query = cast(exp.Query, statement.query).copy()
     schema = MappingSchema(dialect="athena", normalize=False)
+    used: set[str] = set()
     for table in physical_tables(query):
         name = _known_table(table, statement.sql, catalogue, database)
         table.set("this", exp.to_identifier(name))
         table.set("db", None)
         table.set("catalog", None)
+        used.add(name)
         columns = columns_of_relation(catalogue[name])
         typed = {one.name: exp.DataType.build(one.sql, dialect="hive") for one in columns}
         schema.add_table(name, typed, match_depth=False)
@@ -125,12 +125,12 @@ def bind(statement: Statement, catalogue: Catalogue, database: str) -> exp.Query
             dialect="athena",
             schema=schema,
             expand_alias_refs=False,
-            validate_qualify_columns=False,
             identify=False,
             quote_identifiers=False,
         )
     except OptimizeError as exc:
-        raise _bind_problem(statement.sql, exc) from exc
+        known = {column.name for name in used for column in columns_of_relation(catalogue[name])}
+        raise _bind_problem(statement.sql, exc, known) from exc
     return cast(exp.Query, annotate_types(bound, schema=schema, dialect="athena"))
 
 
@@ -167,13 +167,22 @@ def _raise(problem: ConfigProblem) -> str:
     raise problem
 
 
-def _bind_problem(sql: str, exc: OptimizeError) -> ConfigProblem:
-    found = _UNQUALIFIED.match(str(exc))
-    if found is None:
-        return ConfigProblem(str(exc).splitlines()[0])
-    what = found["what"]
-    word = (re.findall(r"'([^']*)'", what) or [" "])[0].rsplit(".", 1)[-1]
-    return problem_at(sql, int(found["line"]), max(1, int(found["col"]) - len(word) + 1), what, len(word))
+def _bind_problem(sql: str, exc: OptimizeError, columns: set[str]) -> ConfigProblem:
+    what = str(exc).splitlines()[0]
+    unknown = _UNKNOWN_COLUMN.search(what)
+    if unknown is None:
+        named = re.search(r"'([^']+)'", what)
+        return _at_word(sql, named[1].rsplit(".", 1)[-1], what) if named else ConfigProblem(what)
+    word = next(group for group in unknown.groups() if group)
+    message = f"no column {word!r}{did_you_mean(word, columns) or '; DESCRIBE <table> lists what there is'}"
+    if word in columns:
+        qualifier = re.search(r"for table: '(\w+)'", what)
+        several = f"more than one table has a column {word!r}: write <table>.{word}"
+        message = f"no table {qualifier[1]!r} in this query to take {word!r} from" if qualifier else several
+    place = _PLACE.search(what)
+    if place is None:
+        return _at_word(sql, word, message)
+    return problem_at(sql, int(place[1]), max(1, int(place[2]) - len(word) + 1), message, len(word))
 
 
 def _at_word(sql: str, word: str, message: str) -> ConfigProblem:

@@ -8,24 +8,33 @@ from pipeline.laptop.dialect import find_word
 
 _KIND = re.compile(r"^(?:Invalid Input|Not implemented|[A-Z]\w*) Error: ")
 _INTERNAL = re.compile(r"\bscan\d+\.")
-_NAMED = re.compile(r"""["'`]([A-Za-z_][\w.]*)["'`(]|with name "?(\w+)"?|types '(\w+)\(""")
+_NAMED = re.compile(r"""["'`]([A-Za-z_][\w.]*)["'`(]|with name "?(\w+)"?|types '(\w+)\(|source column (\w+)""")
 _CANDIDATES = re.compile(r'Candidate bindings?: (.*?)(?:\n|$)|Did you mean "(\w+)"', re.DOTALL)
 
 
 def duck_problem(sql: str, exc: BaseException) -> ConfigProblem:
     """Return the error for a statement that DuckDB refused, with the place in `sql` if the message names one."""
     text = _INTERNAL.sub("", str(exc))
-    message = _KIND.sub("", text.split("\n", 1)[0]).strip()
+    message = _KIND.sub("", text.split("\n", 1)[0]).strip().rstrip("!.")
     if message.startswith("Out of Memory"):
         return ConfigProblem("the query needs more than its 512 MB: narrow it by dt, or select fewer columns")
     near = _nearest(text)
     message += f"; did you mean {near}?" if near and "did you mean" not in message.lower() else ""
-    for match in _NAMED.finditer(message):
-        word = next(group for group in match.groups() if group).rsplit(".", 1)[-1]
+    named = [next(group for group in match.groups() if group) for match in _NAMED.finditer(message)]
+    for word in [name.rsplit(".", 1)[-1] for name in [*named, *_underlined(text)]]:
         start = find_word(sql, word)
         if start is not None:
             return problem_at_offset(sql, start, start + len(word), message)
     return ConfigProblem(message)
+
+
+def _underlined(text: str) -> list[str]:
+    """Return the names that DuckDB's own caret line points at."""
+    lines = text.splitlines()
+    if len(lines) < 2 or set(lines[-1].strip()) != {"^"}:
+        return []
+    first = len(lines[-1]) - len(lines[-1].lstrip())
+    return re.findall(r"[A-Za-z_][\w.]*", lines[-2][first : len(lines[-1].rstrip())])
 
 
 def _nearest(text: str) -> str:

@@ -1,5 +1,6 @@
 """One DuckDB connection for one statement: confined before it sees the statement, gone after its last row."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +16,13 @@ _SETTINGS = {
     "TimeZone": "'UTC'",
     "memory_limit": "'512MB'",
     "threads": "2",
-    "preserve_insertion_order": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
     "python_enable_replacements": "false",  # no table out of a Python variable
 }
 _CONFINED = ("enable_external_access = false", "lock_configuration = true")  # in this order, nothing after
+_UNNAMED = re.compile(r"^_col_(\d+)$")  # as sqlglot numbers unnamed columns; Athena writes _col0
 _WHOLE = {"HUGEINT": "bigint", "UBIGINT": "bigint", "UINTEGER": "bigint"}  # Athena's sums and counts are bigint
 _NAMES = {
     **_WHOLE,
@@ -31,7 +32,7 @@ _NAMES = {
 
 
 def open_session(readable: Path) -> duckdb.DuckDBPyConnection:
-    """Return a connection in a transaction (one `now()`), that can read files under `readable` and nothing else."""
+    """Return a connection that can read files under `readable` and nothing else."""
     readable.mkdir(parents=True, exist_ok=True)
     connection = duckdb.connect(":memory:")
     for name, value in _SETTINGS.items():
@@ -43,14 +44,13 @@ def open_session(readable: Path) -> duckdb.DuckDBPyConnection:
         connection.execute(f"CREATE MACRO {macro}")
     for setting in _CONFINED:
         connection.execute(f"SET {setting}")
-    connection.execute("BEGIN TRANSACTION")
     return connection
 
 
 def result_columns(relation: duckdb.DuckDBPyRelation) -> tuple[ResultColumn, ...]:
     """Return the columns of a result with the types that Athena would name."""
     return tuple(
-        ResultColumn(name, _NAMES.get(str(kind), str(kind).lower()))
+        ResultColumn(_UNNAMED.sub(r"_col\1", name), _NAMES.get(str(kind), str(kind).lower()))
         for name, kind in zip(relation.columns, relation.types, strict=True)
     )
 

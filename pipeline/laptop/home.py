@@ -122,6 +122,7 @@ def disk_problems(home: Home) -> Iterator[None]:
             ) from exc
         if exc.errno in {
             errno.EACCES,
+            errno.ENOENT,  # /proc and the like
             errno.EPERM,
             errno.EROFS,
             errno.ENOTDIR,

@@ -42,6 +42,7 @@ class Launch:
         port: None for a free one.
         fresh: delete the data of an earlier stack first.
         detach: the processes live on when this program ends.
+        throwaway: at the end nothing is saved, and the home's data is deleted.
     """
 
     home: Home
@@ -53,6 +54,7 @@ class Launch:
     port: int | None = None
     fresh: bool = False
     detach: bool = False
+    throwaway: bool = False
 
 
 class _Changes(TypedDict, total=False):
@@ -112,6 +114,9 @@ class Running:
 
     def stop(self) -> None:
         """Stop both processes in order; signals that arrive meanwhile are only answered."""
+        if self._launch.throwaway:
+            self.discard()
+            return
         self._interrupts.hold()
         self._interrupts.told = lambda: self._launch.say("still stopping: streams and tables are being saved")
         stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
@@ -119,6 +124,15 @@ class Running:
         stopping.stop_stack(self._launch.home, self.stack, self._launch.say)
         for child in self._children:
             child.poll()
+
+    def discard(self) -> None:
+        """Stop both processes without saving anything, and delete the home's data."""
+        self._interrupts.hold()
+        stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
+        stop(self.stack.emulator, 0)
+        for child in self._children:
+            child.wait()
+        wipe(self._launch.home)
 
     def _wait_for_room(self) -> None:
         """With a full disk the emulator could not save: wait for room, unless the user insists."""

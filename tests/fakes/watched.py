@@ -23,14 +23,15 @@ class Effect(Generic[T]):
     Attributes:
         name: port, method and what is touched.
         act: makes the call.
-        lost: what the caller gets, by the port's contract, when the call was made and its answer is lost.
+        lost: what the caller gets, by the port's contract, when the call was made and its answer is lost; None for
+            reads, which then count as not made.
         torn: makes the first n parts of the call; None when it is all or nothing.
         parts: how many parts there are.
     """
 
     name: str
     act: Callable[[], T]
-    lost: type[HeadraceError] = Transient
+    lost: type[HeadraceError] | None = None
     torn: Callable[[int], None] | None = None
     parts: int = 1
 
@@ -78,7 +79,7 @@ class WatchedManifest:
             self.inner.put_all(entries[:count])
 
         act = lambda: self.inner.put_all(entries)  # noqa: E731
-        self.perform(Effect("manifest.put_all", act, torn=some, parts=len(entries)))
+        self.perform(Effect("manifest.put_all", act, Transient, torn=some, parts=len(entries)))
 
     def partitions(self) -> list[str]:
         """Return the partitions."""
@@ -103,7 +104,8 @@ class WatchedLedger:
     def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
         """Register a shard."""
         name = f"ledger.register {stream}-{epoch}-{shard_id}"
-        return self.perform(Effect(name, lambda: self.inner.register(stream, epoch, shard_id, parents)))
+        register = self.inner.register
+        return self.perform(Effect(name, lambda: register(stream, epoch, shard_id, parents), Transient))
 
     def lineages(self) -> list[Lineage]:
         """Return the lineages."""

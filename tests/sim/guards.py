@@ -113,7 +113,7 @@ class RecordsDropped(Loader):
     """A refused plan throws away the raw records too."""
 
     def _refused(self, cut: Cut, answer: PlanAnswer) -> None:
-        self._records = []
+        self._clear()
         super()._refused(cut, answer)
 
 
@@ -181,3 +181,59 @@ class CutInside(Loader):
         for record in records:
             self._collect(list(self._after_end([record])))
             self.tick()
+
+
+class CoveredLookedForOnce(Loader):
+    """What is covered is dropped once per call, though a cut inside the call may show that more is covered."""
+
+    def process(self, records: Sequence[Record]) -> None:
+        for record in list(self._after_end(records)):
+            self._collect([record])
+            self.tick()
+
+
+class WindowOfNow(Loader):
+    """The window reaches back from the time of opening, not from the first arrival of a backlog."""
+
+    def __init__(self, lineage: Lineage, rules: object, limits: LoadLimits, ports: WritePorts) -> None:
+        super().__init__(lineage, rules, limits, ports)  # type: ignore[arg-type]
+        self._window = _AskedOnce(lineage, limits.window, ports)
+
+
+class _AskedOnce(DuplicateWindow):
+    def refresh(self, first_arrival_us: int) -> None:
+        super().refresh(first_arrival_us)
+        self._known_since_us = -(10**18)
+
+
+I = Invariant
+GUARDS = {
+    one.name: one
+    for one in (
+        NONE,
+        Guard("plan", ledger=AnyPlanHolds),
+        Guard("ordinal", ledger=OrdinalNotChecked),
+        Guard("staging", loader=NoStaging),
+        Guard("start and ordinal from one read", loader=TwoReads),
+        Guard("predecessor", ledger=PredecessorNotChecked),
+        Guard("one read, predecessor", loader=TwoReads, ledger=PredecessorNotChecked),
+        Guard("records kept", loader=RecordsDropped),
+        Guard("unknown is not holds", loader=UnknownHolds),
+        Guard("lineage in keys", ledger=BareShardIds),
+        Guard("digest compared", objects=DigestNotCompared),
+        Guard("if-none-match", objects=Overwriting),
+        Guard("staging, digest compared", loader=NoStaging, objects=DigestNotCompared),
+        Guard("staging, if-none-match", loader=NoStaging, objects=Overwriting),
+        Guard("plan, digest compared", ledger=AnyPlanHolds, objects=DigestNotCompared),
+        Guard("remembered after the plan", loader=RememberedEarly),
+        Guard("window read back", loader=NotReadBack),
+        Guard("ancestors in the window", loader=NoAncestors),
+        Guard("window of the backlog", loader=WindowOfNow),
+        Guard("seal version", ledger=SealNotChecked),
+        Guard("planned finished first", loader=PlannedNotFinished),
+        Guard("finished first, predecessor", loader=PlannedNotFinished, ledger=PredecessorNotChecked),
+        Guard("checkpoint after commit", checkpoint_ahead=True),
+        Guard("cut between records", loader=CutInside),
+        Guard("covered looked for anew", loader=CoveredLookedForOnce),
+    )
+}

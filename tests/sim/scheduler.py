@@ -130,7 +130,7 @@ class Scheduler:
         else:
             answer = self._act(effect)
             self._say(worker.name, f"{effect.name} -> {_short(answer)} | {fate}")
-        if fate == "crash after" or (fate == "tear" and self._random.random() < 0.5):
+        if effect.lost is None or fate == "crash after" or (fate == "tear" and self._random.random() < 0.5):
             self._kill(worker)
         else:
             self._raise(worker, effect.lost(f"{effect.name}: no answer"))
@@ -143,6 +143,7 @@ class Scheduler:
             for fate in self._world.scenario.faults
             if (fate != "tear" or effect.torn is not None)
             and (fate != "delay" or effect.lost is OutcomeUnknown)
+            and (fate != "lose answer" or effect.lost is not None)
         ]
         return self._random.choice(possible) if possible else "go"
 
@@ -153,6 +154,8 @@ class Scheduler:
             self._say(worker.name, f"{effect.name} -> {type(exc).__name__}")
             self._raise(worker, exc)
             return
+        if effect.name == "clock.pause":
+            worker.wake_at = self._step + self._random.randint(1, 12)
         self._say(worker.name, f"{effect.name} -> {_short(answer)}")
         self._resume(worker, lambda: worker.greenlet.switch(answer))
 
@@ -213,7 +216,9 @@ class Scheduler:
                     self._start(shard, fresh=True)
             awake = self._awake()
             if not awake:
-                return
+                if all(worker.wake_at == NEVER for worker in self._workers):
+                    return
+                continue
             self._advance(self._random.choice(awake), faults=False)
         raise ViolatedError(Invariant.DRAINS, f"still at work after {_MAX_DRAIN_STEPS} steps without a fault")
 
@@ -243,5 +248,8 @@ def _short(answer: object) -> str:
     newest = getattr(answer, "newest", "")
     if newest != "":
         return f"{newest.ordinal} {newest.state}" if newest else "nothing"
-    text = answer.decode("latin-1") if isinstance(answer, bytes) else str(answer)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+    if isinstance(answer, bytes):
+        return f"{len(answer)} bytes"
+    if isinstance(answer, list):
+        return str([getattr(one, "ordinal", getattr(one, "short", one)) for one in answer])
+    return str(answer)

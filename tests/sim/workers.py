@@ -7,7 +7,7 @@ from typing import Any
 
 from greenlet import greenlet
 
-from pipeline.core.errors import InvalidEvent
+from pipeline.core.errors import InvalidEvent, Transient
 from pipeline.core.event import Record
 from pipeline.core.kpl import is_aggregate, split
 from pipeline.core.segment import Position
@@ -142,7 +142,7 @@ class Life:
             return
         known = self._world.checkpoints[self._shard.lineage.name]
         name = f"checkpoint {self._shard.lineage.short} at {at.sequence_number}/{at.subsequence_number}"
-        effect = Effect(name, lambda: known.append(at))
+        effect = Effect(name, lambda: known.append(at), Transient)
         again("checkpoint", lambda: self._perform(effect), clock=self._clock, facts=self._facts)
 
 

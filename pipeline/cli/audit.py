@@ -1,0 +1,116 @@
+"""`headrace audit`: received = archived + duplicates + quarantined, or what differs."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.cli.settings import home_option, settings_with_stack
+from pipeline.config import Settings
+from pipeline.core.audit import Report, count_by_kind
+from pipeline.startup import without_pandas
+
+SHOWN_DIFFERENCES = 50
+LOOK_AGAIN_SECONDS = 1.0
+
+
+@click.command("audit")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.option(
+    "--wait", type=click.FloatRange(0, 3600), default=0.0, metavar="SECONDS", help="Wait for events on their way."
+)
+@home_option
+def command(*, as_json: bool, wait: float, home: Path | None) -> int:
+    """Prove that nothing is missing: received = archived + duplicates + quarantined.
+
+    What was received comes from the producers' receipts, what is archived is counted again from the objects, and
+    the ledger must agree with both. Exit code 0 only when everything balances.
+    """
+    without_pandas()
+    settings = settings_with_stack(home)
+    deadline = time.monotonic() + wait
+    report = audit_with_progress(settings)
+    while not report.differences and report.in_flight and time.monotonic() < deadline:
+        time.sleep(LOOK_AGAIN_SECONDS)
+        report = audit_with_progress(settings)
+    if as_json:
+        click.echo(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2))
+    else:
+        show(report, Console())
+    return 0 if report.balanced else 1
+
+
+def audit_with_progress(settings: Settings) -> Report:
+    """Run the audit, showing how many objects were read."""
+    from pipeline import wiring
+    from pipeline.cli.progress import Progress
+
+    done = 0
+    with Progress("audit", unit="objects") as progress:
+
+        def count(objects: int) -> None:
+            nonlocal done
+            done += objects
+            progress.update(done)
+
+        return wiring.audit(settings, count)
+
+
+def as_document(report: Report) -> dict[str, Any]:
+    """Return the report as JSON-ready values."""
+    total = report.total()
+    return {
+        "balanced": report.balanced,
+        "received": total.received,
+        "archived": total.archived,
+        "duplicates": total.duplicates,
+        "quarantined": total.quarantined,
+        "in_flight": report.in_flight,
+        "sent_twice": report.sent_twice,
+        "unreceipted": report.unreceipted,
+        "shards": [
+            {"shard_id": shard, "day": day, **vars(line), "difference": line.difference}
+            for (shard, day), line in sorted(report.lines.items())
+        ],
+        "differences": [vars(one) for one in report.differences],
+    }
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the balance, and below it what differs."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("shard", "arrival day"):
+        table.add_column(name)
+    for name in ("received", "archived", "duplicates", "quarantined", "difference"):
+        table.add_column(name, justify="right")
+    for (shard, day), line in sorted(report.lines.items()):
+        table.add_row(shard, day, *_cells(line))
+    table.add_row("all", "", *_cells(report.total()), style="bold")
+    console.print(table)
+    for one in report.differences[:SHOWN_DIFFERENCES]:
+        console.print(f"{one.kind}  {one.subject}: {one.message}", style="red", highlight=False, markup=False)
+    if len(report.differences) > SHOWN_DIFFERENCES:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in count_by_kind(report.differences).items())
+        console.print(f"... in all {len(report.differences)} differences: {kinds}; --json lists them")
+    if report.sent_twice:
+        console.print(f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates")
+    if report.unreceipted:
+        console.print(f"{report.unreceipted:,} units carry no receipt: plain producers, or a producer that ended early")
+    if report.in_flight:
+        console.print(f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60")
+    console.print(
+        "[bold green]balanced: nothing is missing, nothing is twice[/]"
+        if report.balanced
+        else "[bold red]NOT balanced[/]"
+    )
+
+
+def _cells(line: Any) -> list[str]:
+    return [
+        f"{value:,}"
+        for value in (line.received, line.archived, line.duplicates, line.quarantined, line.difference)
+    ]

@@ -1,0 +1,68 @@
+"""The demo's last page: what happened, what it cost, what the archive says."""
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from pipeline.cli.audit import show
+from pipeline.cli.demo_run import Answer, DemoResult
+
+SHOWN_ROWS = 8
+MIB = 2**20
+
+
+def print_summary(result: DemoResult) -> None:
+    """Print the page on standard output."""
+    console = Console()
+    for answer in result.answers[1:]:
+        console.print(_answer(answer))
+        console.print()
+    counts = result.answers[0].rows[0]
+    console.print(
+        f"SQL counts {counts[0]:,} events in the default view and {counts[1]:,} with duplicates; "
+        f"{counts[2]:,} are in quarantine."
+    )
+    console.print()
+    show(result.report, console)
+    console.print()
+    console.print(_figures(result))
+
+
+def _answer(answer: Answer) -> Table:
+    title = f"{answer.name}  [dim]{answer.files_read:,} files, {answer.seconds:.1f} s[/]"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(answer.columns):
+        numeric = bool(answer.rows) and isinstance(answer.rows[0][index], (int, float))
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in answer.rows[:SHOWN_ROWS]:
+        table.add_row(*(_cell(value) for value in row))
+    if len(answer.rows) > SHOWN_ROWS:
+        table.caption = f"... {len(answer.rows) - SHOWN_ROWS} more rows"
+    return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
+
+
+def _figures(result: DemoResult) -> Panel:
+    total, loader = result.report.total(), result.loader
+    stages = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in result.stages.items())
+    per_million = result.dynamodb_write_units / max(total.received, 1) * 1_000_000
+    lines = [
+        f"{result.produced:,} events produced ({result.bytes_sent / MIB:,.0f} MiB to Kinesis), {result.resent:,} sent again",
+        f"{total.archived:,} archived + {total.duplicates:,} duplicates + {total.quarantined:,} quarantined "
+        f"= {total.archived + total.duplicates + total.quarantined:,}; received {total.received:,}",
+        f"{int(loader['files']):,} files in {int(loader['segments'])} segments, {loader['bytes'] / MIB:,.0f} MiB of Parquet, "
+        f"{int(loader['s3_puts']):,} S3 puts, {result.dynamodb_write_units:,.0f} DynamoDB write units "
+        f"({per_million:,.0f} per million events)",
+        f"{stages}   (produce and load run side by side)",
+        f"{result.wall_seconds:.1f} s in all, {result.cpu_seconds:.0f} s of CPU, "
+        f"{result.peak_memory_bytes / MIB:,.0f} MiB of memory over all processes",
+    ]
+    colour = "green" if result.balanced else "red"
+    return Panel("\n".join(lines), title="headrace demo", border_style=colour, expand=False)

@@ -1,0 +1,82 @@
+"""`headrace produce`: events from an NDJSON file or a pipe."""
+
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import orjson
+
+from pipeline.cli.settings import home_option, settings_with_stack
+from pipeline.core.errors import ConfigProblem
+from pipeline.core.event import Refusal
+from pipeline.startup import without_pandas
+
+SHOWN_REFUSALS = 20
+
+
+@click.command("produce")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@home_option
+def command(file: Path, *, as_json: bool, home: Path | None) -> int:
+    """Send FILE (`-` for standard input) to the stream: one event as JSON per line.
+
+    Every line is judged by the loader's own rules before it is sent. A line that is refused is named with its number
+    and the reason; the rest goes on. Exit code 1 when a line was refused.
+
+    \b
+    Example of a line:
+    {"event_id":"e-1","tenant_id":"ua","entity_id":"N14228","event_type":"flight.cancelled","schema_version":1,
+     "source":"EWR","event_time":"2013-01-01T10:15:00Z","data":{...}}
+    """
+    without_pandas()
+    settings = settings_with_stack(home)
+    with _open(file) as lines:
+        from pipeline import wiring
+        from pipeline.cli.progress import Progress
+        from pipeline.flows.ingest import IngestReport, explain, ingest
+        from pipeline.ports.clock import SystemClock
+
+        rules, stores, clock = wiring.rules(settings), wiring.archive(settings), SystemClock()
+        producer = wiring.producer(settings, stores, clock)
+        shown = 0
+
+        def refused(number: int, refusal: Refusal) -> None:
+            nonlocal shown
+            shown += 1
+            if shown <= SHOWN_REFUSALS:
+                click.echo(f"line {number}: {explain(refusal, rules.limits.max_event_bytes)}", err=True)
+            elif shown == SHOWN_REFUSALS + 1:
+                click.echo("further refused lines are only counted", err=True)
+
+        report = IngestReport()
+        with Progress("produce", unit="events") as progress:
+
+            def noted(now: IngestReport) -> None:
+                nonlocal report
+                report = now
+                progress.update(now.accepted)
+
+            try:
+                report = ingest(lines, rules, producer, clock, refused, noted)
+            except KeyboardInterrupt:
+                producer.close()
+                raise KeyboardInterrupt(
+                    f"{producer.events_acknowledged} events are acknowledged; all lines up to {report.last_line} are done"
+                ) from None
+            producer.close()
+    if as_json:
+        click.echo(orjson.dumps({"lines": report.lines, "accepted": report.accepted, "refused": report.refused}))
+    else:
+        click.echo(f"{report.accepted:,} events acknowledged, {report.refused:,} lines refused")
+    return 1 if report.refused else 0
+
+
+def _open(file: Path) -> BinaryIO:
+    if str(file) == "-":
+        return sys.stdin.buffer
+    try:
+        return file.open("rb")
+    except OSError as exc:
+        raise ConfigProblem(f"{file}: {exc.strerror}; name an NDJSON file, or `-` for standard input") from exc

@@ -1,0 +1,107 @@
+"""Lines of a file or pipe to the stream: judged by the loader's own rules, refused by number, the rest goes on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pipeline.core.decode import Decoded, Decoder
+from pipeline.core.event import Record, Refusal, RefusalCode
+from pipeline.core.rules import Rules
+from pipeline.ports.clock import Clock
+from pipeline.producer import Producer
+
+_LINES = 1_000  # judged at once
+
+
+@dataclass
+class IngestReport:
+    """What became of the lines. `last_line` is the number of the last line that was sent or refused."""
+
+    lines: int = 0
+    accepted: int = 0
+    refused: int = 0
+    last_line: int = 0
+
+
+def ingest(
+    lines: BinaryIO,
+    rules: Rules,
+    producer: Producer,
+    clock: Clock,
+    refused: Callable[[int, Refusal], None],
+    progress: Callable[[IngestReport], None],
+) -> IngestReport:
+    """Send every acceptable line, one event each; on return all of them are acknowledged.
+
+    Args:
+        lines: NDJSON; empty lines are passed over.
+        rules: what the loader will judge by as well.
+        producer: flushed, not closed, at the end - also when interrupted.
+        clock: for the allowance on event times.
+        refused: told of every refused line: its number, from 1, and why.
+        progress: told now and then.
+    """
+    report, decoder = IngestReport(), Decoder(rules)
+    try:
+        for chunk in _chunks(lines, rules.limits.max_event_bytes):
+            _send(chunk, decoder, producer, clock.now_us(), report, refused)
+            progress(report)
+            producer.tick()
+    finally:
+        producer.flush()
+    return report
+
+
+def _send(
+    chunk: list[tuple[int, bytes]],
+    decoder: Decoder,
+    producer: Producer,
+    now_us: int,
+    report: IngestReport,
+    refused: Callable[[int, Refusal], None],
+) -> None:
+    # A sub-sequence number says "taken apart already": a line is one event, whatever its first bytes are.
+    records = [Record("0", "", line, now_us, subsequence_number=0) for _, line in chunk]
+    decoded = Decoded()
+    decoder.decode(records, 0, decoded)
+    for refusal in decoded.refusals:
+        refused(chunk[refusal.record][0], refusal)
+    for row in decoded.rows:
+        line = chunk[row.record][1]
+        producer.put(row.envelope.tenant_id, row.envelope.entity_id, line)
+    report.lines += len(chunk)
+    report.accepted += len(decoded.rows)
+    report.refused += len(decoded.refusals)
+    report.last_line = chunk[-1][0]
+
+
+def _chunks(lines: BinaryIO, max_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield numbered lines; one that is too long is cut after the limit, so it is refused and costs no memory."""
+    chunk: list[tuple[int, bytes]] = []
+    number = 0
+    while line := lines.readline(max_bytes + 2):
+        number += 1
+        if not line.endswith(b"\n") and len(line) > max_bytes:
+            _skip_rest(lines)
+        line = line.strip()
+        if line:
+            chunk.append((number, line))
+        if len(chunk) >= _LINES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _skip_rest(lines: BinaryIO) -> None:
+    while part := lines.readline(65_536):
+        if part.endswith(b"\n"):
+            return
+
+
+def explain(refusal: Refusal, max_bytes: int) -> str:
+    """Return one line for a person: code, place, message."""
+    if refusal.code == RefusalCode.TOO_LARGE:
+        return f"{refusal.code}: an event has at most {max_bytes} bytes"
+    where = f" at {refusal.pointer}" if refusal.pointer else ""
+    return f"{refusal.code}{where}: {refusal.message}"
