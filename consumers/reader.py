@@ -12,9 +12,9 @@ import sys
 import threading
 from types import FrameType
 
-from pipeline.startup import without_pandas
+from pipeline.startup import light
 
-without_pandas()
+light()
 
 from consumers.fact_log import log
 from consumers.heartbeat import Heartbeat

@@ -4,18 +4,19 @@ A statement is started, asked after with growing pauses, and its result read pag
 early, Ctrl-C above all, stops the statement too: Athena would go on, and bill.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.aws.errors import error_code, translated
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.core.excerpt import problem_at
 from pipeline.core.statement import first_word
-from pipeline.ports.clock import Clock
+from pipeline.ports.clock import Clock, SystemClock
 from pipeline.ports.sql import QueryResult, ResultColumn
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -37,10 +38,16 @@ class AthenaEngine:
     """Runs one statement at a time in one workgroup; `pipeline.ports.sql.SqlEngine` is the contract."""
 
     def __init__(
-        self, client: Any, clock: Clock, *, workgroup: str, database: str, output: str | None = None
+        self,
+        client: Any,
+        *,
+        workgroup: str,
+        database: str,
+        output: str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._athena = client
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._start = {"WorkGroup": workgroup, "QueryExecutionContext": {"Database": database}}
         if output is not None:
             self._start["ResultConfiguration"] = {"OutputLocation": output}
@@ -57,7 +64,10 @@ class AthenaEngine:
             done = True
         finally:
             if not done:
-                self._athena.stop_query_execution(QueryExecutionId=query_id)
+                with contextlib.suppress(
+                    ClientError, BotoCoreError
+                ):  # what ended the wait is what is reported
+                    self._athena.stop_query_execution(QueryExecutionId=query_id)
         _refuse_failure(sql, execution)
         pages = self._pages(query_id)
         first = next(pages)

@@ -16,7 +16,7 @@ from pipeline.core.segment import Position
 from pipeline.ports.stream import Batch, OutgoingRecord, PutAnswer, ShardInfo, ShardReader
 
 _MAX_GET_RECORDS = 10_000  # Kinesis limit
-_READ_BYTES = 8 * 2**20  # asked for per read: a little less than the 10 MiB that Kinesis gives at most
+_READ_BYTES = 4 * 2**20  # asked for per read; Kinesis gives 10 MiB at most, and every MiB here is held three times
 _FIRST_LIMIT = 100  # records, before anything is known of their size
 _EXPIRED = "ExpiredIteratorException"
 

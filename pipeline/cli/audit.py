@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.config import Settings
 from pipeline.core.audit import Report, count_by_kind
-from pipeline.startup import without_pandas
+from pipeline.startup import light
 
 SHOWN_DIFFERENCES = 50
 LOOK_AGAIN_SECONDS = 1.0
@@ -30,7 +30,7 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     What was received comes from the producers' receipts, what is archived is counted again from the objects, and
     the ledger must agree with both. Exit code 0 only when everything balances.
     """
-    without_pandas()
+    light()
     settings = settings_with_stack(home)
     deadline = time.monotonic() + wait
     report = audit_with_progress(settings)

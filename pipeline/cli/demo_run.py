@@ -52,11 +52,16 @@ class DemoResult:
     stages: dict[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    peaks: dict[str, int] = field(default_factory=dict)  # bytes, by process
     bytes_sent: int = 0
     loader: dict[str, float] = field(default_factory=dict)
     dynamodb_write_units: float = 0.0
     answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Return the sum of all processes' peaks."""
+        return sum(self.peaks.values())
 
     @property
     def balanced(self) -> bool:
@@ -79,6 +84,7 @@ class DemoResult:
             "wall_seconds": round(self.wall_seconds, 2),
             "cpu_seconds": round(self.cpu_seconds, 2),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "peak_memory_by_process": self.peaks,
             "files": int(self.loader["files"]),
             "segments": int(self.loader["segments"]),
             "parquet_bytes": int(self.loader["bytes"]),
@@ -227,9 +233,11 @@ class Demo:
         own = resource.getrusage(resource.RUSAGE_SELF)
         emulator = stack.emulator.pid if stack.emulator else 0
         result.cpu_seconds = own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + _cpu_seconds(emulator)
-        result.peak_memory_bytes = int(
-            own.ru_maxrss * 1024 + result.loader["peak_memory_bytes"] + _peak_bytes(emulator)
-        )
+        result.peaks = {
+            "demo": own.ru_maxrss * 1024,
+            "loader": int(result.loader["peak_memory_bytes"]),
+            "emulator": _peak_bytes(emulator),
+        }
         result.bytes_sent = producer.bytes_acknowledged
         result.dynamodb_write_units = (
             result.loader["dynamodb_write_units"] + self._archive.meter.dynamodb_write_units

@@ -10,7 +10,7 @@ import orjson
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Refusal
-from pipeline.startup import without_pandas
+from pipeline.startup import light
 
 SHOWN_REFUSALS = 20
 
@@ -30,7 +30,7 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
     {"event_id":"e-1","tenant_id":"ua","entity_id":"N14228","event_type":"flight.cancelled","schema_version":1,
      "source":"EWR","event_time":"2013-01-01T10:15:00Z","data":{...}}
     """
-    without_pandas()
+    light()
     settings = settings_with_stack(home)
     with _open(file) as lines:
         from pipeline import wiring

@@ -145,7 +145,7 @@ class Aws(Section):
 class Segment(Section):
     """When the loader cuts a segment: at the first of these limits."""
 
-    max_rows: Whole = Field(default=100_000, ge=1, le=10_000_000, description="Events in one segment.")
+    max_rows: Whole = Field(default=65_536, ge=1, le=10_000_000, description="Events in one segment.")
     max_bytes: Whole = Field(
         default=64 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of raw records in one segment."
     )

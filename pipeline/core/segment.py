@@ -109,7 +109,7 @@ class SealState:
 class CutLimits:
     """When a segment is cut."""
 
-    max_rows: int = 100_000
+    max_rows: int = 65_536
     max_bytes: int = 64 * 2**20  # of raw records
     max_age_seconds: float = 60.0
     max_idle_seconds: float = (

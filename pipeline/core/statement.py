@@ -7,7 +7,9 @@ from pipeline.core.errors import ConfigProblem
 from pipeline.core.excerpt import problem_at_offset
 
 READING = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW", "DESCRIBE", "DESC"})
-ALLOWED = "only SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES and DESCRIBE are, for SQL never changes the archive"
+ALLOWED = (
+    "only SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES and DESCRIBE are, for SQL never changes the archive"
+)
 BLANK = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"  # white space and comments
 _FIRST_WORD = re.compile(BLANK + r"[(\s]*(?P<word>\w+)", re.DOTALL)
 

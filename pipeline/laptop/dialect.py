@@ -59,9 +59,13 @@ def read_statement(sql: str) -> Statement:
         return Statement("describe", sql, table=asked["table"].lower())
     if explain := _EXPLAIN.match(sql):
         kept = re.sub(r"[^\n]", " ", explain[0]) + sql[explain.end() :]  # positions stay as they are
-        return Statement("explain", sql, _parse(kept), prefix="EXPLAIN ANALYZE" if explain["analyze"] else "EXPLAIN")
+        return Statement(
+            "explain", sql, _parse(kept), prefix="EXPLAIN ANALYZE" if explain["analyze"] else "EXPLAIN"
+        )
     if word.text in {"SHOW", "DESCRIBE", "DESC"}:
-        raise problem_at_offset(sql, word.start, word.end, "only SHOW TABLES and DESCRIBE <table> are understood here")
+        raise problem_at_offset(
+            sql, word.start, word.end, "only SHOW TABLES and DESCRIBE <table> are understood here"
+        )
     return Statement("query", sql, _parse(sql))
 
 

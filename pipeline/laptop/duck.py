@@ -66,14 +66,18 @@ class DuckEngine:
         start = self._clock.monotonic()
         statement = read_statement(sql)
         if statement.kind == "show tables":
-            return _answer([ResultColumn("tab_name", "varchar")], [[name] for name in sorted(self._catalogue)])
+            return _answer(
+                [ResultColumn("tab_name", "varchar")], [[name] for name in sorted(self._catalogue)]
+            )
         if statement.kind == "describe":
             return self._describe(statement.table)
         query = bind(statement, self._catalogue, self._database)
         connection = open_session(self._cache.directory)
         try:
             scans = self._plan(connection, query)
-            paths = self._cache.fetch(list({file.key: file for scan in scans for file in scan.files}.values()))
+            paths = self._cache.fetch(
+                list({file.key: file for scan in scans for file in scan.files}.values())
+            )
             for number, scan in enumerate(scans):
                 here = [paths[file.key] for file in scan.files]
                 connection.execute(f"CREATE SCHEMA scan{number}")
@@ -100,7 +104,8 @@ class DuckEngine:
                 rows = connection.execute(f"{statement.prefix} {text}").fetchall()
                 connection.close()
                 return _answer([ResultColumn("Query Plan", "varchar")], [[row[1]] for row in rows])
-            connection.execute(f"EXPLAIN {text}")  # a fault is named with its place here, and without one below
+            # Binding it once by EXPLAIN makes DuckDB name the place of a fault; the call below does not.
+            connection.execute(f"EXPLAIN {text}")
             relation = connection.sql(text)
             columns = result_columns(relation)
             found = batches(connection, relation, columns, statement.sql)
@@ -120,12 +125,19 @@ class DuckEngine:
         connection.begin()  # from here to the last row `now()` is one moment, also for the choice of partitions
         uses = partition_uses(query)
         tables = [_base_table(self._catalogue, node.name) for node in nodes]
-        chosen = [_choose(connection, table, uses.of(node)) for node, table in zip(nodes, tables, strict=True)]
+        chosen = [
+            _choose(connection, table, uses.of(node)) for node, table in zip(nodes, tables, strict=True)
+        ]
         connection.unregister("known_partitions")
         files = self._files({one for needed in chosen for one in needed})
         scans = []
         for node, table, needed in zip(nodes, tables, chosen, strict=True):
-            mine = (file for one in sorted(needed) for file in files[one] if file.name.startswith(f"{table.tier}#"))
+            mine = (
+                file
+                for one in sorted(needed)
+                for file in files[one]
+                if file.name.startswith(f"{table.tier}#")
+            )
             scans.append(_Scan(node, node.name, tuple(mine)))
         return scans
 
@@ -143,7 +155,9 @@ class DuckEngine:
     def _describe(self, name: str) -> QueryResult:
         relation = self._catalogue.get(name.removeprefix(f"{self._database}."))
         if relation is None:
-            raise ConfigProblem(f"no table {name!r}{did_you_mean(name, self._catalogue) or '; SHOW TABLES lists all'}")
+            raise ConfigProblem(
+                f"no table {name!r}{did_you_mean(name, self._catalogue) or '; SHOW TABLES lists all'}"
+            )
         columns = [ResultColumn(column, "varchar") for column in ("col_name", "data_type", "comment")]
         return _answer(columns, [[one.name, one.sql, one.note] for one in columns_of_relation(relation)])
 
@@ -159,9 +173,7 @@ def _base_table(relations: Catalogue, name: str) -> Table:
     return _base_table(relations, relation.sources[0]) if isinstance(relation, View) else relation
 
 
-def _choose(
-    connection: duckdb.DuckDBPyConnection, table: Table, uses: list[list[exp.Expr]]
-) -> set[str]:
+def _choose(connection: duckdb.DuckDBPyConnection, table: Table, uses: list[list[exp.Expr]]) -> set[str]:
     """Return the partitions that one scan needs: those that pass the conditions of any of its uses."""
     kinds = exp.column("event_type")
     mine = kinds.eq(table.event_type) if table.event_type else kinds.neq(QUARANTINE_TABLE)

@@ -8,7 +8,9 @@ from pipeline.laptop.dialect import find_word
 
 _KIND = re.compile(r"^(?:Invalid Input|Not implemented|[A-Z]\w*) Error: ")
 _INTERNAL = re.compile(r"\bscan\d+\.")
-_NAMED = re.compile(r"""["'`]([A-Za-z_][\w.]*)["'`(]|with name "?(\w+)"?|types '(\w+)\(|source column (\w+)""")
+_NAMED = re.compile(
+    r"""["'`]([A-Za-z_][\w.]*)["'`(]|with name "?(\w+)"?|types '(\w+)\(|source column (\w+)"""
+)
 _CANDIDATES = re.compile(r'Candidate bindings?: (.*?)(?:\n|$)|Did you mean "(\w+)"', re.DOTALL)
 
 

@@ -23,7 +23,11 @@ _SETTINGS = {
 }
 _CONFINED = ("enable_external_access = false", "lock_configuration = true")  # in this order, nothing after
 _UNNAMED = re.compile(r"^_col_(\d+)$")  # as sqlglot numbers unnamed columns; Athena writes _col0
-_WHOLE = {"HUGEINT": "bigint", "UBIGINT": "bigint", "UINTEGER": "bigint"}  # Athena's sums and counts are bigint
+_WHOLE = {
+    "HUGEINT": "bigint",
+    "UBIGINT": "bigint",
+    "UINTEGER": "bigint",
+}  # Athena's sums and counts are bigint
 _NAMES = {
     **_WHOLE,
     "BLOB": "varbinary",
@@ -66,7 +70,9 @@ def batches(
     first = _next(reader, sql)
     fields = zip(columns, reader.schema, strict=True)
     whole = set(_WHOLE.values())
-    schema = pa.schema([pa.field(one.name, pa.int64() if one.type in whole else field.type) for one, field in fields])
+    schema = pa.schema(
+        [pa.field(one.name, pa.int64() if one.type in whole else field.type) for one, field in fields]
+    )
 
     def rest() -> Iterator[pa.RecordBatch]:
         try:

@@ -62,17 +62,28 @@ def view_statements(name: str, catalogue: Catalogue, schema: str, paths: Sequenc
 
 def _scan(table: Table, paths: Sequence[Path]) -> str:
     if not paths:
-        nulls = (f"CAST(NULL AS {duck_type(one.arrow)}) AS {quoted(one.name)}" for one in columns_of_relation(table))
+        nulls = (
+            f"CAST(NULL AS {duck_type(one.arrow)}) AS {quoted(one.name)}"
+            for one in columns_of_relation(table)
+        )
         return f"SELECT {', '.join(nulls)} WHERE false"
     keys = {
         DT.name: f"regexp_extract({_FILE}, '/dt=([^/]*)/[^/]*$', 1)",
         EVENT_TYPE.name: f"regexp_extract({_FILE}, '/event_type=([^/]*)/dt=[^/]*/[^/]*$', 1)",
     }
-    columns = [quoted(one.name) for one in table.columns]
+    columns = [_read(one) for one in table.columns]
     columns += [f"{keys[key]} AS {quoted(key)}" for key in table.partition_keys]
     files = ", ".join(_text(str(path)) for path in paths)
     shape = ", ".join(_expected(one) for one in table.columns)
     return f"SELECT {', '.join(columns)} FROM read_parquet([{files}], schema=MAP {{{shape}}}, filename='{_FILE}')"  # noqa: S608 - quoted above
+
+
+def _read(column: SqlColumn) -> str:
+    """Read a column; a struct behind COALESCE, for DuckDB 2.0 fails on `column.field` where a file lacks either."""
+    name = quoted(column.name)
+    if not pa.types.is_struct(column.arrow):
+        return name
+    return f"coalesce({name}, CAST(NULL AS {duck_type(column.arrow)})) AS {name}"
 
 
 def _expected(column: SqlColumn) -> str:

@@ -107,7 +107,9 @@ class ObjectCache:
                 stream.write(body)
             part.replace(path)
         except OSError as exc:
-            raise ConfigProblem(f"{path}: cannot keep a copy: {exc.strerror}; free some space or move `paths.home`") from exc
+            raise ConfigProblem(
+                f"{path}: cannot keep a copy: {exc.strerror}; free some space or move `paths.home`"
+            ) from exc
         finally:
             if part is not None:
                 part.unlink(missing_ok=True)

@@ -48,8 +48,10 @@ def partition_uses(query: exp.Expr) -> Uses:
     """
     uses = Uses()
     root = build_scope(query)
-    if root is not None and query.find(exp.With) is not None and any(
-        one.args.get("recursive") for one in query.find_all(exp.With)
+    if (
+        root is not None
+        and query.find(exp.With) is not None
+        and any(one.args.get("recursive") for one in query.find_all(exp.With))
     ):
         return uses
     if root is not None:
@@ -123,7 +125,12 @@ def _own(scope: Scope) -> Iterator[Condition]:
         for one in _conjuncts(join.args.get("on")):
             tables = _tables(one)
             kept = {"": True, "LEFT": tables == {right}, "RIGHT": right not in tables}.get(side, False)
-            if _is_plain_join(join) and kept and _is_usable(one) and (not tables & nullable or _is_strict(one)):
+            if (
+                _is_plain_join(join)
+                and kept
+                and _is_usable(one)
+                and (not tables & nullable or _is_strict(one))
+            ):
                 yield one
 
 
@@ -155,7 +162,9 @@ def _across_equalities(scope: Scope, conditions: Iterable[Condition]) -> list[Co
     equal = [
         (one.this, one.expression)
         for one in known
-        if isinstance(one, exp.EQ) and isinstance(one.this, exp.Column) and isinstance(one.expression, exp.Column)
+        if isinstance(one, exp.EQ)
+        and isinstance(one.this, exp.Column)
+        and isinstance(one.expression, exp.Column)
     ]
     found = []
     for left, right in [*equal, *((b, a) for a, b in equal)]:

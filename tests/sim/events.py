@@ -89,24 +89,25 @@ _ENVELOPE = (
 class Producer:
     """Makes records out of a seed; remembers what it sent, to send it again."""
 
-    def __init__(self, random: Random, repeats: float, refusals: float) -> None:
+    def __init__(self, random: Random, days: int, repeats: float, refusals: float) -> None:
         self._random, self._repeats, self._refusals = random, repeats, refusals
+        self._days = DAYS[-days:]
         self._sent: dict[str, list[Unit]] = {}
         self._serial = 0
         self._batches = [0, 0]
 
-    def payload(self, family: str, kin: list[str]) -> Payload:
-        """Make one record for the shards of a family; ids are repeated out of `kin`, its ancestors and itself."""
+    def payload(self, shard: str, kin: list[str]) -> Payload:
+        """Make one record for a shard; ids are repeated out of what was sent to `kin`."""
         random = self._random
         pool = [unit for name in kin for unit in self._sent.get(name, [])]
         if random.random() < 0.5:
             unit = self._unit(pool)
-            self._remember(family, [unit])
+            self._remember(shard, [unit])
             return Payload(unit.raw, f"plain-{random.randrange(9)}", (unit,), None)
         units = []
         for _ in range(random.randint(1, 5)):
             units.append(self._unit(pool + units))
-        self._remember(family, units)
+        self._remember(shard, units)
         return self._aggregate(units)
 
     def _aggregate(self, units: list[Unit]) -> Payload:
@@ -125,27 +126,27 @@ class Producer:
             data = broken
         return Payload(data, str(label) if label else "others", tuple(units), label)
 
-    def _remember(self, family: str, units: list[Unit]) -> None:
-        self._sent.setdefault(family, []).extend(unit for unit in units if unit.accepted)
+    def _remember(self, shard: str, units: list[Unit]) -> None:
+        self._sent.setdefault(shard, []).extend(unit for unit in units if unit.accepted)
 
     def _unit(self, pool: list[Unit]) -> Unit:
         random = self._random
         self._serial += 1
         again = None
+        pool = [unit for unit in pool if unit.accepted]
         if pool and random.random() < self._repeats:
             again = random.choice(pool[-6:] if random.random() < 0.6 else pool)
-            if random.random() < 0.3 and again.accepted:
+            if random.random() < 0.3:
                 return again
-        tenant = again.tenant_id if again else random.choice(TENANTS)
-        event_id = again.event_id if again else f"e{self._serial if random.random() < 0.9 else 1}"
+        event_id = again.event_id if again else f"e{self._serial}"
         event: dict[str, Any] = {
-            "event_id": event_id or "e0",
-            "tenant_id": tenant or TENANTS[0],
+            "event_id": event_id,
+            "tenant_id": again.tenant_id if again and random.random() < 0.9 else random.choice(TENANTS),
             "entity_id": f"thing-{random.randrange(3)}",
             "event_type": random.choice(TYPES),
             "schema_version": 1,
             "source": "sim",
-            "event_time": f"{random.choice(DAYS)}T0{random.randrange(10)}:00:00Z",
+            "event_time": f"{random.choice(self._days)}T0{random.randrange(10)}:00:00Z",
             "data": {"n": self._serial, "note": "x" * random.randrange(4)},
         }
         if random.random() < self._refusals:

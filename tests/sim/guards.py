@@ -7,12 +7,12 @@ import numpy as np
 
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
-from pipeline.core.segment import Lineage, Segment
+from pipeline.core.segment import Lineage, Position, Segment
 from pipeline.core.staging import unstage
 from pipeline.core.window import Fingerprints, SegmentId
 from pipeline.flows.load import Cut, Loader, LoadLimits
 from pipeline.flows.window import DuplicateWindow
-from pipeline.flows.write import WritePorts, commit, finish, write
+from pipeline.flows.write import WritePorts, commit, write
 from pipeline.ports.ledger import PlanAnswer
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.objects import MemoryObjects, Stored
@@ -164,16 +164,6 @@ class PlannedNotFinished(Loader):
         self._adopt(self._read_opening())
 
 
-class PlannedLeftForLater(Loader):
-    """A planned segment is finished only when the shard is opened for the first time."""
-
-    def open(self) -> None:
-        opening = self._read_opening()
-        if opening.newest is not None and opening.newest.state == "planned" and self._newest is None:
-            finish(opening.newest, self._ports)
-        self._adopt(self._read_opening())
-
-
 class CutInside(Loader):
     """A cut is considered after every record handed over, also inside a Kinesis record taken apart."""
 
@@ -206,34 +196,60 @@ class _AskedOnce(DuplicateWindow):
         self._known_since_us = -(10**18)
 
 
-I = Invariant
+class StagedLate(Loader):
+    """The staging object is written when the plan holds."""
+
+    def _stage(self, cut: Cut) -> None:
+        """Wait for the plan."""
+
+    def _holds(self, cut: Cut) -> None:
+        super()._stage(cut)
+        super()._holds(cut)
+
+
+class PartsForgotten(Loader):
+    """The end of a segment is what the last record says of itself, not its last unit."""
+
+    def _last_position(self) -> Position | None:
+        held = self._open.records
+        if not held:
+            return self.committed
+        return Position(held[-1].sequence_number, held[-1].subsequence_number or 0)
+
+
+_I = Invariant
+_REDONE = frozenset({_I.AGREEMENT, _I.NOT_LOST, _I.NOT_REPEATED, _I.MANIFEST})
+_LOST = frozenset({_I.NOT_LOST})
+_FLAGS = frozenset({_I.DUPLICATES})
+
 GUARDS = {
     one.name: one
     for one in (
         NONE,
-        Guard("plan", ledger=AnyPlanHolds),
-        Guard("ordinal", ledger=OrdinalNotChecked),
-        Guard("staging", loader=NoStaging),
-        Guard("start and ordinal from one read", loader=TwoReads),
+        Guard("plan", frozenset({_I.DECIDED_ONCE, _I.SEALED}), ledger=AnyPlanHolds),
+        Guard("ordinal", frozenset({_I.DECIDED_ONCE}), ledger=OrdinalNotChecked),
+        Guard("staging", _REDONE, NoStaging),
+        Guard("staged before the plan", frozenset({_I.AGREEMENT}), StagedLate),
+        Guard("one read", frozenset({_I.LEDGER}), TwoReads),
         Guard("predecessor", ledger=PredecessorNotChecked),
-        Guard("one read, predecessor", loader=TwoReads, ledger=PredecessorNotChecked),
-        Guard("records kept", loader=RecordsDropped),
-        Guard("unknown is not holds", loader=UnknownHolds),
-        Guard("lineage in keys", ledger=BareShardIds),
-        Guard("digest compared", objects=DigestNotCompared),
+        Guard("one read + predecessor", frozenset({_I.NOT_REPEATED}), TwoReads, PredecessorNotChecked),
+        Guard("records kept", _LOST, RecordsDropped),
+        Guard("unknown is not holds", frozenset({_I.AGREEMENT}), UnknownHolds),
+        Guard("lineage in keys", _LOST | {_I.COUNTS, _I.LEDGER}, ledger=BareShardIds),
+        Guard("digest", objects=DigestNotCompared),
         Guard("if-none-match", objects=Overwriting),
-        Guard("staging, digest compared", loader=NoStaging, objects=DigestNotCompared),
-        Guard("staging, if-none-match", loader=NoStaging, objects=Overwriting),
-        Guard("plan, digest compared", ledger=AnyPlanHolds, objects=DigestNotCompared),
-        Guard("remembered after the plan", loader=RememberedEarly),
-        Guard("window read back", loader=NotReadBack),
-        Guard("ancestors in the window", loader=NoAncestors),
-        Guard("window of the backlog", loader=WindowOfNow),
-        Guard("seal version", ledger=SealNotChecked),
-        Guard("planned finished first", loader=PlannedNotFinished),
-        Guard("finished first, predecessor", loader=PlannedNotFinished, ledger=PredecessorNotChecked),
-        Guard("checkpoint after commit", checkpoint_ahead=True),
-        Guard("cut between records", loader=CutInside),
-        Guard("covered looked for anew", loader=CoveredLookedForOnce),
+        Guard("staging + digest", _REDONE - {_I.AGREEMENT}, NoStaging, objects=DigestNotCompared),
+        Guard("staging + if-none-match", frozenset({_I.UNCHANGED}), NoStaging, objects=Overwriting),
+        Guard("remembered after the plan", _FLAGS, RememberedEarly),
+        Guard("window read back", _FLAGS, NotReadBack),
+        Guard("ancestors", _FLAGS, NoAncestors),
+        Guard("window of a backlog", _FLAGS, WindowOfNow),
+        Guard("seal version", frozenset({_I.SEALED}), ledger=SealNotChecked),
+        Guard("planned finished first", _LOST | {_I.DRAINS}, PlannedNotFinished),
+        Guard("planned finished first + predecessor", _LOST | {_I.LEDGER}, PlannedNotFinished, PredecessorNotChecked),
+        Guard("checkpoint after commit", _LOST, checkpoint_ahead=True),
+        Guard("cut between records", _LOST | {_I.COUNTS}, CutInside),
+        Guard("covered looked for anew", frozenset({_I.NOT_REPEATED}), CoveredLookedForOnce),
+        Guard("records covered whole", frozenset({_I.NOT_REPEATED}), PartsForgotten),
     )
 }

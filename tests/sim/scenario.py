@@ -20,6 +20,7 @@ class Scenario:
         fault_rate: how likely one effect is to meet one.
         steal_rate: how likely, per step, a second worker starts on a shard that has one.
         records: how many Kinesis records are produced.
+        days: on how many days their events happened.
         jitter_us: arrival times are not quite in stream order.
         lag_rate: how often workers stand still while records arrive and time passes.
     """
@@ -32,6 +33,7 @@ class Scenario:
     recreations: int
     seals: int
     records: int
+    days: int
     repeats: float
     refusals: float
     jitter_us: int
@@ -62,6 +64,7 @@ def draw(random: Random) -> Scenario:
         recreations=pick((0, 0, 1)),
         seals=pick((0, 0, 1, 2)),
         records=random.randint(8, 22),
+        days=pick((1, 2, 3)),
         repeats=pick((0.0, 0.2, 0.5)),
         refusals=pick((0.0, 0.1, 0.3)),
         jitter_us=pick((0, 0, 3_000_000)),

@@ -49,7 +49,7 @@ class World:
         self.clock = SimClock(BEGIN_US)
         self.ledger, self.objects, self.manifest = guard.ledger(), guard.objects(), MemoryManifest()
         self.monitor = Monitor(self.ledger, self.objects)
-        self.producer = Producer(random, scenario.repeats, scenario.refusals)
+        self.producer = Producer(random, scenario.days, scenario.repeats, scenario.refusals)
         self.shards: list[Shard] = []
         self.produced: dict[str, list[Produced]] = {}
         self.checkpoints: dict[str, list[Position]] = {}

@@ -1,0 +1,61 @@
+# headrace: `make demo` and `make test` need nothing but Python 3.11+ and the package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 10000
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types imports bench simulate lock clean
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.runtime  ## Send a year of flights through the pipeline on this machine and prove the result.
+	$(BIN)/headrace demo $(ARGS)
+
+up: $(VENV)/.runtime  ## Run the local stack until Ctrl-C.
+	$(BIN)/headrace up $(ARGS)
+
+test: $(VENV)/.dev  ## Run all tests this machine can run; what it lacks is skipped and named.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+check: lint types imports test  ## What CI runs: lint, types, import rules, tests.
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## Measure; prints a table of ratios and writes bench-results/.
+	$(BIN)/python -m tests.bench $(ARGS)
+
+simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simulate SEEDS=10000
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(WORKERS) $(ARGS)
+
+lock: $(VENV)/.dev  ## Resolve the dependencies anew into constraints.txt.
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 \
+		--extra local --extra postgres --group dev pyproject.toml --output-file constraints.txt
+
+clean:  ## Delete the virtual environment and everything generated.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench-results dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "headrace needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local]' --group dev
+	@touch $@ $(VENV)/.runtime

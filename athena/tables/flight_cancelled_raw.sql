@@ -1,0 +1,36 @@
+-- Generated from schemas/ by `headrace schema ddl`; change the schema, not this file.
+-- flight.cancelled events: every row, with its tier and whether it repeats an earlier one.
+CREATE OR REPLACE VIEW "${database}"."flight_cancelled_raw" AS
+SELECT
+  "event_id",
+  "tenant_id",
+  "entity_id",
+  "schema_version",
+  "source",
+  "event_time",
+  "received_time",
+  "ingested_time",
+  "correlation_id",
+  "is_duplicate",
+  "shard_id",
+  "sequence_number",
+  "subsequence_number",
+  "data_json",
+  "year",
+  "month",
+  "day",
+  "sched_dep_time",
+  "sched_arr_time",
+  "carrier",
+  "flight",
+  "tailnum",
+  "origin",
+  "dest",
+  "distance",
+  "hour",
+  "minute",
+  "time_hour",
+  'flight.cancelled' AS "event_type",
+  "dt",
+  'open' AS "tier"
+FROM "${database}"."flight_cancelled__open";

@@ -1,0 +1,40 @@
+-- Generated from schemas/ by `headrace schema ddl`; change the schema, not this file.
+-- flight.landed events, without duplicates.
+CREATE OR REPLACE VIEW "${database}"."flight_landed" AS
+SELECT
+  "event_id",
+  "tenant_id",
+  "entity_id",
+  "schema_version",
+  "source",
+  "event_time",
+  "received_time",
+  "ingested_time",
+  "correlation_id",
+  "shard_id",
+  "sequence_number",
+  "subsequence_number",
+  "data_json",
+  "year",
+  "month",
+  "day",
+  "dep_time",
+  "sched_dep_time",
+  "dep_delay",
+  "arr_time",
+  "sched_arr_time",
+  "arr_delay",
+  "carrier",
+  "flight",
+  "tailnum",
+  "origin",
+  "dest",
+  "air_time",
+  "distance",
+  "hour",
+  "minute",
+  "time_hour",
+  "event_type",
+  "dt"
+FROM "${database}"."flight_landed_raw"
+WHERE NOT "is_duplicate";

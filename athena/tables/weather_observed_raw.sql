@@ -1,0 +1,37 @@
+-- Generated from schemas/ by `headrace schema ddl`; change the schema, not this file.
+-- weather.observed events: every row, with its tier and whether it repeats an earlier one.
+CREATE OR REPLACE VIEW "${database}"."weather_observed_raw" AS
+SELECT
+  "event_id",
+  "tenant_id",
+  "entity_id",
+  "schema_version",
+  "source",
+  "event_time",
+  "received_time",
+  "ingested_time",
+  "correlation_id",
+  "is_duplicate",
+  "shard_id",
+  "sequence_number",
+  "subsequence_number",
+  "data_json",
+  "origin",
+  "year",
+  "month",
+  "day",
+  "hour",
+  "temp",
+  "dewp",
+  "humid",
+  "wind_dir",
+  "wind_speed",
+  "wind_gust",
+  "precip",
+  "pressure",
+  "visib",
+  "time_hour",
+  'weather.observed' AS "event_type",
+  "dt",
+  'open' AS "tier"
+FROM "${database}"."weather_observed__open";
