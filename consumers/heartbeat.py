@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from pipeline.facts import Fact, SegmentCommitted
+from pipeline.laptop.processes import peak_memory_bytes
 
 
 class Heartbeat:
@@ -49,7 +50,7 @@ class Heartbeat:
             "dynamodb_write_units": write_units,
             "s3_puts": s3_puts,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_memory_bytes": usage.ru_maxrss * 1024,
+            "peak_memory_bytes": peak_memory_bytes(os.getpid()),
         }
         part = self._path.with_suffix(".part")
         part.write_bytes(orjson.dumps(body))

@@ -20,7 +20,7 @@ from consumers.fact_log import log
 from consumers.heartbeat import Heartbeat
 from pipeline import __version__
 from pipeline.config import Settings, load_settings
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound
 from pipeline.core.segment import Lineage
 from pipeline.facts import Fact, WorkerCrashed, WorkerStarted, WorkerStopped
 from pipeline.flows.load import Loader
@@ -129,7 +129,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except HeadraceError as problem:
+    except (ConfigProblem, NotFound) as problem:
         sys.stderr.write(f"headrace reader: {problem}\n")
         sys.exit(2)
     except Exception as problem:  # noqa: BLE001 - a process boundary

@@ -10,10 +10,12 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
+    SSOError,
 )
 
 from pipeline.core.errors import ConfigProblem, NotFound, OutcomeUnknown, Transient
@@ -23,7 +25,11 @@ _LATER = frozenset(
         "ConditionalRequestConflict",
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
+        "PriorRequestNotComplete",
         "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",  # S3: the body did not come in time, nothing was stored
         "SlowDown",
         "ThrottledException",
         "Throttling",
@@ -34,17 +40,36 @@ _LATER = frozenset(
         "KMSThrottlingException",
     }
 )
-_UNKNOWN = frozenset({"InternalServerError", "InternalFailure", "InternalError", "ServiceUnavailable", "500", "503"})
+_UNKNOWN = frozenset({"InternalServerError", "InternalFailure", "InternalError", "ServiceUnavailable"})
 _MISSING = frozenset({"ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404", "NotFound"})
 _SETTINGS = frozenset(
-    {"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException",
-     "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "403"}
+    {
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "KMSAccessDeniedException",
+        "MissingAuthenticationTokenException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
 )
+_SERVER_FAULT = 500  # and above: the service broke off somewhere, before or after it did its work
 
 
 def error_code(exc: ClientError) -> str:
     """Return the service's own word for the error."""
     return str(exc.response.get("Error", {}).get("Code", ""))
+
+
+def _status(exc: ClientError) -> int:
+    return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 @contextmanager
@@ -61,7 +86,7 @@ def translated(what: str) -> Iterator[None]:
         message = f"{what}: {code}: {exc.response.get('Error', {}).get('Message', '')}"
         if code in _LATER:
             raise Transient(message) from exc
-        if code in _UNKNOWN:
+        if code in _UNKNOWN or _status(exc) >= _SERVER_FAULT:
             raise OutcomeUnknown(message) from exc
         if code in _MISSING:
             raise NotFound(message) from exc
@@ -73,6 +98,8 @@ def translated(what: str) -> Iterator[None]:
             f"{what}: no AWS credentials found; set AWS_PROFILE or aws.access_key_id, "
             "or start the local stack with `headrace up`"
         ) from exc
+    except (CredentialRetrievalError, SSOError) as exc:
+        raise ConfigProblem(f"{what}: {exc}; sign in again") from exc
     except (ConnectTimeoutError, EndpointConnectionError) as exc:
         raise Transient(f"{what}: {exc}") from exc
     except (HTTPClientError, BotoCoreError) as exc:

@@ -33,6 +33,7 @@ SEAL_IS_UNCHANGED = "version = :version"
 SEAL_WAS_NEVER_RAISED = "attribute_not_exists(version)"
 STILL_OUR_PLAN = "#state = :planned AND staging_key = :staging_key"
 
+_DISORDER_US = 600_000_000  # arrivals run nearly in order: only a segment this much too old ends a search
 _FAILED = "ConditionalCheckFailed"
 _SEAL = {"name": text("seal")}
 _COUNTER = {"name": text("lineages")}
@@ -197,9 +198,9 @@ class DynamoLedger:
             )
             for page in pages:
                 for segment in map(segment_of, page["Items"]):
-                    if segment.max_arrival_us < since_us:
+                    if segment.max_arrival_us < since_us - _DISORDER_US:
                         return found
-                    if segment.state == "committed":
+                    if segment.state == "committed" and segment.max_arrival_us >= since_us:
                         found.append(segment)
         return found
 

@@ -4,15 +4,16 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from pipeline.flows.query import Answer
+if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.flows.query import Answer
 
 NUMERIC = ("tinyint", "smallint", "integer", "bigint", "double", "real", "decimal")
 GAP = "  "
 
 
-def write_table(answer: Answer, out: TextIO) -> None:
+def write_table(answer: "Answer", out: TextIO) -> None:
     """Write a table: drawn on a terminal, plain columns otherwise, never cut off."""
     rows = [[_shown(value) for value in row] for row in answer.rows()]
     names = [_printable(column.name) for column in answer.result.columns]
@@ -23,7 +24,7 @@ def write_table(answer: Answer, out: TextIO) -> None:
         out.writelines(line + "\n" for line in _aligned(names, right, rows))
 
 
-def write_json(answer: Answer, out: TextIO) -> None:
+def write_json(answer: "Answer", out: TextIO) -> None:
     """Write one JSON array, an object and a line per row; times in ISO 8601, unknown numbers as null."""
     names = _unlike([column.name for column in answer.result.columns])
     before = "[\n"
@@ -34,7 +35,7 @@ def write_json(answer: Answer, out: TextIO) -> None:
     out.write("[]\n" if before == "[\n" else "\n]\n")
 
 
-def write_csv(answer: Answer, out: TextIO) -> None:
+def write_csv(answer: "Answer", out: TextIO) -> None:
     """Write CSV with a header line; null is an empty field."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([column.name for column in answer.result.columns])
@@ -42,14 +43,14 @@ def write_csv(answer: Answer, out: TextIO) -> None:
         writer.writerow(["" if value is None else _text(value) for value in row])
 
 
-WRITERS: dict[str, Callable[[Answer, TextIO], None]] = {
+WRITERS: dict[str, Callable[["Answer", TextIO], None]] = {
     "table": write_table,
     "json": write_json,
     "csv": write_csv,
 }
 
 
-def footer(answer: Answer, seconds: float) -> str:
+def footer(answer: "Answer", seconds: float) -> str:
     """Say what it took: rows, files, bytes, time; and what was left out."""
     result = answer.result
     parts = [_counted(answer.count, "row")]

@@ -1,7 +1,7 @@
 """The demo's stages, one after the other, over the same flows and adapters that every other command uses."""
 
+import os
 import resource
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.core.audit import Report
 from pipeline.core.errors import HeadraceError
 from pipeline.laptop.flights import OutgoingEvent, read_flights
 from pipeline.laptop.launch import Running
+from pipeline.laptop.processes import cpu_seconds, peak_memory_bytes
 from pipeline.producer import Producer
 
 STAGES = ("start", "produce", "load", "duplicates", "query", "audit")
@@ -232,42 +233,13 @@ class Demo:
         result.loader = self._read_beat()
         own = resource.getrusage(resource.RUSAGE_SELF)
         emulator = stack.emulator.pid if stack.emulator else 0
-        result.cpu_seconds = own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + _cpu_seconds(emulator)
+        result.cpu_seconds = own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + cpu_seconds(emulator)
         result.peaks = {
-            "demo": own.ru_maxrss * 1024,
+            "demo": peak_memory_bytes(os.getpid()),
             "loader": int(result.loader["peak_memory_bytes"]),
-            "emulator": _peak_bytes(emulator),
+            "emulator": peak_memory_bytes(emulator),
         }
         result.bytes_sent = producer.bytes_acknowledged
         result.dynamodb_write_units = (
             result.loader["dynamodb_write_units"] + self._archive.meter.dynamodb_write_units
         )
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Return a process' processor time so far, as `ps` knows it (whole seconds)."""
-    found = subprocess.run(
-        ["ps", "-o", "time=", "-p", str(pid)],  # noqa: S607 - on every POSIX system
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    seconds = 0.0
-    for part in found.replace("-", ":").split(":") if found else []:
-        seconds = seconds * 60 + float(part)
-    return seconds
-
-
-def _peak_bytes(pid: int) -> int:
-    """Return a process' peak memory where the system tells it, else its memory now."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii") as file:  # noqa: PTH123 - no path of ours
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        found = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(pid)],  # noqa: S607 - on every POSIX system
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
-        return int(found or 0) * 1024

@@ -4,6 +4,7 @@ import difflib
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,9 @@ from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.config import Settings, load_settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.laptop.query_files import load_queries, looks_like_name
-from pipeline.ports.sql import SqlEngine
+
+if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.ports.sql import SqlEngine
 
 TABLE_ROWS = 1_000  # more than anybody reads; programs ask for json or csv and get all
 
@@ -75,7 +78,7 @@ def command(
     say(footer(answer, time.monotonic() - started))
 
 
-def open_engine(settings: Settings, engine: str | None, home: Path | None) -> SqlEngine:
+def open_engine(settings: Settings, engine: str | None, home: Path | None) -> "SqlEngine":
     """Return the engine that was asked for; the laptop's needs the archive, so it finds the local stack."""
     from pipeline.wiring import sql_engine
 

@@ -14,8 +14,9 @@ import msgspec
 from pipeline.core import kpl
 from pipeline.core.days import EPOCH
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.event import Envelope, Record, Refusal, Row
+from pipeline.core.event import Envelope, Record, Refusal, Row, WireEnvelope
 from pipeline.core.judge import judge
+from pipeline.core.moment import moment
 from pipeline.core.rules import Rules
 
 # Quotes in an envelope without optional fields: 8 keys and 6 string values, two quotes each. More quotes mean an
@@ -39,7 +40,7 @@ class Decoder:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._envelope = msgspec.json.Decoder(Envelope).decode
+        self._envelope = msgspec.json.Decoder(WireEnvelope).decode
         self._fast = {
             (name, number): version.shape.decode
             for name, versions in rules.types.items()
@@ -80,7 +81,7 @@ class Decoder:
                 try:
                     envelope = decode(payload)
                     data = fast[envelope.event_type, envelope.schema_version](envelope.data)
-                except (msgspec.MsgspecError, KeyError, RecursionError):
+                except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
                     pass
                 else:
                     raw = bytes(envelope.data)
@@ -88,7 +89,7 @@ class Decoder:
                     if (
                         payload.count(b'"') - raw.count(b'"') == (_QUOTES if plain else _quotes(envelope))
                         and envelope.tenant_id in tenants
-                        and envelope.event_time <= not_after
+                        and _settle_times(envelope, not_after)
                     ):
                         keep(Row(envelope, data, raw, record, number))
                         continue
@@ -104,6 +105,20 @@ class Decoder:
             )
         else:
             into.rows.append(Row(envelope, data, bytes(envelope.data), record, number))
+
+
+def _settle_times(envelope: WireEnvelope, not_after: datetime) -> bool:
+    """Turn the envelope's times from text into instants; False when one is none, or lies in the future."""
+    when = moment(envelope.event_time)
+    if when is None or when > not_after:
+        return False
+    envelope.event_time = when  # type: ignore[assignment]
+    if envelope.received_time is not msgspec.UNSET:
+        received = moment(envelope.received_time)
+        if received is None:
+            return False
+        envelope.received_time = received  # type: ignore[assignment]
+    return True
 
 
 def _quotes(envelope: Envelope) -> int:
@@ -128,7 +143,7 @@ def _names(payload: bytes) -> dict[str, str | None]:
     """Return what a refused unit says of itself, for those who look for it in quarantine; never trusted."""
     try:
         names = _NAMES(payload)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     found = {name: getattr(names, name) for name in _Names.__struct_fields__}
     return {name: value[:256] if isinstance(value, str) else None for name, value in found.items()}

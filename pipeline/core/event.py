@@ -30,6 +30,13 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     correlation_id: _Id | None | UnsetType = UNSET
 
 
+class WireEnvelope(Envelope, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The same with its times as they were written, for `core.moment` to look at."""
+
+    event_time: str  # type: ignore[assignment]
+    received_time: str | UnsetType = UNSET  # type: ignore[assignment]
+
+
 class RefusalCode(StrEnum):
     """Why a unit is in quarantine: stable words, part of the product's interface."""
 

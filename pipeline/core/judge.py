@@ -14,8 +14,9 @@ import orjson
 
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Limits, RefusalCode
+from pipeline.core.moment import moment
 from pipeline.core.rules import Rules
-from pipeline.core.shapes import INT64_MAX, INT64_MIN
+from pipeline.core.shapes import INT64_MAX, INT64_MIN, DoesNotFit
 
 _MAX_SHOWN = 120  # characters of a foreign value in a message
 _ENVELOPE = msgspec.json.Decoder(Envelope)
@@ -59,14 +60,19 @@ def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]
         raise InvalidEvent(
             RefusalCode.SCHEMA_MISMATCH, pointer("data", *error.instance_path), _trim(error.message)
         )
-    envelope = _decode_envelope(raw)
+    envelope = _decode_envelope(raw, document)
     if envelope.event_time > not_after:
         raise InvalidEvent(
             RefusalCode.TIME_IN_FUTURE,
             "/event_time",
             f"event_time is more than {rules.limits.max_future_seconds} s after its arrival",
         )
-    return envelope, version.shape.fill(document["data"])
+    try:
+        return envelope, version.shape.fill(document["data"])
+    except DoesNotFit as exc:
+        raise InvalidEvent(
+            RefusalCode.NUMBER_OUT_OF_RANGE, pointer("data", *exc.path), "integer outside the 64-bit signed range"
+        ) from exc
 
 
 def parse(raw: bytes, limits: Limits) -> Any:
@@ -107,10 +113,15 @@ def pointer(*path: str | int) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def _decode_envelope(raw: bytes) -> Envelope:
+def _decode_envelope(raw: bytes, document: Any) -> Envelope:
+    for name in ("event_time", "received_time"):
+        text = document.get(name)
+        if isinstance(text, str) and moment(text) is None:
+            message = "not a date-time that can be kept: a leap second, or a UTC year outside 1..9999"
+            raise InvalidEvent(RefusalCode.BAD_ENVELOPE, pointer(name), message)
     try:
         return _ENVELOPE.decode(raw)
-    except msgspec.ValidationError as exc:  # a leap second, say: right by the RFC, not representable
+    except msgspec.ValidationError as exc:
         raise InvalidEvent(RefusalCode.BAD_ENVELOPE, "", _trim(str(exc))) from exc
 
 

@@ -88,7 +88,7 @@ def column_type(schema: Any) -> ColumnType:
         kinds = kinds[0] if len(kinds) == 1 else None
     if kinds == "object" and schema.get("properties"):
         return ColumnType("struct", fields=columns_of(schema["properties"], reserved=frozenset()))
-    if kinds == "array" and isinstance(schema.get("items"), Mapping):
+    if kinds == "array" and isinstance(schema.get("items"), Mapping) and "prefixItems" not in schema:
         return ColumnType("list", item=column_type(schema["items"]))
     if kinds == "string":
         return ColumnType(_FORMATS.get(str(schema.get("format")), "string"))
@@ -104,7 +104,7 @@ def columns_of(properties: Mapping[str, Any], reserved: frozenset[str] = RESERVE
     found: dict[str, Column] = {}
     for name, schema in properties.items():
         column = re.sub(r"[^a-z0-9_]", "_", name.lower())
-        if column in reserved or column.startswith("_"):
+        if column in reserved or column.startswith("_") or not column:
             column = f"data_{column.lstrip('_')}"
         if column in found:
             raise ConfigProblem(

@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from pipeline.core.moment import moment
 from pipeline.core.schema import Column, ColumnType, EventSchema
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 # Beyond this a double no longer holds every integer, and a JSON integer literal may exceed int64: judged slowly.
-_EXACT = 2**53
+_EXACT = 2**53 - 1
 _KNOWN_KEYWORDS = frozenset(
     [
         "$schema",
@@ -55,8 +56,20 @@ _KNOWN_KEYWORDS = frozenset(
 _SIMPLE_PATTERN = re.compile(r"\^[^\\$^.\s]*(?:\[\^?[^\\\[\]]*\][^\\$^.\s]*)*\$")
 
 
-class NotExact(Exception):  # noqa: N818 - a signal inside this module, not an error
+class NotExact(Exception):
     """The schema leaves the subset in which msgspec and JSON Schema agree."""
+
+
+class DoesNotFit(Exception):
+    """A number that JSON Schema calls an integer has no place in its column, which holds 64 bits.
+
+    Attributes:
+        path: where it is in `data`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path: list[str | int] = []
 
 
 class Shape:
@@ -74,12 +87,16 @@ class Shape:
         self.decode: Callable[[bytes | msgspec.Raw], Any] | None = None
         try:
             exact = _exact_struct(schema.event_type, schema.document, schema.columns)
-            self.decode = msgspec.json.Decoder(exact).decode
-        except NotExact:
+            self.decode = _settled(msgspec.json.Decoder(exact).decode, schema.columns)
+        except (NotExact, TypeError, ValueError):  # a bound or a name that msgspec cannot express
             pass
 
     def fill(self, data: Mapping[str, Any]) -> Any:
-        """Return the struct for an object that JSON Schema has accepted."""
+        """Return the struct for an object that JSON Schema has accepted.
+
+        Raises:
+            DoesNotFit: an integer outside the 64-bit signed range, written as 1e30 or so.
+        """
         return _fill(self._factory, self._columns, data)
 
 
@@ -101,8 +118,19 @@ def _struct_factory(name: str, columns: tuple[Column, ...]) -> Callable[..., Any
 
 
 def _fill(factory: Callable[..., Any], columns: tuple[Column, ...], data: Mapping[str, Any]) -> Any:
-    values = {attribute(c): _value(c.type, data[c.property]) for c in columns if c.property in data}
+    values: dict[str, Any] = {}
+    for column in columns:
+        if column.property in data:
+            values[attribute(column)] = _placed(column.type, data[column.property], column.property)
     return factory(**values)
+
+
+def _placed(kind: ColumnType, value: Any, place: str | int) -> Any:
+    try:
+        return _value(kind, value)
+    except DoesNotFit as exc:
+        exc.path.insert(0, place)
+        raise
 
 
 def _value(kind: ColumnType, value: Any) -> Any:
@@ -112,23 +140,59 @@ def _value(kind: ColumnType, value: Any) -> Any:
     if value is None:
         return None
     if kind.kind == "int64":
+        if not INT64_MIN <= value <= INT64_MAX:
+            raise DoesNotFit
         return int(value)
     if kind.kind == "float64":
         return float(value)
     if kind.kind in ("timestamp", "date32"):
         return _moment(kind.kind, value)
     if kind.kind == "list" and kind.item:
-        return [_value(kind.item, one) for one in value]
+        return [_placed(kind.item, one, index) for index, one in enumerate(value)]
     if kind.kind == "struct":
         return _fill(_struct_factory("nested", kind.fields), kind.fields, value)
     return value
 
 
 def _moment(kind: str, value: str) -> dt.datetime | dt.date | None:
+    if kind == "timestamp":
+        return moment(value)  # None for a leap second: right by RFC 3339, not representable; data_json keeps it
     try:
-        return msgspec.convert(value, dt.datetime if kind == "timestamp" else dt.date)
+        return msgspec.convert(value, dt.date)
     except msgspec.ValidationError:
-        return None  # a leap second: right by RFC 3339, not representable; data_json keeps it
+        return None  # the year 0
+
+
+def _settled(parse: Callable[[bytes | msgspec.Raw], Any], columns: tuple[Column, ...]) -> Callable[..., Any]:
+    """Return a decoder that turns the date-times of an exact struct from text into instants."""
+    settle = _settler(ColumnType("struct", columns))
+    return parse if settle is None else lambda raw: settle(parse(raw))
+
+
+def _settler(kind: ColumnType) -> Callable[[Any], Any] | None:
+    if kind.kind == "timestamp":
+        return _instant
+    if kind.kind == "list" and kind.item:
+        each = _settler(kind.item)
+        return each and (lambda values: [None if value is None else each(value) for value in values])
+    found = [(attribute(column), _settler(column.type)) for column in kind.fields]
+    inside = [(name, settle) for name, settle in found if settle is not None]
+
+    def settle_struct(struct: Any) -> Any:
+        for name, settle in inside:
+            value = getattr(struct, name)
+            if value is not None:
+                setattr(struct, name, settle(value))
+        return struct
+
+    return settle_struct if inside else None
+
+
+def _instant(text: str) -> dt.datetime:
+    found = moment(text)
+    if found is None:
+        raise msgspec.ValidationError("not an RFC 3339 date-time")
+    return found
 
 
 def _exact_struct(name: str, schema: Mapping[str, Any], columns: tuple[Column, ...]) -> Any:
@@ -161,11 +225,14 @@ def _exact_type(schema: Any, kind: ColumnType) -> Any:
     if kind.kind == "struct":
         inner = _exact_struct("nested", schema, kind.fields)
     elif kind.kind == "list" and kind.item:
-        limits = _meta(schema, {"minItems": "min_length", "maxItems": "max_length"})
+        if "enum" in schema:
+            raise NotExact
+        limits = Meta(**_bounds(schema, {"minItems": "min_length", "maxItems": "max_length"}))
         inner = Annotated[list[_exact_type(schema["items"], kind.item)], limits]  # type: ignore[misc]
     else:
         inner = _exact_scalar(schema, kind.kind)
-    return inner | None if isinstance(schema["type"], list) else inner
+    nullable = isinstance(schema["type"], list) and "null" in schema["type"] and "enum" not in schema
+    return inner | None if nullable else inner
 
 
 def _exact_scalar(schema: Mapping[str, Any], kind: str) -> Any:
@@ -173,14 +240,19 @@ def _exact_scalar(schema: Mapping[str, Any], kind: str) -> Any:
         return _only(bool, schema)
     if kind in ("int64", "float64"):
         return _exact_number(schema, kind)
-    if "enum" in schema:
-        if not all(isinstance(one, str) for one in schema["enum"]) or "pattern" in schema:
-            raise NotExact
-        return Literal[tuple(schema["enum"])]
     if kind == "date32":
         return _only(dt.date, schema)
     if kind == "timestamp":
-        return Annotated[_only(dt.datetime, schema), Meta(tz=True)]
+        return _only(str, schema)  # the decoder looks at it again: see `_settled`
+    return _exact_string(schema)
+
+
+def _exact_string(schema: Mapping[str, Any]) -> Any:
+    if "enum" in schema:
+        plain = not {"pattern", "format", "minLength", "maxLength"} & set(schema)
+        if not plain or not all(isinstance(one, str) for one in schema["enum"]):
+            raise NotExact
+        return Literal[tuple(schema["enum"])]
     if "format" in schema:
         raise NotExact
     limits = {**_bounds(schema, {"minLength": "min_length", "maxLength": "max_length"})}
@@ -200,11 +272,14 @@ def _exact_number(schema: Mapping[str, Any], kind: str) -> Any:
     if kind == "int64" and not all(isinstance(bound, int) for bound in bounds.values()):
         raise NotExact
     low, high = (INT64_MIN, INT64_MAX) if kind == "int64" else (-_EXACT, _EXACT)
-    if "gt" not in bounds:
+    if bounds.get("gt", low - 1) < low:  # an open bound holds the numbers in only when it lies inside
+        bounds.pop("gt", None)
         bounds["ge"] = max(bounds.get("ge", low), low)
-    if "lt" not in bounds:
+    if bounds.get("lt", high + 1) > high:
+        bounds.pop("lt", None)
         bounds["le"] = min(bounds.get("le", high), high)
-    return Annotated[int if kind == "int64" else float, Meta(**bounds)]
+    plain = int if kind == "int64" else float
+    return Annotated[plain, Meta(**bounds)]
 
 
 def _only(kind: Any, schema: Mapping[str, Any]) -> Any:
@@ -216,6 +291,3 @@ def _only(kind: Any, schema: Mapping[str, Any]) -> Any:
 def _bounds(schema: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {ours: schema[theirs] for theirs, ours in names.items() if theirs in schema}
 
-
-def _meta(schema: Mapping[str, Any], names: Mapping[str, str]) -> Meta:
-    return Meta(**_bounds(schema, names))

@@ -108,7 +108,9 @@ class Window:
         self._runs: list[_Run] = []
         self._tags: dict[SegmentId, int] = {}
         self._live: Flags = np.zeros(64, dtype=np.bool_)
-        self._by_age: list[tuple[int, SegmentId, int]] = []  # (latest arrival, segment, tag), as `choose` sorts
+        self._by_age: list[
+            tuple[int, SegmentId, int]
+        ] = []  # (latest arrival, segment, tag), as `choose` sorts
         self._next_tag = 0
 
     @property

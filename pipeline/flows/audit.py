@@ -69,7 +69,7 @@ def run_audit(ports: AuditPorts) -> Report:
     for prefix in (EVENTS, LATE, QUARANTINE):
         for info in ports.objects.list(prefix):
             groups[_segment_of(info.key)].append(info)
-    unsettled = {name for name in groups if _is_after(name, newest)}
+    unsettled = _on_their_way(groups, newest, ports.ledger)
     settled = [infos for name, infos in groups.items() if name not in unsettled]
     objects: list[ObjectCount] = []
     records: dict[tuple[str, str], RecordCount] = {}
@@ -153,10 +153,19 @@ def _add(one: RecordCount, other: RecordCount) -> RecordCount:
     )
 
 
-def _is_after(segment: str, newest: dict[str, int]) -> bool:
-    """True when a segment was decided after the ledger was read: on its way, not a difference."""
-    lineage, ordinal = _split(segment)
-    return lineage in newest and ordinal == newest[lineage] + 1
+def _on_their_way(names: Iterable[str], newest: dict[str, int], ledger: Ledger) -> set[str]:
+    """Return the segments that were decided after the ledger was read.
+
+    A plan comes before the first file, so a file that was listed belongs to a segment that the ledger holds by now,
+    or to none.
+    """
+    places = {name: _split(name) for name in names}
+    later = {name: place for name, place in places.items() if place[1] > newest.get(place[0], 0)}
+    until: dict[str, int] = {}
+    for lineage in {lineage for lineage, _ in later.values()}:
+        found = ledger.open(lineage).newest
+        until[lineage] = found.ordinal if found else 0
+    return {name for name, (lineage, ordinal) in later.items() if ordinal <= until[lineage]}
 
 
 def _segment_of(key: str) -> str:

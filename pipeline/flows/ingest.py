@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pipeline.core.decode import Decoded, Decoder
+from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Record, Refusal, RefusalCode
 from pipeline.core.rules import Rules
 from pipeline.ports.clock import Clock
@@ -62,16 +63,20 @@ def _send(
 ) -> None:
     # A sub-sequence number says "taken apart already": a line is one event, whatever its first bytes are.
     records = [Record("0", "", line, now_us, subsequence_number=0) for _, line in chunk]
-    decoded = Decoded()
+    decoded, large = Decoded(), 0
     decoder.decode(records, 0, decoded)
     for refusal in decoded.refusals:
         refused(chunk[refusal.record][0], refusal)
     for row in decoded.rows:
-        line = chunk[row.record][1]
-        producer.put(row.envelope.tenant_id, row.envelope.entity_id, line)
+        number, line = chunk[row.record]
+        try:
+            producer.put(row.envelope.tenant_id, row.envelope.entity_id, line)
+        except InvalidEvent as exc:  # the limits allow what no Kinesis record holds
+            refused(number, Refusal(exc.code, exc.pointer, exc.message, line, row.record, 0))
+            large += 1
     report.lines += len(chunk)
-    report.accepted += len(decoded.rows)
-    report.refused += len(decoded.refusals)
+    report.accepted += len(decoded.rows) - large
+    report.refused += len(decoded.refusals) + large
     report.last_line = chunk[-1][0]
 
 
@@ -83,8 +88,8 @@ def _chunks(lines: BinaryIO, max_bytes: int) -> Iterator[list[tuple[int, bytes]]
         number += 1
         if not line.endswith(b"\n") and len(line) > max_bytes:
             _skip_rest(lines)
-        line = line.strip()
-        if line:
+            chunk.append((number, line))  # as it is: stripped, its beginning might pass for an event
+        elif line := line.strip():
             chunk.append((number, line))
         if len(chunk) >= _LINES:
             yield chunk

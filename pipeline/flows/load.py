@@ -127,7 +127,7 @@ class Loader:
         self._newest, self._seal = opening.newest, opening.seal
         kept = self._open.records
         self._clear()
-        self._window.refresh(kept[0].arrived_us if kept else self._ports.clock.now_us())
+        self._window.expire()
         self._collect(list(self._after_end(kept)))
 
     # 2. collect ------------------------------------------------------------------------------------------
@@ -161,11 +161,11 @@ class Loader:
         held, last = self._open, len(self._open.records) - 1
         if last < 0:
             return self.committed
-        inner = [one.subsequence_number for one in held.refusals[-1:] if one.record == last]
-        for rows in [chunk.common for chunk in held.chunks[-1:]]:
-            if rows.column("record")[-1].as_py() == last:
-                inner.append(rows.column("subsequence_number")[-1].as_py())
-        return Position(held.records[-1].sequence_number, max(inner))
+        units = [(one.record, one.subsequence_number) for one in held.refusals[-1:]]
+        for rows in [chunk.common.slice(chunk.common.num_rows - 1) for chunk in held.chunks[-1:]]:
+            units += zip(rows["record"].to_pylist(), rows["subsequence_number"].to_pylist(), strict=True)
+        inner = max(subsequence for record, subsequence in units if record == last)
+        return Position(held.records[-1].sequence_number, inner)
 
     def _collect(self, records: list[Record]) -> None:
         if not records:

@@ -31,6 +31,9 @@ class WindowLimits:
     max_ids: int = 5_000_000
 
 
+_NOTHING_IS_KNOWN = 2**63  # later than any arrival
+
+
 class DuplicateWindow:
     """Which ids were accepted lately in one lineage and its ancestors."""
 
@@ -39,26 +42,32 @@ class DuplicateWindow:
         self._window = Window()
         self._known: dict[SegmentId, SegmentAge] = {}
         self._family = [lineage.short]
-        self._known_since_us = 0
+        self._known_since_us = _NOTHING_IS_KNOWN
 
-    def refresh(self, first_arrival_us: int) -> None:
-        """Learn from the ledger which segments there are; call after every open."""
+    def expire(self) -> None:
+        """Call after every open: others may have decided segments, so the ledger is asked before the next cut."""
+        self._known_since_us = _NOTHING_IS_KNOWN
+
+    def _ask(self, since_us: int) -> None:
+        """Learn from the ledger which segments there are, back to an arrival time."""
         ledger, clock, facts = self._ports.ledger, self._ports.clock, self._ports.facts
         if self._lineage.parents and len(self._family) == 1:
             everyone = again("lineages", ledger.lineages, clock=clock, facts=facts)
             self._family = family(self._lineage, everyone)
-        since = first_arrival_us - self._limits.window_us
         for short in self._family:
-            found = again("recent", lambda short=short: ledger.recent(short, since), clock=clock, facts=facts)  # type: ignore[misc]
-            for segment in found:
+            for segment in self._recent(short, since_us):
                 self._know(segment)
-        self._known_since_us = since
+        self._known_since_us = since_us
+
+    def _recent(self, lineage: str, since_us: int) -> list[Segment]:
+        ledger, clock, facts = self._ports.ledger, self._ports.clock, self._ports.facts
+        return again("recent", lambda: ledger.recent(lineage, since_us), clock=clock, facts=facts)
 
     def flags(self, prints: Fingerprints, first_arrival_us: int) -> Flags:
         """Return which of a new segment's rows are duplicates; remembers nothing."""
         horizon = first_arrival_us - self._limits.window_us
-        if horizon < self._known_since_us:  # a backlog: its window reaches back further than was asked for
-            self.refresh(first_arrival_us)
+        if horizon < self._known_since_us:
+            self._ask(horizon)
         self._slide(horizon)
         return self._window.seen(prints)
 
@@ -74,10 +83,11 @@ class DuplicateWindow:
         return age
 
     def _slide(self, horizon_us: int) -> None:
-        chosen = choose([age for age in self._known.values() if age.ids], horizon_us, self._limits.max_ids)
-        self._known = {age.id: age for age in chosen}
+        # Those beyond the cap stay known: a later segment may lie behind them in arrival time.
+        self._known = {age.id: age for age in self._known.values() if age.max_arrival_us >= horizon_us}
         self._known_since_us = max(self._known_since_us, horizon_us)
-        self._window.keep_only(self._known)
+        chosen = choose([age for age in self._known.values() if age.ids], horizon_us, self._limits.max_ids)
+        self._window.keep_only(age.id for age in chosen)
         missing = [age for age in chosen if age.id not in self._window.segments]
         for age in missing:
             self._window.add(age, self._read(age.id))

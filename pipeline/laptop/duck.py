@@ -32,6 +32,9 @@ from pipeline.ports.manifest import Manifest
 from pipeline.ports.sql import QueryResult, ResultColumn
 
 MANY_PARTITIONS = 32  # beyond, one read of the whole manifest is quicker than one per partition
+# Not an Arrow table registered: that imports pandas wherever it is installed, for two seconds.
+_KNOWN_PARTITIONS = """CREATE TEMP TABLE known_partitions AS
+SELECT unnest(CAST(? AS VARCHAR[])) AS event_type, unnest(CAST(? AS VARCHAR[])) AS dt"""
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,14 @@ class DuckEngine:
         if not nodes:
             return []
         known = [name.split("#", 1) for name in self._manifest.partitions()]
-        columns = ([one[0] for one in known], [one[1] for one in known])
-        partitions = pa.table([pa.array(one, pa.string()) for one in columns], names=["event_type", "dt"])
-        connection.register("known_partitions", partitions)
+        columns = [[one[0] for one in known], [one[1] for one in known]]
+        connection.execute(_KNOWN_PARTITIONS, columns)
         connection.begin()  # from here to the last row `now()` is one moment, also for the choice of partitions
         uses = partition_uses(query)
         tables = [_base_table(self._catalogue, node.name) for node in nodes]
         chosen = [
             _choose(connection, table, uses.of(node)) for node, table in zip(nodes, tables, strict=True)
         ]
-        connection.unregister("known_partitions")
         files = self._files({one for needed in chosen for one in needed})
         scans = []
         for node, table, needed in zip(nodes, tables, chosen, strict=True):

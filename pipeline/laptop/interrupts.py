@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and a closed terminal, taken only where nothing can be lost.
 
 Between starting a child and recording it, and while children are being stopped, a signal is remembered; everywhere
-else it raises KeyboardInterrupt at once.
+else it raises KeyboardInterrupt at once. Python swallows an exception that arises in a finalizer or a weak reference's
+callback (every import runs some), and a Ctrl-C with it; so each signal is also counted, and `check` raises again.
 """
 
 import signal
@@ -16,7 +17,7 @@ class Interrupts:
     """Handlers of the signals that ask this program to end; only for the main thread.
 
     Attributes:
-        asked: how many signals arrived while they were held.
+        asked: how many signals arrived, since `hold` if that was called.
         told: called for each signal that is held, to say that it was heard.
     """
 
@@ -26,11 +27,16 @@ class Interrupts:
         self._holds = 0
 
     def _arrived(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked += 1
         if not self._holds:
             raise KeyboardInterrupt
-        self.asked += 1
         if self.told is not None:
             self.told()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when a signal arrived and is not held."""
+        if self.asked and not self._holds:
+            raise KeyboardInterrupt
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -44,15 +50,13 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Remember signals during the body, then raise KeyboardInterrupt once if any came."""
+        """Remember signals during the body, then raise KeyboardInterrupt if any came."""
         self._holds += 1
         try:
             yield
         finally:
             self._holds -= 1
-        if self.asked and not self._holds:
-            self.asked = 0
-            raise KeyboardInterrupt
+        self.check()
 
     def hold(self) -> None:
         """Remember signals from here on: the program is ending anyway."""

@@ -72,16 +72,16 @@ class Running:
         self._launch = launch
         self._interrupts = interrupts
         self._restarts = Restarts()
-        self._children: list[
-            subprocess.Popen[bytes]
-        ] = []  # kept, so that the dead can be asked for their code
+        self._children: list[subprocess.Popen[bytes]] = []  # kept, so that the dead can be waited for
 
     def check(self) -> None:
         """Restart the loader when it died. Call it a few times a second; returns at once.
 
         Raises:
             HeadraceError: the emulator is gone, or the loader died too often.
+            KeyboardInterrupt: a signal asked this program to end.
         """
+        self._interrupts.check()
         if not alive(self.stack.emulator):
             raise HeadraceError(f"the emulator has ended; see {self._launch.home.emulator_log}")
         if alive(self.stack.loader):
@@ -110,7 +110,8 @@ class Running:
         )
         if not alive(self.stack.loader) and launch.detach:
             raise HeadraceError(f"the loader ended right after its start; see {launch.home.loader_log}")
-        self._record(phase="running", owner=None if launch.detach else owner)
+        with self._interrupts.held():
+            self._record(phase="running", owner=None if launch.detach else owner)
 
     def stop(self) -> None:
         """Stop both processes in order; signals that arrive meanwhile are only answered."""
@@ -212,14 +213,14 @@ def local_stack(launch: Launch) -> Iterator[Running]:
         HeadraceError: it started and failed.
     """
     emulator.require_installed()
-    if launch.port is not None:
-        emulator.require_free(launch.port)
-    prepare(launch.home)
-    with only_one(launch.home):
-        _clear_the_way(launch)
-        interrupts = Interrupts()
-        running = Running(launch, interrupts)
-        with interrupts.installed():
+    interrupts = Interrupts()
+    with interrupts.installed():
+        if launch.port is not None:
+            emulator.require_free(launch.port)
+        prepare(launch.home)
+        with only_one(launch.home):
+            _clear_the_way(launch)
+            running = Running(launch, interrupts)
             try:
                 running.start()
             except BaseException:

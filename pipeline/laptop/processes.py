@@ -141,3 +141,28 @@ def _death_signal(parent: int) -> Callable[[], None]:
             os._exit(1)
 
     return arrange
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """Return a process' peak memory where the system tells it, else its memory now; 0 when it is gone.
+
+    Not from getrusage: a child inherits the peak of the process it was forked from.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return int(_ps("rss=", pid) or 0) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return a process' processor time so far, in whole seconds; 0 when it is gone."""
+    seconds = 0.0
+    for part in _ps("time=", pid).replace("-", ":").split(":"):
+        seconds = seconds * 60 + float(part or 0)
+    return seconds
+
+
+def _ps(column: str, pid: int) -> str:
+    command = ["ps", "-o", column, "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -7,7 +7,8 @@ order, also over partial failures. One thread uses a producer.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.core.errors import OutcomeUnknown, Transient
+from pipeline.core.errors import InvalidEvent, OutcomeUnknown, Transient
+from pipeline.core.event import RefusalCode
 from pipeline.core.kpl import Aggregate
 from pipeline.core.receipt import MAX_BATCHES, AckedBatch, Receipt
 from pipeline.core.retry import Backoff
@@ -18,6 +19,9 @@ from pipeline.ports.stream import OutgoingRecord, RecordSink
 
 MAX_PUT_RECORDS = 500  # Kinesis limit per call
 MAX_PUT_BYTES = 4_500_000  # per call; Kinesis takes 10 MiB, older stacks 5 MB, keys included
+MAX_RECORD_BYTES = 2**20  # Kinesis limit, partition key included, unless the stream is set higher
+_RECORD_ROOM = 512  # of it for label, hash key, checksum and the event's own header
+MAX_EVENT_BYTES = MAX_RECORD_BYTES - _RECORD_ROOM
 RECEIPT_SECONDS = 10.0  # a crash leaves at most so much unreceipted
 
 
@@ -80,14 +84,22 @@ class Producer:
         """Take one event: finished envelope JSON. Sends when enough is waiting; blocks while the stream is busy.
 
         Raises:
+            InvalidEvent: the event fits into no Kinesis record; it was not taken, its neighbours are as they were.
             Transient: the stream refused for longer than the back-off allows; nothing that was put is forgotten,
                 call `flush` to try again.
         """
+        if len(payload) > MAX_EVENT_BYTES:
+            raise InvalidEvent(
+                RefusalCode.TOO_LARGE, "", f"{len(payload)} bytes; a Kinesis record holds {MAX_EVENT_BYTES} at most"
+            )
         entity = (tenant_id, entity_id)
         slot = self._slots.get(entity)
         if slot is None:
             slot = self._slots[entity] = slot_of(tenant_id, entity_id, self._settings.slots)
         batch = self._open.get(slot)
+        if batch is not None and batch.size_bytes + len(payload) > MAX_EVENT_BYTES:
+            self._close(slot)
+            batch = None
         if batch is None:
             batch = self._open[slot] = Aggregate()
         batch.add(payload)
@@ -166,9 +178,9 @@ class Producer:
     def _write_receipts(self, *, closed: bool) -> None:
         now = self._clock.now_us()
         while self._acked or closed:
-            batches, self._acked = self._acked[:MAX_BATCHES], self._acked[MAX_BATCHES:]
-            last = closed and not self._acked
-            self._receipts.put(
+            batches = tuple(self._acked[:MAX_BATCHES])
+            last = closed and len(batches) == len(self._acked)
+            self._put_receipt(
                 Receipt(
                     producer=self.producer_id,
                     number=self._receipt_number,
@@ -176,14 +188,27 @@ class Producer:
                     epoch=self._stream[1],
                     acked_from_us=self._acked_from_us,
                     acked_until_us=now,
-                    batches=tuple(batches),
+                    batches=batches,
                     closed=last,
                 )
             )
+            # Only now: what is in no stored receipt would look as if nobody had sent it.
+            self._acked = self._acked[len(batches) :]
             self._receipt_number += 1
             if last:
                 break
         self._acked_from_us, self._receipted_at = now, self._clock.monotonic()
+
+    def _put_receipt(self, receipt: Receipt) -> None:
+        waits = self._settings.backoff.waits(self._random)
+        while True:
+            try:
+                return self._receipts.put(receipt)
+            except (Transient, OutcomeUnknown):
+                wait = next(waits, None)
+                if wait is None:
+                    raise
+                self._clock.pause(wait)
 
 
 def _one_call(ready: Iterable[_Batch]) -> Iterable[_Batch]:

@@ -42,14 +42,19 @@ class Archive:
         self.manifest = MemoryManifest()
 
     def add(
-        self, event_type: str, dt: str, ordinal: int, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]
+        self,
+        event_type: str,
+        dt: str,
+        ordinal: int,
+        rows: Sequence[Mapping[str, Any]],
+        columns: Sequence[Column],
     ) -> DataFile:
         """Write one file of the open tier: envelope columns have defaults, the rest are the type's own."""
         typed = [pa.field(column.name, arrow_type(column.type)) for column in columns]
         schema = pa.schema([*envelope_schema(), *typed])
         full = [{**_envelope(dt, ordinal, number), **row} for number, row in enumerate(rows)]
         body = write_parquet(pa.Table.from_pylist(full, schema), {"headrace.event_type": event_type})
-        return self._put("open", event_type, dt, ordinal, body, full)
+        return self._put(Partition("open", event_type, dt), ordinal, body, full)
 
     def refuse(self, dt: str, ordinal: int, rows: Sequence[Mapping[str, Any]]) -> DataFile:
         """Write one quarantine file."""
@@ -70,15 +75,15 @@ class Archive:
             for number, row in enumerate(rows)
         ]
         body = write_parquet(pa.Table.from_pylist(full, quarantine_schema()), {})
-        return self._put("quarantine", QUARANTINE_TABLE, dt, ordinal, body, full)
+        return self._put(Partition("quarantine", QUARANTINE_TABLE, dt), ordinal, body, full)
 
     def _put(
-        self, tier: str, event_type: str, dt: str, ordinal: int, body: bytes, rows: Sequence[Mapping[str, Any]]
+        self, place: Partition, ordinal: int, body: bytes, rows: Sequence[Mapping[str, Any]]
     ) -> DataFile:
         entry = DataFile(
-            partition=partition_name(event_type, dt),
-            name=file_name(tier, LINEAGE, ordinal),
-            key=data_key(Partition(tier, event_type, dt), LINEAGE, ordinal),
+            partition=partition_name(place.event_type, place.dt),
+            name=file_name(place.tier, LINEAGE, ordinal),
+            key=data_key(place, LINEAGE, ordinal),
             rows=len(rows),
             duplicates=sum(bool(row.get("is_duplicate")) for row in rows),
             bytes=len(body),

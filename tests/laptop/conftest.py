@@ -1,16 +1,15 @@
 """A home for each test of the local stack."""
 
-import contextlib
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
-from pipeline.laptop.processes import send
-from pipeline.laptop.stack import read_stack
+from pipeline.laptop.processes import stop
+from pipeline.laptop.stack import Stack, read_stack
+from pipeline.laptop.stopping import adopt
 
 
 @pytest.fixture
@@ -19,11 +18,14 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "home"
     yield path
     home = Home(path)
-    with contextlib.suppress(Exception):
-        stack = read_stack(home)
-        for process in (stack.loader, stack.emulator) if stack else ():
-            if process is not None:
-                send(process, signal.SIGKILL)
-    found = emulator.leftover(home)
-    if found is not None:
-        send(found.process, signal.SIGKILL)
+    for stack in (recorded(home), adopt(home)):
+        if stack is not None:
+            stop(stack.loader, 0)
+            stop(stack.emulator, 0)
+
+
+def recorded(home: Home) -> Stack | None:
+    try:
+        return read_stack(home)
+    except msgspec.DecodeError:
+        return None

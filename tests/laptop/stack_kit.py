@@ -92,7 +92,11 @@ def foreground_code(folder: Path) -> str:
 def start_foreground(folder: Path) -> subprocess.Popen[str]:
     code = foreground_code(folder)
     program = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a process group of its own, as a terminal gives one
     )
     assert program.stdout is not None
     assert program.stdout.readline() == "running\n"

@@ -92,15 +92,17 @@ def test_cut_state_is_refused(folder: Path) -> None:
         start_detached(folder)
 
 
-def test_state_that_cannot_be_restored_is_left_alone(folder: Path) -> None:
+@pytest.mark.parametrize("content", [b"x", b"[1]"])
+def test_state_that_cannot_be_restored_is_left_alone(folder: Path, content: bytes) -> None:
     """An emulator that starts empty because it cannot read its state is stopped before it overwrites that state."""
     start_detached(folder)
     stop(folder)
     path = folder / "state" / "kinesis.json"
-    path.write_bytes(b"x" * path.stat().st_size)
+    damaged = content.ljust(path.stat().st_size)
+    path.write_bytes(damaged)
     with pytest.raises(HeadraceError, match="could not read"):
         start_detached(folder)
-    assert path.read_bytes().startswith(b"xx")
+    assert path.read_bytes() == damaged
 
 
 def test_an_emulator_that_did_not_save_is_reported(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Signals at any moment: nothing is orphaned, nothing is lost."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def test_a_signal_stops_both_in_order(folder: Path, number: signal.Signals) -> N
     program = start_foreground(folder)
     stack = read_stack(Home(folder))
     assert stack is not None
-    program.send_signal(number)
+    os.killpg(program.pid, number)  # as a terminal does: the whole group gets it
     assert "KeyboardInterrupt" in close(program)  # the test's program has no boundary; the command line has
     assert (folder / "drained").exists()
     assert not alive(stack.emulator)

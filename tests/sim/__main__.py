@@ -67,7 +67,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--guard", choices=[*GUARDS, "all"], default=NONE.name, help="the guard to switch off")
+    parser.add_argument(
+        "--guard", choices=[*GUARDS, "all"], default=NONE.name, help="the guard to switch off"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     chosen = parser.parse_args()
     wrong = False

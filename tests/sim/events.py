@@ -104,7 +104,7 @@ class Producer:
             unit = self._unit(pool)
             self._remember(shard, [unit])
             return Payload(unit.raw, f"plain-{random.randrange(9)}", (unit,), None)
-        units = []
+        units: list[Unit] = []
         for _ in range(random.randint(1, 5)):
             units.append(self._unit(pool + units))
         self._remember(shard, units)

@@ -191,8 +191,8 @@ class WindowOfNow(Loader):
 
 
 class _AskedOnce(DuplicateWindow):
-    def refresh(self, first_arrival_us: int) -> None:
-        super().refresh(first_arrival_us)
+    def expire(self) -> None:
+        self._ask(self._ports.clock.now_us() - self._limits.window_us)
         self._known_since_us = -(10**18)
 
 
@@ -246,7 +246,12 @@ GUARDS = {
         Guard("window of a backlog", _FLAGS, WindowOfNow),
         Guard("seal version", frozenset({_I.SEALED}), ledger=SealNotChecked),
         Guard("planned finished first", _LOST | {_I.DRAINS}, PlannedNotFinished),
-        Guard("planned finished first + predecessor", _LOST | {_I.LEDGER}, PlannedNotFinished, PredecessorNotChecked),
+        Guard(
+            "planned finished first + predecessor",
+            _LOST | {_I.LEDGER},
+            PlannedNotFinished,
+            PredecessorNotChecked,
+        ),
         Guard("checkpoint after commit", _LOST, checkpoint_ahead=True),
         Guard("cut between records", _LOST | {_I.COUNTS}, CutInside),
         Guard("covered looked for anew", frozenset({_I.NOT_REPEATED}), CoveredLookedForOnce),

@@ -62,18 +62,18 @@ def _units(world: World) -> Iterator[Violation]:
                 else:
                     codes[place] = unit.codes
                     refusals[_refusal(place, unit, one)] += 1
-    stored = Counter(
-        row._replace(is_duplicate=False) for found in world.monitor.rows.values() for row in found
-    )
-    refused = [one for found in world.monitor.refusals.values() for one in found]
+    stored = Counter(row._replace(is_duplicate=False) for file in world.monitor.rows.values() for row in file)
+    refused = [refusal for file in world.monitor.refusals.values() for refusal in file]
     yield from _compare(rows, stored)
     bare = Counter(one._replace(code="") for one in refused)
     if bare != refusals:
         wrong = [*(refusals - bare), *(bare - refusals)]
         yield Violation(Invariant.QUARANTINE, f"{len(wrong)} differ, such as {wrong[0]}")
-    for one in refused:
-        if one.place in codes and one.code not in codes[one.place]:
-            yield Violation(Invariant.QUARANTINE, f"{one.place}: {one.code} instead of {codes[one.place]}")
+    for found in refused:
+        if found.code not in codes.get(found.place, (found.code,)):
+            yield Violation(
+                Invariant.QUARANTINE, f"{found.place}: {found.code} instead of {codes[found.place]}"
+            )
 
 
 def _row(place: Place, unit: Unit, arrived_us: int) -> StoredRow:
@@ -119,9 +119,7 @@ def _bucket(world: World) -> Iterator[Violation]:
         except HeadraceError as exc:
             yield Violation(Invariant.NAMED, f"{segment.staging_key}: {exc}")
     stored = {
-        key: one.digest
-        for key, one in world.objects.stored.items()
-        if is_data(key) or key.startswith("ids/")
+        key: one.digest for key, one in world.objects.stored.items() if is_data(key) or key.startswith("ids/")
     }
     if named != stored:
         wrong = sorted(set(named.items()) ^ set(stored.items()))
@@ -165,9 +163,7 @@ def _ledger(
                 f"{lineage.short}: place {ordinal} after {end} holds {segment.ordinal}, {segment.state}, from {segment.start}",
             )
         if segment.shard_end != (closed and ordinal == len(segments)):
-            yield Violation(
-                Invariant.LEDGER, f"{lineage.short}/{ordinal}: shard_end is {segment.shard_end}"
-            )
+            yield Violation(Invariant.LEDGER, f"{lineage.short}/{ordinal}: shard_end is {segment.shard_end}")
         end = segment.end
     last = int(end.sequence_number) if end else -1
     beyond = [one for one in produced if int(one.record.sequence_number) > last]

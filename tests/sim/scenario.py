@@ -29,7 +29,7 @@ class Scenario:
     chunk_records: int
     streams: int
     shards: int
-    splits: int
+    reshardings: int
     recreations: int
     seals: int
     records: int
@@ -60,7 +60,7 @@ def draw(random: Random) -> Scenario:
         chunk_records=pick((1, 2, 3, 1_000)),
         streams=pick((1, 1, 2)),
         shards=pick((1, 1, 2)),
-        splits=pick((0, 0, 1, 2)),
+        reshardings=pick((0, 0, 1, 2)),
         recreations=pick((0, 0, 1)),
         seals=pick((0, 0, 1, 2)),
         records=random.randint(8, 22),

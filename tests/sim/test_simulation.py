@@ -30,7 +30,7 @@ def test_a_seed_repeats_itself() -> None:
 
 def test_the_seeds_visit_every_corner() -> None:
     """Within a few dozen seeds each kind of fault and of event happens, so a silent simulator is noticed."""
-    history = "\n".join(line for seed in range(60) for line in simulate(seed).history)
+    history = "\n".join(line for seed in range(100) for line in simulate(seed).history)
     corners = (
         "crashes before it",
         "| crash after",
@@ -40,11 +40,11 @@ def test_the_seeds_visit_every_corner() -> None:
         "torn after",
         "arrives -> holds",
         "arrives -> ordinal taken",
-        "-> predecessor",
         "-> seal moved",
         "-> 1 planned",
         "every worker dies",
         "splits into",
+        "merge into",
         "is created anew",
         "seal raised to",
         "objects.put late/",

@@ -56,7 +56,7 @@ class World:
         self.draining = False
         self._left = {
             "record": scenario.records,
-            "split": scenario.splits,
+            "reshard": scenario.reshardings,
             "seal": scenario.seals,
             "recreate": scenario.recreations,
         }
@@ -93,7 +93,7 @@ class World:
         """Let one thing happen in the world; return what."""
         left = self._left
         choices = ["time", *["record"] * (6 * bool(left["record"]))]
-        choices += [name for name in ("split", "seal", "recreate") if left[name]]
+        choices += [name for name in ("reshard", "seal", "recreate") if left[name]]
         if left["record"] and self.random.random() < self.scenario.lag_rate:
             return self._backlog()
         chosen = self.random.choice(choices)
@@ -102,7 +102,7 @@ class World:
         return {
             "time": self._pass_time,
             "record": self._produce,
-            "split": self._split,
+            "reshard": self._reshard,
             "seal": self._seal,
             "recreate": self._recreate,
         }[chosen]()
@@ -147,12 +147,18 @@ class World:
             todo += parent.parents
         return found
 
-    def _split(self) -> str:
+    def _reshard(self) -> str:
         stream = self.random.choice(self._streams)
-        shard_id = self.random.choice([name for name, one in stream.by_id.items() if not one.closed])
-        children = stream.split(shard_id)
+        shards = sorted((one for one in stream.by_id.values() if not one.closed), key=lambda one: one.low)
+        index = self.random.randrange(len(shards))
+        shard_id = shards[index].info.shard_id
+        if index and self.random.random() < 0.5:
+            left = shards[index - 1].info.shard_id
+            what = f"{left} and {shard_id} merge into {stream.merge(left, shard_id)}"
+        else:
+            what = f"{shard_id} splits into {stream.split(shard_id)}"
         self._register(stream)
-        return f"{stream.name}-{stream.epoch}: {shard_id} splits into {children}"
+        return f"{stream.name}-{stream.epoch}: {what}"
 
     def _seal(self) -> str:
         day = self.random.choice([day for day in DAYS if day >= self.ledger.seal.sealing_to])

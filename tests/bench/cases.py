@@ -1,0 +1,224 @@
+"""What is measured. Every case returns rows of (name, value, unit, against): ratios are from one and the same run."""
+
+import base64
+import contextlib
+import io
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+from aws_kinesis_agg.aggregator import RecordAggregator
+from aws_kinesis_agg.deaggregator import deaggregate_records
+
+from pipeline.config import load_settings
+from pipeline.core.decode import Decoder
+from pipeline.core.encode import Place, encode_refusals, encode_rows
+from pipeline.core.event import Record
+from pipeline.core.kpl import Aggregate, split
+from pipeline.core.open_segment import OpenSegment
+from pipeline.core.receipt import Receipt
+from pipeline.core.rules import Rules
+from pipeline.core.segment import Lineage, SealState
+from pipeline.core.window import Fingerprints, SegmentAge, SegmentId, Window, fingerprints
+from pipeline.ports.clock import SystemClock
+from pipeline.ports.stream import OutgoingRecord, PutAnswer
+from pipeline.producer import Producer
+from tests.bench.data import bench_rules, events, records
+
+SEGMENT_ROWS = 65_536
+PLACE = Place(Lineage("bench-0-shard", "0001", "bench", "shard"), 1, SealState())
+
+
+class Figure(NamedTuple):
+    """One measured value. `hold` is the number it is held to, in words; "" for a mere figure."""
+
+    name: str
+    value: float
+    unit: str
+    hold: str = ""
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the processor time of one call, all threads of this process."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def paired(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+    """Run two works in turn; return the median seconds of each and the median of the ratios, pair by pair."""
+    pairs = [(cpu_seconds(first), cpu_seconds(second)) for _ in range(rounds)]
+    ones, twos = zip(*pairs, strict=True)
+    return statistics.median(ones), statistics.median(twos), statistics.median(a / b for a, b in pairs)
+
+
+def load(rules: Rules, wire: Sequence[Record]) -> int:
+    """Wire bytes to Parquet bytes, as the loader does it: decode, validate, dedupe, sort, columns, Parquet."""
+    decoder, window, size = Decoder(rules), Window(), 0
+    held, ordinal = OpenSegment(decoder, rules.schemas), 1
+    for start in range(0, len(wire), 4):
+        held.add(wire[start : start + 4])
+        if held.rows >= SEGMENT_ROWS or start + 4 >= len(wire):
+            prints = held.fingerprints()
+            flags = window.seen(prints)
+            size += sum(len(body) for _, body in encode_rows(held.chunks, flags, held.records, PLACE))
+            if encode_refusals(held.refusals, held.records, PLACE):
+                raise AssertionError("the bench's events are all good")
+            window.add(SegmentAge(SegmentId("0001", ordinal), ordinal, len(prints)), prints)
+            held, ordinal = OpenSegment(decoder, rules.schemas), ordinal + 1
+    return size
+
+
+def loader_against_duckdb(count: int, rounds: int) -> list[Figure]:
+    """The loader's processor time per event against DuckDB's own NDJSON -> Parquet, one thread each."""
+    rules, payloads = bench_rules(load_settings().paths.schemas), events(count)
+    wire = records(payloads)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "events.ndjson", Path(folder) / "events.parquet"
+        source.write_bytes(b"\n".join(payloads) + b"\n")
+        connection = duckdb.connect(config={"threads": 1})
+
+        def by_duckdb() -> None:
+            connection.execute(
+                f"COPY (SELECT * FROM read_json('{source}', format='newline_delimited')) "
+                f"TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
+            )
+
+        load(rules, wire[:20])
+        ours, theirs, ratio = paired(lambda: load(rules, wire), by_duckdb, rounds)
+    mean = sum(map(len, payloads)) / count
+    return [
+        Figure("event size", mean, "bytes"),
+        Figure("loader, wire to Parquet, validated, deduplicated, sorted", ours / count * 1e6, "us/event"),
+        Figure("DuckDB, NDJSON to Parquet, unvalidated", theirs / count * 1e6, "us/event"),
+        Figure("loader / DuckDB", ratio, "x", "<= 2"),
+    ]
+
+
+def kpl(count: int, rounds: int) -> list[Figure]:
+    """Aggregates, encoded and decoded, against aws_kinesis_agg's own classes."""
+    payloads = events(count)
+    wire = records(payloads)
+    about = {"kinesisSchemaVersion": "1.0", "sequenceNumber": "1", "partitionKey": "k"}
+    foreign = [
+        {"kinesis": {**about, "approximateArrivalTimestamp": 0, "data": base64.b64encode(record.data)}}
+        for record in wire
+    ]
+
+    def encode_ours() -> None:
+        records(payloads)
+
+    def encode_theirs() -> None:
+        aggregator = RecordAggregator()
+        for payload in payloads:
+            aggregator.add_user_record("k", payload, "0")
+
+    def decode_theirs() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            for one in foreign:
+                deaggregate_records([one])
+
+    def decode_ours() -> None:
+        for record in wire:
+            split(record.data)
+
+    out, out_theirs, out_ratio = paired(encode_ours, encode_theirs, rounds)
+    back, back_theirs, back_ratio = paired(decode_ours, decode_theirs, rounds)
+    return [
+        Figure("KPL encode", out / count * 1e6, "us/event"),
+        Figure("KPL encode, aws_kinesis_agg", out_theirs / count * 1e6, "us/event"),
+        Figure("KPL encode / aws_kinesis_agg", out_ratio, "x"),
+        Figure("KPL decode", back / count * 1e6, "us/event"),
+        Figure("KPL decode, aws_kinesis_agg", back_theirs / count * 1e6, "us/event"),
+        Figure("KPL decode / aws_kinesis_agg", back_ratio, "x"),
+    ]
+
+
+class _NullSink:
+    def put(self, put: Sequence[OutgoingRecord]) -> list[PutAnswer]:
+        return [PutAnswer("shard", "1", "")] * len(put)
+
+
+class _NullReceipts:
+    def put(self, receipt: Receipt) -> None:
+        """Forget it."""
+
+    def all(self) -> list[Receipt]:
+        return []
+
+
+def producer(count: int, rounds: int) -> list[Figure]:
+    """The producer over a null stream: events in, aggregates and receipts out."""
+    payloads = events(count)
+    keys = [(f"tenant-{number % 20:02d}", f"customer-{number % 20_000}") for number in range(count)]
+
+    def send() -> None:
+        sender = Producer("bench", ("s", "1"), _NullSink(), _NullReceipts(), SystemClock(), lambda: 0.0)
+        for (tenant, entity), payload in zip(keys, payloads, strict=True):
+            sender.put(tenant, entity, payload)
+        sender.close()
+
+    seconds = statistics.median(cpu_seconds(send) for _ in range(rounds))
+    return [Figure("producer, into aggregates, null stream", count / seconds, "events/s/core", ">= 100,000")]
+
+
+def duplicate_window(count: int, rounds: int) -> list[Figure]:
+    """The duplicate window at its cap: memory, and time per event amortised over a whole filling."""
+    del rounds
+    chance = np.random.default_rng(7)
+    high = chance.integers(0, 2**64, count, dtype=np.uint64)
+    low = chance.integers(0, 2**64, count, dtype=np.uint64)
+    window = Window()
+
+    def fill() -> None:
+        for ordinal, start in enumerate(range(0, count, SEGMENT_ROWS), 1):
+            part = Fingerprints(high[start : start + SEGMENT_ROWS], low[start : start + SEGMENT_ROWS])
+            window.seen(part)
+            window.add(SegmentAge(SegmentId("0001", ordinal), ordinal, len(part)), part)
+
+    pairs = [(f"tenant-{number % 20}", f"{number:016x}") for number in range(100_000)]
+    printing = cpu_seconds(lambda: fingerprints(pairs))
+    seconds = cpu_seconds(fill)
+    return [
+        Figure(f"window of {count:,} ids, look up and remember", seconds / count * 1e6, "us/event", "<= 1"),
+        Figure("fingerprint", printing / len(pairs) * 1e6, "us/event"),
+        Figure(f"window of {count:,} ids, memory", window.size_bytes / 2**20, "MiB", "<= 120 at 5,000,000"),
+    ]
+
+
+def loader_memory(count: int, rounds: int) -> list[Figure]:
+    """A loader process over ten segments at the default limits: flat, and at most 350 MB."""
+    del rounds
+    command = [sys.executable, "-m", "tests.bench.memory", str(count)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    sizes, peak = [float(size) for size in found[:-1]], float(found[-1])
+    middle = len(sizes) // 2
+    growth = statistics.median(sizes[middle:]) / statistics.median(sizes[1:middle])
+    return [
+        Figure(f"loader memory, peak over {len(sizes)} segments", peak, "MB", "<= 350"),
+        Figure("loader memory, second half / first half", growth, "x", "about 1"),
+    ]
+
+
+class Case(NamedTuple):
+    """One bench: what to run, with how many events, whole and quick."""
+
+    run: Callable[[int, int], list[Figure]]
+    events: int
+    quick_events: int
+
+
+CASES = {
+    "loader": Case(loader_against_duckdb, 300_000, 30_000),
+    "kpl": Case(kpl, 100_000, 10_000),
+    "producer": Case(producer, 300_000, 30_000),
+    "window": Case(duplicate_window, 5_000_000, 500_000),
+    "memory": Case(loader_memory, 700_000, 140_000),
+}

@@ -1,0 +1,70 @@
+"""Ports that keep nothing, so that a bench measures the loader alone."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.core.errors import NotFound
+from pipeline.core.manifest import DataFile
+from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.ports.ledger import Opening, PlanAnswer
+from pipeline.ports.objects import ObjectInfo
+
+
+class NullObjects:
+    """Takes every object."""
+
+    def put_if_absent(self, key: str, body: bytes | memoryview, digest: str) -> str | None:
+        del key, body, digest
+        return None
+
+    def get(self, key: str) -> bytes:
+        raise NotFound(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        del prefix
+        return iter(())
+
+
+class NullManifest:
+    """Takes every entry."""
+
+    def put_all(self, entries: Sequence[DataFile]) -> None:
+        del entries
+
+    def partitions(self) -> list[str]:
+        return []
+
+    def files(self, partition: str) -> list[DataFile]:
+        del partition
+        return []
+
+    def all_files(self) -> list[DataFile]:
+        return []
+
+
+class NullLedger:
+    """Accepts every plan."""
+
+    def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
+        return Lineage(f"{stream}-{epoch}-{shard_id}", "0001", stream, shard_id, parents)
+
+    def lineages(self) -> list[Lineage]:
+        return []
+
+    def open(self, lineage: str) -> Opening:
+        del lineage
+        return Opening(None, SealState())
+
+    def plan(self, segment: Segment) -> PlanAnswer:
+        del segment
+        return PlanAnswer.HOLDS
+
+    def commit(self, segment: Segment) -> None:
+        del segment
+
+    def segments(self, lineage: str) -> list[Segment]:
+        del lineage
+        return []
+
+    def recent(self, lineage: str, since_us: int) -> list[Segment]:
+        del lineage, since_us
+        return []

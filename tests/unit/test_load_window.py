@@ -1,0 +1,15 @@
+"""Ties in the duplicate window: the window's arrays agree with the order in which segments leave it."""
+
+from pipeline.core.window import SegmentAge, SegmentId, Window, choose, fingerprints
+
+
+def test_of_equal_ids_that_of_the_segment_that_stays_is_kept() -> None:
+    """Of two segments of one arrival time the younger stays longer, and so must its ids, though the elder has them too."""
+    ids = fingerprints([("acme", "e1")])
+    elder, younger = (SegmentAge(SegmentId("0001", ordinal), 1_000, 1) for ordinal in (1, 2))
+    for order in ((elder, younger), (younger, elder)):
+        window = Window()
+        for segment in order:
+            window.add(segment, ids)
+        window.keep_only(one.id for one in choose([elder, younger], 0, max_ids=1))
+        assert window.seen(ids).tolist() == [True]
