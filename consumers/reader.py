@@ -50,6 +50,11 @@ class Reader:
         self._loaders: list[Loader] = []
         self._threads: list[threading.Thread] = []
 
+    @property
+    def rules_digest(self) -> str:
+        """Return the name of the rules that events are judged by."""
+        return self._parts.rules.digest
+
     def run(self) -> None:
         """Load until asked to stop; on return everything collected is committed."""
         shards, looked_at = Shards(self._ports), 0.0
@@ -118,7 +123,7 @@ def main() -> None:
         WorkerStarted(
             worker="reader",
             version=__version__,
-            rules=reader._parts.rules.digest,
+            rules=reader.rules_digest,
             endpoint=settings.aws.endpoint_url or "aws",
         )
     )

@@ -26,7 +26,7 @@ class _NoPandas(MetaPathFinder):
 
 
 def _without_pandas() -> None:
-    """pyarrow imports pandas at its first array where some package installed it: 0.8 s and 40 MB for nothing."""
+    """Hide pandas: pyarrow imports it at its first array where some package has installed it, 0.8 s and 40 MB."""
     sys.meta_path.insert(0, _NoPandas())
 
 

@@ -173,13 +173,18 @@ def sql_engine(settings: Settings, engine: str | None) -> SqlEngine:
 
         client = make_client("athena", connection(settings), Meter())
         return AthenaEngine(
-            client, workgroup=query.athena_workgroup, database=query.athena_database, output=query.athena_output
+            client,
+            workgroup=query.athena_workgroup,
+            database=query.athena_database,
+            output=query.athena_output,
         )
     from pipeline.laptop.duck import DuckEngine  # noqa: PLC0415 - duckdb is part of the extra `local`
 
     stores = archive(settings)
     cache = object_cache(settings, stores)
-    return DuckEngine(rules(settings).schemas, stores.manifest, cache, database=query.athena_database, clock=SystemClock())
+    return DuckEngine(
+        rules(settings).schemas, stores.manifest, cache, database=query.athena_database, clock=SystemClock()
+    )
 
 
 def object_cache(settings: Settings, stores: Archive) -> ObjectCache:

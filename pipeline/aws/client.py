@@ -22,7 +22,9 @@ class Connection:
     max_attempts: int = 4
 
 
-def make_client(service: str, connection: Connection, meter: Meter, *, max_attempts: int | None = None) -> Any:
+def make_client(
+    service: str, connection: Connection, meter: Meter, *, max_attempts: int | None = None
+) -> Any:
     """Return a boto3 client whose writes are counted by `meter`.
 
     Args:

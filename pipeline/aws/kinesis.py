@@ -16,8 +16,11 @@ from pipeline.core.segment import Position
 from pipeline.ports.stream import Batch, OutgoingRecord, PutAnswer, ShardInfo, ShardReader
 
 _MAX_GET_RECORDS = 10_000  # Kinesis limit
-_READ_BYTES = 4 * 2**20  # asked for per read; Kinesis gives 10 MiB at most, and every MiB here is held three times
+_READ_BYTES = (
+    4 * 2**20
+)  # asked for per read; Kinesis gives 10 MiB at most, and every MiB here is held three times
 _FIRST_LIMIT = 100  # records, before anything is known of their size
+NEW_STREAM_HOURS = 24  # how long a new stream keeps a record
 _EXPIRED = "ExpiredIteratorException"
 
 
@@ -56,7 +59,7 @@ class KinesisStream:
         infos = []
         for shard in sorted(found, key=lambda one: int(one["SequenceNumberRange"]["StartingSequenceNumber"])):
             parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
-            infos.append(ShardInfo(shard["ShardId"], tuple(one for one in parents if one in ids)))
+            infos.append(ShardInfo(shard["ShardId"], tuple(str(one) for one in parents if one in ids)))
         return infos
 
     def reader(self, shard_id: str, after: Position | None) -> ShardReader:
@@ -132,7 +135,7 @@ def create_stream(client: Any, name: str, shards: int, retention_hours: int) -> 
             client.get_waiter("stream_exists").wait(
                 StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
             )
-            if retention_hours > 24:  # noqa: PLR2004 - the default of a new stream
+            if retention_hours > NEW_STREAM_HOURS:
                 client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=retention_hours)
 
 

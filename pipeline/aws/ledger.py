@@ -215,7 +215,8 @@ class DynamoLedger:
     def _get(self, table: str, key: Item) -> Item:
         with translated(f"read {table}"):
             answer: dict[str, Any] = self._dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)
-        return answer.get("Item", {})
+        found: Item = answer.get("Item", {})
+        return found
 
 
 def _reasons(exc: ClientError, what: str) -> list[str]:
@@ -226,7 +227,7 @@ def _reasons(exc: ClientError, what: str) -> list[str]:
     """
     if error_code(exc) != "TransactionCanceledException":
         raise exc
-    reasons = [str(one.get("Code", "None")) for one in exc.response.get("CancellationReasons", [])]  # type: ignore[attr-defined]
+    reasons = [str(one.get("Code", "None")) for one in exc.response.get("CancellationReasons", [])]
     if _FAILED not in reasons:
         raise Transient(f"{what}: {', '.join(reasons)}") from exc
     return reasons

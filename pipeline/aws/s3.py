@@ -23,7 +23,11 @@ class S3Objects:
         try:
             with translated(f"put s3://{self._bucket}/{key}"):
                 self._s3.put_object(
-                    Bucket=self._bucket, Key=key, Body=bytes(body), IfNoneMatch="*", Metadata={_DIGEST: digest}
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=bytes(body),
+                    IfNoneMatch="*",
+                    Metadata={_DIGEST: digest},
                 )
         except ClientError as exc:
             if error_code(exc) not in _EXISTS:
@@ -42,7 +46,9 @@ class S3Objects:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object under a prefix; see the port."""
         with translated(f"list s3://{self._bucket}/{prefix}"):
-            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+            for page in self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            ):
                 for found in page.get("Contents", ()):
                     yield ObjectInfo(found["Key"], found["Size"], found["ETag"].strip('"'))
 

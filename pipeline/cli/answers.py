@@ -11,10 +11,11 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
 
 NUMERIC = ("tinyint", "smallint", "integer", "bigint", "double", "real", "decimal")
 GAP = "  "
+DRAWN_GAP = 3  # between columns of a drawn table
 
 
 def write_table(answer: "Answer", out: TextIO) -> None:
-    """Write a table: drawn on a terminal, plain columns otherwise, never cut off."""
+    """Write a table: drawn on a terminal (row by row if it is too wide), plain columns otherwise, never cut off."""
     rows = [[_shown(value) for value in row] for row in answer.rows()]
     names = [_printable(column.name) for column in answer.result.columns]
     right = [column.type.startswith(NUMERIC) for column in answer.result.columns]
@@ -67,12 +68,26 @@ def _draw(names: list[str], right: list[bool], rows: list[list[str]], out: TextI
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(file=out)
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    if sum(widths) + len(widths) * DRAWN_GAP > console.width:
+        out.writelines(line + "\n" for line in _records(names, rows))
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for name, numeric in zip(names, right, strict=True):
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(value) for value in row))
-    Console(file=out).print(table)
+    console.print(table)
+
+
+def _records(names: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """Yield a wide table row by row, a column a line: nothing is squeezed."""
+    width = max(map(len, names))
+    for number, row in enumerate(rows, 1):
+        yield f"row {number}"
+        for name, value in zip(names, row, strict=True):
+            yield f"  {name:{width}}{GAP}{value}".rstrip()
 
 
 def _aligned(names: list[str], right: list[bool], rows: list[list[str]]) -> Iterator[str]:

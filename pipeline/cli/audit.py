@@ -21,7 +21,11 @@ LOOK_AGAIN_SECONDS = 1.0
 @click.command("audit")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.option(
-    "--wait", type=click.FloatRange(0, 3600), default=0.0, metavar="SECONDS", help="Wait for events on their way."
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait for events on their way.",
 )
 @home_option
 def command(*, as_json: bool, wait: float, home: Path | None) -> int:
@@ -99,9 +103,13 @@ def show(report: Report, console: Console) -> None:
     if report.sent_twice:
         console.print(f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates")
     if report.unreceipted:
-        console.print(f"{report.unreceipted:,} units carry no receipt: plain producers, or a producer that ended early")
+        console.print(
+            f"{report.unreceipted:,} units carry no receipt: plain producers, or a producer that ended early"
+        )
     if report.in_flight:
-        console.print(f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60")
+        console.print(
+            f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60"
+        )
     console.print(
         "[bold green]balanced: nothing is missing, nothing is twice[/]"
         if report.balanced

@@ -92,7 +92,9 @@ def _write(file: Path, result: DemoResult) -> None:
     try:
         file.write_bytes(orjson.dumps(result.document(), option=orjson.OPT_INDENT_2) + b"\n")
     except OSError as exc:
-        raise ConfigProblem(f"{file}: {exc.strerror}; the demo itself has run, its figures are above") from exc
+        raise ConfigProblem(
+            f"{file}: {exc.strerror}; the demo itself has run, its figures are above"
+        ) from exc
 
 
 def _say_next() -> None:

@@ -125,7 +125,8 @@ class Demo:
 
     def _produce(self, producer: Producer) -> list[OutgoingEvent]:
         """Send all flights; return the first accepted events."""
-        stages, result, first = self._stages, self._result, []
+        stages, result = self._stages, self._result
+        first: list[OutgoingEvent] = []
         stages.begin("produce")
         stages.begin("load")
         flights = read_flights(self._days)
@@ -233,7 +234,9 @@ class Demo:
         result.loader = self._read_beat()
         own = resource.getrusage(resource.RUSAGE_SELF)
         emulator = stack.emulator.pid if stack.emulator else 0
-        result.cpu_seconds = own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + cpu_seconds(emulator)
+        result.cpu_seconds = (
+            own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + cpu_seconds(emulator)
+        )
         result.peaks = {
             "demo": peak_memory_bytes(os.getpid()),
             "loader": int(result.loader["peak_memory_bytes"]),

@@ -52,17 +52,25 @@ def _cell(value: object) -> str:
 def _figures(result: DemoResult) -> Panel:
     total, loader = result.report.total(), result.loader
     stages = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in result.stages.items())
-    per_million = result.dynamodb_write_units / max(total.received, 1) * 1_000_000
-    lines = [
-        f"{result.produced:,} events produced ({result.bytes_sent / MIB:,.0f} MiB to Kinesis), {result.resent:,} sent again",
-        f"{total.archived:,} archived + {total.duplicates:,} duplicates + {total.quarantined:,} quarantined "
-        f"= {total.archived + total.duplicates + total.quarantined:,}; received {total.received:,}",
-        f"{int(loader['files']):,} files in {int(loader['segments'])} segments, {loader['bytes'] / MIB:,.0f} MiB of Parquet, "
-        f"{int(loader['s3_puts']):,} S3 puts, {result.dynamodb_write_units:,.0f} DynamoDB write units "
-        f"({per_million:,.0f} per million events)",
-        f"{stages}   (produce and load run side by side)",
+    loaded = total.archived + total.duplicates + total.quarantined
+    balance = (
+        f"received {total.received:,} = {total.archived:,} archived + {total.duplicates:,} duplicates + "
+        f"{total.quarantined:,} quarantined"
+    )
+    if loaded != total.received:
+        balance += f" + {total.received - loaded:,} MISSING"
+    cost = (
         f"{result.wall_seconds:.1f} s in all, {result.cpu_seconds:.0f} s of CPU, "
-        f"{result.peak_memory_bytes / MIB:,.0f} MiB of memory over all processes",
-    ]
+        f"{result.peak_memory_bytes / MIB:,.0f} MiB of memory over all processes"
+    )
+    lines = (
+        f"{result.produced:,} events produced ({result.bytes_sent / MIB:,.0f} MiB to Kinesis), {result.resent:,} sent again",
+        balance,
+        f"{int(loader['files']):,} files in {int(loader['segments'])} segments, {loader['bytes'] / MIB:,.0f} MiB of Parquet",
+        f"{int(loader['s3_puts']):,} S3 puts, {result.dynamodb_write_units:,.0f} DynamoDB write units",
+        stages,
+        "(produce and load run side by side)",
+        cost,
+    )
     colour = "green" if result.balanced else "red"
     return Panel("\n".join(lines), title="headrace demo", border_style=colour, expand=False)

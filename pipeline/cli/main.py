@@ -28,9 +28,7 @@ def main() -> None:
             code = _tell(f"the disk is full{_where(exc)}: free some space and run the command again", FAILED)
         else:
             raise
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # nothing is left to interrupt but the end of the interpreter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the end of the interpreter is left to interrupt
     sys.exit(code)
 
 

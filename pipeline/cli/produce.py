@@ -20,7 +20,7 @@ SHOWN_REFUSALS = 20
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @home_option
 def command(file: Path, *, as_json: bool, home: Path | None) -> int:
-    """Send FILE (`-` for standard input) to the stream: one event as JSON per line.
+    r"""Send FILE (`-` for standard input) to the stream: one event as JSON per line.
 
     Every line is judged by the loader's own rules before it is sent. A line that is refused is named with its number
     and the reason; the rest goes on. Exit code 1 when a line was refused.
@@ -67,7 +67,9 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
                 ) from None
             producer.close()
     if as_json:
-        click.echo(orjson.dumps({"lines": report.lines, "accepted": report.accepted, "refused": report.refused}))
+        click.echo(
+            orjson.dumps({"lines": report.lines, "accepted": report.accepted, "refused": report.refused})
+        )
     else:
         click.echo(f"{report.accepted:,} events acknowledged, {report.refused:,} lines refused")
     return 1 if report.refused else 0
@@ -79,4 +81,6 @@ def _open(file: Path) -> BinaryIO:
     try:
         return file.open("rb")
     except OSError as exc:
-        raise ConfigProblem(f"{file}: {exc.strerror}; name an NDJSON file, or `-` for standard input") from exc
+        raise ConfigProblem(
+            f"{file}: {exc.strerror}; name an NDJSON file, or `-` for standard input"
+        ) from exc

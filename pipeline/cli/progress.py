@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -24,7 +25,7 @@ class Progress:
         self._name = name
         self._stages.add(name, total, unit)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         self._stages.__enter__()
         return self
 
@@ -62,7 +63,7 @@ class Stages:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._drawn_at = 0.0
 
-    def __enter__(self) -> "Stages":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         return self

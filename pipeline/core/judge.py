@@ -5,6 +5,7 @@ by one, cheapest and safest first, so that the code names the first thing that i
 """
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.core.shapes import INT64_MAX, INT64_MIN, DoesNotFit
 
 _MAX_SHOWN = 120  # characters of a foreign value in a message
 _ENVELOPE = msgspec.json.Decoder(Envelope)
+_PLACE = re.compile(r"`\$\.(\w+)")  # in a message of msgspec's
 
 
 def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]:
@@ -121,8 +123,10 @@ def _decode_envelope(raw: bytes, document: Any) -> Envelope:
             raise InvalidEvent(RefusalCode.BAD_ENVELOPE, pointer(name), message)
     try:
         return _ENVELOPE.decode(raw)
-    except msgspec.ValidationError as exc:
-        raise InvalidEvent(RefusalCode.BAD_ENVELOPE, "", _trim(str(exc))) from exc
+    except msgspec.ValidationError as exc:  # 1.0 for an integer, say
+        place = _PLACE.search(str(exc))
+        at = pointer(place[1]) if place else ""
+        raise InvalidEvent(RefusalCode.BAD_ENVELOPE, at, _trim(str(exc))) from exc
 
 
 class _Pairs(list[tuple[str, Any]]):

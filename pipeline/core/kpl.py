@@ -36,6 +36,8 @@ def split(data: bytes) -> list[bytes]:
         message.ParseFromString(body)
     except DecodeError as exc:
         raise InvalidEvent(RefusalCode.BAD_AGGREGATE, "", "not an AggregatedRecord message") from exc
+    if not message.IsInitialized():  # the parser itself lets a missing required field pass
+        raise InvalidEvent(RefusalCode.BAD_AGGREGATE, "", "a record without its key index or its data")
     keys, hashes = len(message.partition_key_table), len(message.explicit_hash_key_table)
     records = message.records
     if not records:

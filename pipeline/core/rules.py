@@ -23,11 +23,18 @@ LAYOUT_VERSION = 1  # of data files, ids files and staging objects; a change bum
 
 
 class Version:
-    """One schema version, ready to judge: validator and shape."""
+    """One schema version, ready to judge: validator and shape.
+
+    Raises:
+        ConfigProblem: the document is no JSON Schema, a pattern no pattern, or a reference leads nowhere.
+    """
 
     def __init__(self, schema: EventSchema) -> None:
         self.schema = schema
-        self.validator = jsonschema_rs.Draft202012Validator(dict(schema.document), validate_formats=True)
+        try:
+            self.validator = jsonschema_rs.Draft202012Validator(dict(schema.document), validate_formats=True)
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as exc:
+            raise ConfigProblem(f"schema {schema.event_type}/{schema.version}: {exc}".splitlines()[0]) from exc
         self.shape = Shape(schema)
 
 

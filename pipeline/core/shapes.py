@@ -55,6 +55,8 @@ _KNOWN_KEYWORDS = frozenset(
 # No escapes, look-arounds or inner anchors: a pattern on which Python's re and ECMA 262 agree to the letter.
 _SIMPLE_PATTERN = re.compile(r"\^[^\\$^.\s]*(?:\[\^?[^\\\[\]]*\][^\\$^.\s]*)*\$")
 
+_SET_OPERATION = re.compile(r"&&|--|~~|\|\|")  # inside a class, which some engines take for more than letters
+
 
 class NotExact(Exception):
     """The schema leaves the subset in which msgspec and JSON Schema agree."""
@@ -258,7 +260,7 @@ def _exact_string(schema: Mapping[str, Any]) -> Any:
     limits = {**_bounds(schema, {"minLength": "min_length", "maxLength": "max_length"})}
     if "pattern" in schema:
         pattern = str(schema["pattern"])
-        if not _SIMPLE_PATTERN.fullmatch(pattern):
+        if not _SIMPLE_PATTERN.fullmatch(pattern) or _SET_OPERATION.search(pattern):
             raise NotExact
         limits["pattern"] = pattern[:-1] + r"\Z"  # Python's $ also matches before a final newline
     return Annotated[str, Meta(**limits)] if limits else str

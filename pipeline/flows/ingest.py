@@ -9,7 +9,7 @@ from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Record, Refusal, RefusalCode
 from pipeline.core.rules import Rules
 from pipeline.ports.clock import Clock
-from pipeline.producer import Producer
+from pipeline.ports.sender import Sender
 
 _LINES = 1_000  # judged at once
 
@@ -27,7 +27,7 @@ class IngestReport:
 def ingest(
     lines: BinaryIO,
     rules: Rules,
-    producer: Producer,
+    producer: Sender,
     clock: Clock,
     refused: Callable[[int, Refusal], None],
     progress: Callable[[IngestReport], None],
@@ -56,7 +56,7 @@ def ingest(
 def _send(
     chunk: list[tuple[int, bytes]],
     decoder: Decoder,
-    producer: Producer,
+    producer: Sender,
     now_us: int,
     report: IngestReport,
     refused: Callable[[int, Refusal], None],

@@ -135,7 +135,7 @@ def bind(statement: Statement, catalogue: Catalogue, database: str) -> exp.Query
     except OptimizeError as exc:
         known = {column.name for name in used for column in columns_of_relation(catalogue[name])}
         raise _bind_problem(statement.sql, exc, known) from exc
-    return cast(exp.Query, annotate_types(bound, schema=schema, dialect="athena"))
+    return annotate_types(bound, schema=schema, dialect="athena")
 
 
 def physical_tables(query: exp.Expr) -> Iterator[exp.Table]:

@@ -22,7 +22,7 @@ from pipeline.core.keys import QUARANTINE_TABLE
 from pipeline.core.manifest import DataFile, partition_name
 from pipeline.core.schema import TypeSchema
 from pipeline.laptop.dialect import Statement, bind, physical_tables, read_statement, to_duckdb
-from pipeline.laptop.duck_errors import duck_problem
+from pipeline.laptop.duck_errors import asked
 from pipeline.laptop.duck_session import batches, open_session, result_columns
 from pipeline.laptop.duck_tables import view_statements
 from pipeline.laptop.object_cache import ObjectCache
@@ -102,7 +102,7 @@ class DuckEngine:
     ) -> QueryResult:
         text = to_duckdb(query)
         files = {file.key: file.bytes for scan in scans for file in scan.files}
-        try:
+        with asked(statement.sql):
             if statement.kind == "explain":
                 rows = connection.execute(f"{statement.prefix} {text}").fetchall()
                 connection.close()
@@ -112,8 +112,6 @@ class DuckEngine:
             relation = connection.sql(text)
             columns = result_columns(relation)
             found = batches(connection, relation, columns, statement.sql)
-        except duckdb.Error as exc:
-            raise duck_problem(statement.sql, exc) from exc
         return QueryResult(columns, found, sum(files.values()), len(files), self._clock.monotonic() - start)
 
     def _plan(self, connection: duckdb.DuckDBPyConnection, query: exp.Query) -> list[_Scan]:

@@ -1,6 +1,11 @@
 """DuckDB's complaints about the translated text, said about the text the person wrote."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
 
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.excerpt import problem_at_offset
@@ -12,6 +17,24 @@ _NAMED = re.compile(
     r"""["'`]([A-Za-z_][\w.]*)["'`(]|with name "?(\w+)"?|types '(\w+)\(|source column (\w+)"""
 )
 _CANDIDATES = re.compile(r'Candidate bindings?: (.*?)(?:\n|$)|Did you mean "(\w+)"', re.DOTALL)
+
+
+@contextmanager
+def asked(sql: str) -> Iterator[None]:
+    """Translate what DuckDB raises while it works on `sql`.
+
+    Raises:
+        ConfigProblem: the statement is wrong, or too large.
+        KeyboardInterrupt: Ctrl-C, which DuckDB turns into an error of its own.
+    """
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, RuntimeError) as exc:
+        if "interrupted" in str(exc).lower():
+            raise KeyboardInterrupt from exc
+        if isinstance(exc, RuntimeError) and not isinstance(exc, duckdb.Error):
+            raise
+        raise duck_problem(sql, exc) from exc
 
 
 def duck_problem(sql: str, exc: BaseException) -> ConfigProblem:

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from pipeline.laptop.duck_errors import duck_problem
+from pipeline.laptop.duck_errors import asked
 from pipeline.laptop.duck_tables import MACROS
 from pipeline.ports.sql import ResultColumn
 
@@ -19,7 +19,6 @@ _SETTINGS = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
-    "python_enable_replacements": "false",  # no table out of a Python variable
 }
 _CONFINED = ("enable_external_access = false", "lock_configuration = true")  # in this order, nothing after
 _UNNAMED = re.compile(r"^_col_(\d+)$")  # as sqlglot numbers unnamed columns; Athena writes _col0
@@ -87,10 +86,8 @@ def batches(
 
 
 def _next(reader: pa.RecordBatchReader, sql: str) -> pa.RecordBatch | None:
-    try:
+    with asked(sql):
         return next(reader, None)
-    except (duckdb.Error, pa.ArrowException) as exc:
-        raise duck_problem(sql, exc) from exc
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

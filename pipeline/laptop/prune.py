@@ -63,9 +63,9 @@ def _visit(scope: Scope, inherited: Sequence[Condition], uses: Uses) -> None:
     """Walk one query; `inherited` conditions are in terms of its output columns."""
     inherited = [] if _is_cut(scope.expression) else inherited
     if scope.set_operation_scopes:
-        names = scope.expression.named_selects
+        names = _outputs(scope)
         for branch in scope.set_operation_scopes:
-            renamed = dict(zip(names, branch.expression.named_selects, strict=False))
+            renamed = dict(zip(names, _outputs(branch), strict=False))
             _visit(branch, list(_renamed(inherited, renamed)), uses)
         return
     conditions = [*_pushed(scope, inherited), *_own(scope)]
@@ -78,6 +78,11 @@ def _visit(scope: Scope, inherited: Sequence[Condition], uses: Uses) -> None:
             uses.add(source, [one for one in about if column_names(one) <= KEYS])
     for inner in (*scope.subquery_scopes, *scope.udtf_scopes):
         _visit(inner, [], uses)
+
+
+def _outputs(scope: Scope) -> list[str]:
+    query = scope.expression
+    return query.named_selects if isinstance(query, exp.Query) else []
 
 
 def _pushed(scope: Scope, inherited: Sequence[Condition]) -> Iterator[Condition]:

@@ -51,8 +51,10 @@ class Ledger(Protocol):
         ...
 
     def plan(self, segment: Segment) -> PlanAnswer:
-        """Decide a segment: put it if its ordinal is free, its predecessor is committed and ends at its start,
-        and the seal version is still the one it was made under - all or nothing.
+        """Decide a segment, all or nothing.
+
+        It holds if its ordinal is free, its predecessor is committed and ends at its start, and the seal version is
+        still the one it was made under.
 
         Raises:
             OutcomeUnknown: it may hold; open again to find out.

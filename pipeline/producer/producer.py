@@ -25,6 +25,9 @@ MAX_EVENT_BYTES = MAX_RECORD_BYTES - _RECORD_ROOM
 RECEIPT_SECONDS = 10.0  # a crash leaves at most so much unreceipted
 
 
+_PATIENT = Backoff(attempts=12, base_seconds=0.1, cap_seconds=5.0)  # about half a minute of a busy stream
+
+
 @dataclass(frozen=True)
 class ProducerSettings:
     """How events are batched."""
@@ -33,7 +36,7 @@ class ProducerSettings:
     max_batch_bytes: int = 262_144
     max_batch_events: int = 2_000
     linger_seconds: float = 0.2
-    backoff: Backoff = Backoff(attempts=12, base_seconds=0.1, cap_seconds=5.0)
+    backoff: Backoff = _PATIENT
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ class Producer:
         """
         if len(payload) > MAX_EVENT_BYTES:
             raise InvalidEvent(
-                RefusalCode.TOO_LARGE, "", f"{len(payload)} bytes; a Kinesis record holds {MAX_EVENT_BYTES} at most"
+                RefusalCode.TOO_LARGE,
+                "",
+                f"{len(payload)} bytes; a Kinesis record holds {MAX_EVENT_BYTES} at most",
             )
         entity = (tenant_id, entity_id)
         slot = self._slots.get(entity)
@@ -103,7 +108,10 @@ class Producer:
         if batch is None:
             batch = self._open[slot] = Aggregate()
         batch.add(payload)
-        if batch.size_bytes >= self._settings.max_batch_bytes or batch.count >= self._settings.max_batch_events:
+        if (
+            batch.size_bytes >= self._settings.max_batch_bytes
+            or batch.count >= self._settings.max_batch_events
+        ):
             self._close(slot)
             if self._ready_bytes >= MAX_PUT_BYTES:
                 self._send()

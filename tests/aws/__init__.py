@@ -1,0 +1,1 @@
+"""Adapters over fake, moto and ministack."""

@@ -21,7 +21,7 @@ from pipeline.config import load_settings
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import Place, encode_refusals, encode_rows
 from pipeline.core.event import Record
-from pipeline.core.kpl import Aggregate, split
+from pipeline.core.kpl import split
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.receipt import Receipt
 from pipeline.core.rules import Rules
@@ -52,7 +52,9 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def paired(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+def paired(
+    first: Callable[[], object], second: Callable[[], object], rounds: int
+) -> tuple[float, float, float]:
     """Run two works in turn; return the median seconds of each and the median of the ratios, pair by pair."""
     pairs = [(cpu_seconds(first), cpu_seconds(second)) for _ in range(rounds)]
     ones, twos = zip(*pairs, strict=True)

@@ -29,7 +29,11 @@ _SCHEMA: dict[str, Any] = {
         "express": {"type": "boolean"},
         "customer": {
             "type": "object",
-            "properties": {"id": _TEXT, "tier": {"type": "integer", "minimum": 0, "maximum": 9}, "country": _TEXT},
+            "properties": {
+                "id": _TEXT,
+                "tier": {"type": "integer", "minimum": 0, "maximum": 9},
+                "country": _TEXT,
+            },
             "required": ["id"],
             "additionalProperties": False,
         },
@@ -55,13 +59,15 @@ _SCHEMA: dict[str, Any] = {
 
 def bench_rules(schemas_folder: Any) -> Rules:
     """Return rules for the generated events."""
-    return make_rules([parse_schema("order.placed", 1, _SCHEMA)], TENANTS, Limits(), load_envelope(schemas_folder))
+    return make_rules(
+        [parse_schema("order.placed", 1, _SCHEMA)], TENANTS, Limits(), load_envelope(schemas_folder)
+    )
 
 
 def events(count: int, seed: int = 7) -> list[bytes]:
     """Return events as JSON lines without newline, all of one day, in no order of entity."""
     chance = random.Random(seed)
-    made = []
+    made: list[bytes] = []
     for number in range(count):
         at = _DAY + timedelta(seconds=number * 86_000 / count)
         items = [
@@ -92,7 +98,7 @@ def events(count: int, seed: int = 7) -> list[bytes]:
 
 def records(payloads: list[bytes]) -> list[Record]:
     """Return the events as KPL aggregates, as Kinesis would hand them over."""
-    made = []
+    made: list[Record] = []
     for start in range(0, len(payloads), EVENTS_PER_RECORD):
         aggregate = Aggregate()
         for payload in payloads[start : start + EVENTS_PER_RECORD]:

@@ -214,7 +214,8 @@ def test_ctrl_c_is_one_line_at_any_moment(tmp_path: Path, after_seconds: float) 
     time.sleep(after_seconds)  # a place in the start, not a wait for something
     program.send_signal(signal.SIGINT)
     _, said = program.communicate(timeout=120)
-    assert program.returncode in {0, 130}
+    # Python ends itself by the signal when it met code made from text (a dataclass); a shell reads both as 130
+    assert program.returncode in {0, 130, -signal.SIGINT}, said
     assert "Traceback" not in said
     assert all(line.startswith("headrace: ") for line in said.splitlines() if line)
     assert json.loads(run(tmp_path, "status", "--json").stdout)["status"] == "absent"

@@ -82,6 +82,30 @@ def test_a_table_on_a_pipe_is_plain() -> None:
     ]
 
 
+class Terminal(io.StringIO):
+    """A terminal of 80 columns."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_a_table_on_a_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words between brackets are text and no markup; a table too wide for the terminal goes row by row."""
+    monkeypatch.setenv("COLUMNS", "80")
+    drawn, listed = Terminal(), Terminal()
+    write_table(Answer(result(), None), drawn)
+    assert "[red]x\\x1b[31m" in drawn.getvalue()
+    write_table(Answer(result(TABLE.set_column(2, "s", pa.array(["w" * 90] * 3))), 1), listed)
+    assert listed.getvalue().splitlines() == [
+        "row 1",
+        "  n    1",
+        "  at   2013-01-01 05:30:00",
+        "  s    " + "w" * 90,
+        "  raw  ok",
+    ]
+
+
 def test_json_is_one_array() -> None:
     """Every row is an object with ISO times; no rows give an empty array."""
     found = json.loads(written(write_json))

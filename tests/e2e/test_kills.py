@@ -88,7 +88,9 @@ def _rows(stores: wiring.Archive) -> tuple[Counter[tuple[str, str]], Counter[byt
         rows.update(zip(ids, data, strict=True))
         duplicates += sum(flags)
     for info in stores.objects.list(QUARANTINE):
-        refused.update(pq.ParquetFile(io.BytesIO(stores.objects.get(info.key))).read(["raw"])["raw"].to_pylist())
+        refused.update(
+            pq.ParquetFile(io.BytesIO(stores.objects.get(info.key))).read(["raw"])["raw"].to_pylist()
+        )
     return rows, refused, duplicates
 
 

@@ -1,5 +1,7 @@
 """The laptop's SQL engine over real Parquet files in memory ports."""
 
+import signal
+import threading
 from datetime import date, datetime
 from pathlib import Path
 
@@ -108,3 +110,13 @@ def test_a_statement_larger_than_memory_says_so() -> None:
         "SELECT 1", duckdb.OutOfMemoryException("Out of Memory Error: failed to pin block")
     )
     assert "narrow it by dt" in str(problem)
+
+
+def test_ctrl_c_stops_a_statement(ask: Ask) -> None:
+    """An interrupt while DuckDB works is Ctrl-C for the caller too, not an error of the statement."""
+    numbers = "UNNEST(sequence(1, 1000000))"
+    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        rows(ask(f"SELECT sum(x * y % 7) FROM {numbers} AS a(x) CROSS JOIN {numbers} AS b(y)"))
+    timer.cancel()

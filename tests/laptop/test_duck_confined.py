@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from pipeline.laptop.duck_session import open_session
@@ -17,8 +18,8 @@ def test_the_engine_itself_cannot_reach_other_files(tmp_path: Path) -> None:
     inside.write_text("a\n1\n")
     session = open_session(inside.parent)
     assert session.execute(f"SELECT * FROM read_csv('{inside}')").fetchall() == [(1,)]
-    local = [1]
-    assert local
+    local = pa.table({"a": [1]})
+    assert local.num_rows
     for sql in (
         f"SELECT * FROM read_csv('{outside}')",
         f"SELECT * FROM read_text('{inside.parent}/../outside.csv')",
@@ -28,6 +29,7 @@ def test_the_engine_itself_cannot_reach_other_files(tmp_path: Path) -> None:
         "SELECT * FROM local",
         "SELECT * FROM read_parquet('http://localhost:1/x.parquet')",
         "SET enable_external_access = true",
+        "SET memory_limit = '64GB'",
         "SET allowed_directories = ['/']",
         "INSTALL httpfs",
         "LOAD httpfs",

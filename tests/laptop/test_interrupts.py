@@ -18,7 +18,7 @@ def test_a_signal_raises_at_once() -> None:
 def test_a_held_signal_raises_after_the_hold() -> None:
     """A signal during a hold lets the body finish, then raises."""
     interrupts, done = Interrupts(), []
-    with pytest.raises(KeyboardInterrupt), interrupts.installed(), interrupts.held():
+    with pytest.raises(KeyboardInterrupt), interrupts.installed(), interrupts.held():  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)
         done.append(1)
     assert done == [1]

@@ -62,7 +62,7 @@ PRUNED = {
         RIDES,
     ),
     "not by the limit of a branch": (
-        """SELECT 1 FROM (SELECT dt FROM rain_seen WHERE dt = 'x' UNION ALL (SELECT dt FROM ride_ended LIMIT 9))
+        """SELECT 1 FROM (SELECT dt FROM rain_seen WHERE dt = 'x' UNION ALL ((SELECT dt FROM ride_ended) LIMIT 9))
         WHERE dt = '2024-01-01'""",
         RIDES,
     ),

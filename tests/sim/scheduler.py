@@ -18,10 +18,15 @@ T = TypeVar("T")
 _DRIVERS = ("reader", "reader", "checkpoint", "apart", "apart checkpoint")
 _MAX_WORKERS = 6
 _MAX_CHAOS_STEPS = 450
-_MAX_DRAIN_STEPS = 3_000
+_MAX_DRAIN_STEPS = 1_500
 _WORLD_RATE = 0.2
 _ARRIVAL_RATE = 0.15
-_DECISIVE = 4  # the ledger's two writes meet so many times more faults than other effects
+_DECISIVE = (
+    "ledger.plan",
+    "ledger.commit",
+    "manifest.put_all",
+)  # rare among reads and puts, and the heart of it
+_MORE_FAULTS = 4
 
 
 class Scheduler:
@@ -141,8 +146,8 @@ class Scheduler:
             self._raise(worker, effect.lost(f"{effect.name}: no answer"))
 
     def _fate(self, effect: Effect[Any]) -> str:
-        decisive = effect.name.startswith(("ledger.plan", "ledger.commit"))
-        if self._random.random() >= self._world.scenario.fault_rate * (_DECISIVE if decisive else 1):
+        decisive = effect.name.startswith(_DECISIVE)
+        if self._random.random() >= self._world.scenario.fault_rate * (_MORE_FAULTS if decisive else 1):
             return "go"
         possible = [
             fate

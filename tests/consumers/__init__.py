@@ -1,0 +1,1 @@
+"""Consumer processes as processes."""

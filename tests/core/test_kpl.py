@@ -1,0 +1,159 @@
+"""The KPL aggregate format, against the other implementation of it and against damage."""
+
+import base64
+import hashlib
+
+import pytest
+from aws_kinesis_agg.aggregator import RecordAggregator
+from aws_kinesis_agg.deaggregator import deaggregate_records, messages_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.decode import Decoded, Decoder
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.kpl import MAGIC, Aggregate, is_aggregate, split
+from tests.core.kit import DOOR, event, record, rules_for, wire
+
+_LAMBDA = dict.fromkeys(("eventID", "eventName", "invokeIdentityArn", "awsRegion", "eventSourceARN"), "-")
+PAYLOADS = st.lists(st.binary(max_size=300), min_size=1, max_size=20)
+
+
+def _aggregate(payloads: list[bytes], key: str = "hr1.abcd.3.0.2", hash_key: str = "12345") -> bytes:
+    aggregate = Aggregate()
+    for payload in payloads:
+        aggregate.add(payload)
+    return aggregate.encode(key, hash_key)
+
+
+def _sealed(body: bytes) -> bytes:
+    return MAGIC + body + hashlib.md5(body).digest()
+
+
+@given(PAYLOADS)
+def test_round_trip(payloads: list[bytes]) -> None:
+    """What is put together comes apart the same, in order."""
+    data = _aggregate(payloads)
+    assert is_aggregate(data)
+    assert split(data) == payloads
+
+
+@given(st.lists(st.binary(max_size=200), max_size=10))
+def test_size_is_known_before_encoding(payloads: list[bytes]) -> None:
+    """`size_bytes` and `count` say what the records will take, so a batch can be closed in time."""
+    aggregate, empty = Aggregate(), len(Aggregate().encode("key", "1"))
+    for payload in payloads:
+        aggregate.add(payload)
+    assert aggregate.count == len(payloads)
+    assert len(aggregate.encode("key", "1")) == empty + aggregate.size_bytes
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 200_000])
+def test_lengths_around_a_varint_s_edges(size: int) -> None:
+    """A length of one, two or three bytes is read back."""
+    assert split(_aggregate([b"x" * size, b"y"])) == [b"x" * size, b"y"]
+
+
+@given(PAYLOADS)
+def test_the_other_deaggregator_reads_ours(payloads: list[bytes]) -> None:
+    """aws_kinesis_agg finds the same records, each under our one partition key and hash key."""
+    data = base64.b64encode(_aggregate(payloads)).decode()
+    whole = {"data": data, "partitionKey": "k", "sequenceNumber": "1", "kinesisSchemaVersion": "1.0"}
+    kept = {"approximateArrivalTimestamp": 0, **whole}
+    found = deaggregate_records([{"kinesis": kept, "eventSource": "s", "eventVersion": "1", **_LAMBDA}])
+    assert [base64.b64decode(one["kinesis"]["data"]) for one in found] == payloads
+    assert {(one["kinesis"]["partitionKey"], one["kinesis"]["explicitHashKey"]) for one in found} == {
+        ("hr1.abcd.3.0.2", "12345")
+    }
+
+
+@given(PAYLOADS, st.booleans())
+def test_we_read_the_other_aggregator_s(payloads: list[bytes], hashed: bool) -> None:
+    """Aggregates of aws_kinesis_agg, with several keys and with or without hash keys, come apart in order."""
+    aggregator = RecordAggregator()
+    for number, payload in enumerate(payloads):
+        aggregator.add_user_record(f"key-{number % 3}", payload, str(number % 2) if hashed else None)
+    _key, _hash_key, data = aggregator.clear_and_get().get_contents()
+    assert split(bytes(data)) == payloads
+
+
+def _units(data: bytes) -> Decoded:
+    decoded = Decoded()
+    assert Decoder(rules_for(DOOR)).decode([record(data)], 0, decoded) == len(decoded.rows) + len(decoded.refusals)
+    return decoded
+
+
+def test_every_flipped_bit_is_seen() -> None:
+    """One flipped bit anywhere refuses the whole record with its bytes: never a crash, never a part of it."""
+    whole = _aggregate([wire(event()), wire(event(event_id="e2"))])
+    decoder = Decoder(rules_for(DOOR))
+    for place in range(len(whole) * 8):
+        broken = bytearray(whole)
+        broken[place // 8] ^= 1 << place % 8
+        decoded = Decoded()
+        assert decoder.decode([record(bytes(broken))], 0, decoded) == 1
+        assert not decoded.rows
+        [refusal] = decoded.refusals
+        assert refusal.raw == broken
+        # Without its magic it is, to KPL and KCL too, one plain record.
+        assert refusal.code == ("bad_aggregate" if place >= 8 * len(MAGIC) else "not_json")
+
+
+def test_every_truncation_is_seen() -> None:
+    """An aggregate that was cut short, or grew, is refused whole."""
+    whole = _aggregate([wire(event()), wire(event(event_id="e2"))])
+    for length in range(len(MAGIC), len(whole)):
+        with pytest.raises(InvalidEvent) as caught:
+            split(whole[:length])
+        assert caught.value.code == "bad_aggregate"
+    with pytest.raises(InvalidEvent):
+        split(whole + b"\0")
+
+
+def test_the_whole_is_refused_once() -> None:
+    """A broken aggregate is one unit in quarantine, whatever it held."""
+    decoded = _units(_aggregate([wire(event())] * 5)[:-1])
+    assert [(one.code, one.subsequence_number) for one in decoded.refusals] == [("bad_aggregate", 0)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"\x0a\x01k",  # no records
+        b"\x0a\x01k\x1a\x02\x08\x00",  # a record without data
+        b"\x0a\x01k\x1a\x02\x1a\x00",  # a record without a key index
+        b"\x0a\x01k\x1a\x04\x08\x01\x1a\x00",  # key index outside the table
+        b"\x0a\x01k\x1a\x06\x08\x00\x10\x00\x1a\x00",  # hash index without a table
+        b"\x0a\x01k\x1a\x0d\x08" + b"\xff" * 9 + b"\x01\x1a\x00",  # key index 2^64 - 1
+        b"\x0a\x01\xff\x1a\x04\x08\x00\x1a\x05",  # data that ends early
+    ],
+)
+def test_sealed_nonsense_is_refused(body: bytes) -> None:
+    """A right checksum makes no right message: indexes and fields are checked too."""
+    with pytest.raises(InvalidEvent) as caught:
+        split(_sealed(body))
+    assert caught.value.code == "bad_aggregate"
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=300)
+def test_any_sealed_bytes(body: bytes) -> None:
+    """Arbitrary bytes under a right checksum are taken apart as the protobuf says, or refused."""
+    try:
+        found = split(_sealed(body))
+    except InvalidEvent as exc:
+        assert exc.code == "bad_aggregate"
+        return
+    message = messages_pb2.AggregatedRecord()
+    message.ParseFromString(body)
+    assert found == [one.data for one in message.records]
+
+
+def test_an_aggregate_taken_apart_by_the_consumer_is_not_taken_apart_again() -> None:
+    """A record with a sub-sequence number is one unit, whatever its first bytes are."""
+    whole, decoded = _aggregate([wire(event())]), Decoded()
+    one = record(whole)
+    taken = type(one)(one.sequence_number, one.partition_key, one.data, one.arrived_us, subsequence_number=7)
+    assert Decoder(rules_for(DOOR)).decode([taken], 0, decoded) == 1
+    assert [(refusal.code, refusal.subsequence_number) for refusal in decoded.refusals] == [("not_json", 7)]

@@ -1,0 +1,233 @@
+"""Every way to be refused: its code, the pointer to the fault, and the bytes kept."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.core.decode import Decoded, Decoder
+from pipeline.core.event import Limits, Refusal, RefusalCode, Row
+from pipeline.core.kpl import MAGIC, Aggregate
+from pipeline.core.rules import Rules
+from tests.core.kit import DOOR, decode, event, record, rules_for, verdict, wire, with_data
+
+SMALL = Limits(max_event_bytes=2_000, max_depth=5, max_keys=20, max_string_bytes=100, max_future_seconds=60)
+OPEN = {"type": "object", "properties": {"n": {"type": "integer"}, "x": {}}}
+RULES = rules_for(DOOR, limits=SMALL)
+LOOSE = rules_for(OPEN, limits=SMALL)
+
+
+def _twice(name: str, value: Any) -> bytes:
+    return wire(event())[:-1] + b"," + wire({name: value})[1:]
+
+
+def _without(name: str) -> bytes:
+    return wire({key: value for key, value in event().items() if key != name})
+
+
+def _data(**data: Any) -> bytes:
+    return wire(event(data=data))
+
+
+CASES: list[tuple[str, str, bytes, Rules]] = [
+    ("bad_aggregate", "", MAGIC + b"nothing of the kind", RULES),
+    ("not_json", "", b"", RULES),
+    ("not_json", "", b"{", RULES),
+    ("not_json", "", b"hello", RULES),
+    ("not_json", "", b"\xef\xbb\xbf" + wire(event()), RULES),  # a byte order mark is no JSON (RFC 8259, 8.1)
+    ("not_json", "", wire(event()) + wire(event()), RULES),
+    ("not_json", "", wire(event()) + b"\x00", RULES),
+    ("not_json", "", wire(event(event_id="@")).replace(b"@", b"\xff"), RULES),
+    ("not_json", "", wire(event(data={"label": "@"})).replace(b"@", b"\xc3"), RULES),
+    ("not_json", "", wire(event()).replace(b'"source"', b'"sour\xe9"'), RULES),
+    ("not_json", "", wire(event(event_id="@")).replace(b"@", b"\\ud800"), RULES),
+    ("not_json", "", with_data(b'{"n":1,"label":"\\udc00"}'), RULES),
+    ("not_json", "", with_data(b'{"n":NaN}'), RULES),
+    ("not_json", "", with_data(b'{"n":-Infinity}'), RULES),
+    ("not_json", "", with_data(b'{"n":1e400}'), RULES),
+    ("not_json", "", with_data(b'{"n":01}'), RULES),
+    ("not_json", "", with_data(b'{"n":1,}'), RULES),
+    ("not_json", "", with_data(b'{"n":1,"label":"a\nb"}'), RULES),
+    ("not_json", "", json.dumps(event()).encode("utf-16"), RULES),
+    ("too_large", "", with_data(b'{"n":1' + b" " * 2_000 + b"}"), RULES),
+    ("too_deep", "", with_data(b'{"n":1,"x":[[[[]]]]}'), LOOSE),
+    ("too_deep", "", b"[" * 1_999, RULES),
+    ("too_many_keys", "", _data(n=1, x={str(number): 0 for number in range(20)}), LOOSE),
+    ("string_too_long", "/event_id", wire(event(event_id="x" * 101)), RULES),
+    ("string_too_long", "/data/x", _data(n=1, x="é" * 51), LOOSE),
+    ("string_too_long", "/data", wire(event(data={"n": 1, "k" * 101: 0})), LOOSE),
+    ("number_out_of_range", "/data/n", with_data(b'{"n":9223372036854775808}'), RULES),
+    ("number_out_of_range", "/data/n", with_data(b'{"n":-9223372036854775809}'), RULES),
+    ("number_out_of_range", "/data/n", with_data(b'{"n":' + b"9" * 300 + b"}"), RULES),
+    ("number_out_of_range", "/data/n", with_data(b'{"n":1e30}'), RULES),
+    ("number_out_of_range", "/data/x/0/a~1b", with_data(b'{"n":1,"x":[{"a/b":18446744073709551616}]}'), LOOSE),
+    ("duplicate_key", "/event_id", _twice("event_id", "e2"), RULES),
+    ("duplicate_key", "/event_id", _twice("event_id", "e1"), RULES),
+    ("duplicate_key", "/schema_version", _twice("schema_version", 1), RULES),
+    ("duplicate_key", "/data", _twice("data", {"n": 2}), RULES),
+    ("duplicate_key", "/event_id", _twice("@", "e2").replace(b"@", b"\\u0065vent_id"), RULES),
+    ("bad_envelope", "", b"[]", RULES),
+    ("bad_envelope", "", b"null", RULES),
+    ("bad_envelope", "", b'"event"', RULES),
+    ("bad_envelope", "", wire(event(more=1)), RULES),
+    ("bad_envelope", "", _without("source"), RULES),
+    ("bad_envelope", "/event_id", wire(event(event_id="")), RULES),
+    ("bad_envelope", "/event_id", wire(event(event_id=7)), RULES),
+    ("bad_envelope", "/entity_id", wire(event(entity_id=None)), RULES),
+    ("bad_envelope", "/tenant_id", wire(event(tenant_id="acme/..")), RULES),
+    ("bad_envelope", "/tenant_id", wire(event(tenant_id="acme\n")), RULES),
+    ("bad_envelope", "/event_type", wire(event(event_type="Door")), RULES),
+    ("bad_envelope", "/schema_version", wire(event(schema_version=True)), RULES),
+    ("bad_envelope", "/schema_version", wire(event(schema_version=1.5)), RULES),
+    ("bad_envelope", "/schema_version", wire(event(schema_version=0)), RULES),
+    ("bad_envelope", "/schema_version", wire(event(schema_version=1.0)), RULES),  # chooses a schema: written plainly
+    ("bad_envelope", "/data", wire(event(data=[])), RULES),
+    ("bad_envelope", "/event_time", wire(event(event_time=1_710_072_000)), RULES),
+    ("bad_envelope", "/event_time", wire(event(event_time="2024-03-10T11:00:00")), RULES),
+    ("bad_envelope", "/event_time", wire(event(event_time="2024-03-10 11:00:00Z")), RULES),
+    ("bad_envelope", "/event_time", wire(event(event_time="2024-03-10T11:00:00+0000")), RULES),
+    ("bad_envelope", "/event_time", wire(event(event_time="2023-02-29T11:00:00Z")), RULES),
+    ("bad_envelope", "/event_time", wire(event(event_time="2016-12-31T23:59:60Z")), RULES),  # a leap second
+    ("bad_envelope", "/event_time", wire(event(event_time="0000-01-01T00:00:00Z")), RULES),
+    ("bad_envelope", "/event_time", wire(event(event_time="0001-01-01T00:00:00+01:00")), RULES),
+    ("bad_envelope", "/received_time", wire(event(received_time="yesterday")), RULES),
+    ("bad_envelope", "/received_time", wire(event(received_time="2024-03-10 11:00:00Z")), RULES),
+    ("bad_envelope", "/received_time", wire(event(received_time=None)), RULES),
+    ("bad_envelope", "/correlation_id", wire(event(correlation_id="")), RULES),
+    ("unknown_tenant", "/tenant_id", wire(event(tenant_id="nobody")), RULES),
+    ("unknown_type", "/event_type", wire(event(event_type="window")), RULES),
+    ("unknown_version", "/schema_version", wire(event(schema_version=2)), RULES),
+    ("schema_mismatch", "/data", _data(label="x"), RULES),
+    ("schema_mismatch", "/data", _data(n=1, other=2), RULES),
+    ("schema_mismatch", "/data/n", _data(n="1"), RULES),
+    ("schema_mismatch", "/data/n", _data(n=1.5), RULES),
+    ("schema_mismatch", "/data/n", _data(n=True), RULES),
+    ("schema_mismatch", "/data/label", _data(n=1, label=None), RULES),
+    ("schema_mismatch", "/data/label", _data(n=1, label="x" * 11), RULES),
+    ("schema_mismatch", "/data/at", _data(n=1, at="2024-03-10 11:00:00Z"), RULES),
+    ("schema_mismatch", "/data/at", _data(n=1, at="2024-03-10T11:00:00+0000"), RULES),
+    ("time_in_future", "/event_time", wire(event(event_time="2024-03-10T12:01:00.000001Z")), RULES),
+    ("time_in_future", "/event_time", wire(event(event_time="9999-12-31T23:59:59Z")), RULES),
+]
+
+
+@pytest.mark.parametrize(("code", "pointer", "payload", "rules"), CASES)
+def test_says_why_and_where(code: str, pointer: str, payload: bytes, rules: Rules) -> None:
+    """A refused unit has the code and JSON pointer of the first thing that is wrong, and keeps its bytes."""
+    found = decode(payload, rules)
+    assert isinstance(found, Refusal), found
+    assert (found.code, found.pointer) == (code, pointer), found.message
+    assert found.raw == payload
+    assert found.message
+
+
+def test_every_code_has_a_case() -> None:
+    """No word of the interface goes untested."""
+    assert {code for code, *_ in CASES} == set(RefusalCode)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        wire(event()),
+        json.dumps(event(), indent=2).encode(),
+        b" \t\r\n" + wire(event()) + b"\n",
+        wire(dict(reversed(event().items()))),
+        wire(event(event_id='say "hi"', source="C:\\")),
+        wire(event(event_id="nul\x00, tab\t, é, \U0001f600")),
+        json.dumps(event(entity_id="Zürich"), ensure_ascii=False).encode(),
+        wire(event()).replace(b'"event_id"', b'"\\u0065vent_id"'),
+        wire(event(correlation_id=None)),
+        wire(event(correlation_id="c", received_time="2024-03-10T11:00:01Z")),
+        wire(event(event_time="2024-03-10T12:01:00Z")),  # as late as is allowed
+        wire(event(event_time="2024-03-10t11:00:00.123456789z")),
+        wire(event(event_time="2024-03-10T11:00:00-00:00")),
+        wire(event(event_time="2024-03-10T16:30:00+05:30")),
+        wire(event(event_time="0001-01-01T00:00:00Z")),
+        with_data(b'{"n":1.0}'),
+        with_data(b'{"n":1e3}'),
+        with_data(b'{"n":9223372036854775807}'),
+        with_data(b'{"n":-9223372036854775808}'),
+        with_data(b'{"n":1,"n":2}'),  # inside data it is the schema's affair; the last one counts
+        with_data(b'{"n":"x","n":2}'),
+        with_data(b'{"n":1,"label":""}'),
+        with_data(b'{"n":1,"at":"2016-12-31T23:59:60Z"}'),  # right by RFC 3339; only its column stays null
+        with_data(b'{"n":1,"at":"0001-01-01T00:00:00+01:00"}'),
+    ],
+)
+def test_odd_but_right(payload: bytes) -> None:
+    """What JSON, RFC 3339 and the schema allow is accepted, however unusual it looks."""
+    found = decode(payload, RULES)
+    assert isinstance(found, Row), found
+    assert json.loads(found.raw) == json.loads(payload)["data"]
+
+
+@pytest.mark.parametrize("first", ["x", "y"])
+def test_the_last_of_two_keys_in_data_counts(first: str) -> None:
+    """A repeated property is read as every JSON parser does: the last one."""
+    found = decode(with_data(b'{"label":"%s","n":1,"label":"last"}' % first.encode()), RULES)
+    assert isinstance(found, Row)
+    assert found.data.c_label == "last"
+
+
+def test_a_fault_spares_its_neighbours() -> None:
+    """One bad unit inside an aggregate is refused by its own number; the others are accepted."""
+    aggregate, units = Aggregate(), [wire(event(event_id=f"e{number}")) for number in range(5)]
+    units[2] = b"\xff\xfe broken"
+    for unit in units:
+        aggregate.add(unit)
+    decoded = Decoded()
+    count = Decoder(RULES).decode(
+        [record(b"{}", 1), record(aggregate.encode("key", "0"), 2), record(wire(event()), 3)], 10, decoded
+    )
+    assert count == 7
+    assert [(row.record, row.subsequence_number) for row in decoded.rows] == [
+        *((11, number) for number in (0, 1, 3, 4)),
+        (12, 0),
+    ]
+    assert [(one.record, one.subsequence_number, one.code) for one in decoded.refusals] == [
+        (10, 0, "bad_envelope"),
+        (11, 2, "not_json"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"tenant_id": "nobody"}, ("nobody", "door", "e1")),
+        ({"tenant_id": "x" * 300}, ("x" * 256, "door", "e1")),
+        ({"tenant_id": 5, "event_id": ["a"]}, (None, "door", None)),
+    ],
+)
+def test_a_refusal_names_what_it_says_of_itself(
+    change: dict[str, Any], names: tuple[str | None, str | None, str | None]
+) -> None:
+    """Tenant, type and id are noted for those who search quarantine, cut to a length, and only when they are texts."""
+    found = decode(wire(event(**change)), rules_for(DOOR))
+    assert isinstance(found, Refusal)
+    assert (found.tenant_id, found.event_type, found.event_id) == names
+
+
+@pytest.mark.parametrize("make", [lambda depth: b"[" * depth + b"]" * depth, lambda depth: b'{"a":' * depth])
+def test_depth_costs_no_stack(make: Callable[[int], bytes]) -> None:
+    """A hundred thousand brackets are refused, not recursed into."""
+    rules = rules_for(DOOR, limits=Limits(max_event_bytes=2**20))
+    assert verdict(make(100_000), rules) == "too_deep"
+    assert verdict(with_data(make(100_000)), rules) == "too_deep"
+
+
+def test_brackets_inside_strings_are_no_depth() -> None:
+    """Only real nesting counts."""
+    assert verdict(wire(event(source='{["\\' * 20)), RULES) == "accepted"
+
+
+def test_a_long_event_is_judged_like_a_short_one() -> None:
+    """The path that long events take gives the same verdicts and values as the fast one."""
+    rules = rules_for({"type": "object", "properties": {**DOOR["properties"], "pad": {"type": "string"}}})
+    pad = {"n": 3, "at": "2024-03-10T11:00:00.5Z"}
+    short, long = decode(_data(**pad), rules), decode(_data(**pad, pad="x" * 6_000), rules)
+    assert isinstance(short, Row)
+    assert isinstance(long, Row)
+    assert (short.data.c_n, short.data.c_at) == (long.data.c_n, long.data.c_at)
+    assert (short.envelope.event_time, short.envelope.event_id) == (long.envelope.event_time, long.envelope.event_id)

@@ -1,0 +1,164 @@
+"""The duplicate window, against a dictionary that does the same slowly."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.errors import Corrupt
+from pipeline.core.window import (
+    Fingerprints,
+    SegmentAge,
+    SegmentId,
+    Window,
+    choose,
+    decode_ids,
+    encode_ids,
+    fingerprints,
+)
+
+
+def _prints(ids: Iterable[int]) -> Fingerprints:
+    """Return fingerprints whose high halves collide: id // 4 is the high half, id % 4 the low one."""
+    found = np.array(list(ids), dtype=np.uint64)
+    return Fingerprints(found // np.uint64(4), found % np.uint64(4))
+
+
+def _age(number: int, arrival: int, ids: int) -> SegmentAge:
+    return SegmentAge(SegmentId("0001", number), arrival, ids)
+
+
+_STEPS = st.lists(
+    st.tuples(st.lists(st.integers(0, 30), max_size=12), st.integers(0, 6), st.integers(0, 6), st.integers(0, 40)),
+    max_size=14,
+)
+
+
+@given(_STEPS)
+@settings(max_examples=150, deadline=None)
+def test_like_the_naive_window(steps: list[tuple[list[int], int, int, int]]) -> None:
+    """Segments come, leave by horizon and cap, come back: what was seen is what a dictionary says."""
+    window, naive = Window(), dict[SegmentId, list[int]]()
+    ages, all_ids = dict[SegmentId, SegmentAge](), dict[SegmentId, list[int]]()
+    for number, (ids, arrival, horizon, cap) in enumerate(steps):
+        seen = {one for kept in naive.values() for one in kept}
+        expected = [one in seen or one in ids[:at] for at, one in enumerate(ids)]
+        assert window.seen(_prints(ids)).tolist() == expected
+        age = _age(number, arrival, len(ids))
+        window.add(age, _prints(ids))
+        all_ids[age.id], ages[age.id] = ids, age
+        kept = {one.id for one in choose(list(ages.values()), horizon, cap)}
+        window.keep_only(kept)
+        for back in sorted(kept - window.segments):  # as the loader does from `ids/`
+            window.add(ages[back], _prints(all_ids[back]))
+        naive = {name: all_ids[name] for name in kept}
+        assert window.segments == kept
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=10), st.integers(0, 10), st.integers(0, 30))
+def test_choose(segments: list[tuple[int, int]], horizon: int, cap: int) -> None:
+    """Chosen are whole segments, newest first without a gap, none before the horizon, within the cap."""
+    ages = [_age(number, arrival, ids) for number, (arrival, ids) in enumerate(segments)]
+    chosen = choose(ages, horizon, cap)
+    newest = sorted(ages, key=lambda one: (one.max_arrival_us, one.id), reverse=True)
+    assert chosen == newest[: len(chosen)]
+    assert all(one.max_arrival_us >= horizon for one in chosen)
+    assert sum(one.ids for one in chosen) <= cap
+    if len(chosen) < len(newest):
+        left = newest[len(chosen)]
+        assert left.max_arrival_us < horizon or sum(one.ids for one in chosen) + left.ids > cap
+
+
+def test_high_halves_collide() -> None:
+    """Different ids that share 64 bits are told apart, however many there are."""
+    window = Window()
+    same_high = Fingerprints(np.full(1_000, 7, dtype=np.uint64), np.arange(1_000, dtype=np.uint64))
+    window.add(_age(1, 1, 1_000), same_high)
+    asked = Fingerprints(np.full(1_002, 7, dtype=np.uint64), np.arange(1_002, dtype=np.uint64))
+    assert window.seen(asked).tolist() == [True] * 1_000 + [False] * 2
+
+
+def test_low_halves_collide() -> None:
+    """The low half alone says nothing."""
+    window = Window()
+    window.add(_age(1, 1, 1), Fingerprints(np.array([1], np.uint64), np.array([5], np.uint64)))
+    asked = Fingerprints(np.array([2, 1], np.uint64), np.array([5, 5], np.uint64))
+    assert window.seen(asked).tolist() == [False, True]
+
+
+def test_the_extremes_of_a_half() -> None:
+    """0 and 2^64 - 1 are halves like any other."""
+    window, top = Window(), 2**64 - 1
+    window.add(_age(1, 1, 2), Fingerprints(np.array([0, top], np.uint64), np.array([top, 0], np.uint64)))
+    asked = Fingerprints(np.array([0, top, 0, top], np.uint64), np.array([top, 0, 0, top], np.uint64))
+    assert window.seen(asked).tolist() == [True, True, False, False]
+
+
+def test_copies_of_one_id_cost_one_entry() -> None:
+    """A hundred thousand copies are found, and remembered once: no step walks over all of them for each."""
+    window, copies = Window(), fingerprints([("acme", "same")] * 100_000)
+    assert window.seen(copies).sum() == 99_999
+    window.add(_age(1, 1, 100_000), copies)
+    assert window.seen(copies).all()
+    assert window.size_bytes == 20
+    for number in range(2, 40):
+        window.add(_age(number, number, 100_000), copies)
+    assert window.size_bytes <= 40  # two runs of one entry each, at most
+
+
+def test_a_copy_renews_the_claim() -> None:
+    """An id seen again stays known as long as the later segment does, also when the elder one leaves."""
+    window, ids = Window(), fingerprints([("acme", "a"), ("acme", "b")])
+    window.add(_age(1, 1, 2), ids)
+    window.add(_age(2, 2, 1), fingerprints([("acme", "a")]))
+    window.keep_only([SegmentId("0001", 2)])
+    assert window.seen(ids).tolist() == [True, False]
+
+
+def test_a_segment_is_taken_in_once() -> None:
+    """Adding a known segment again, with whatever ids, changes nothing."""
+    window = Window()
+    window.add(_age(1, 1, 1), _prints([1]))
+    window.add(_age(1, 1, 1), _prints([2]))
+    assert window.seen(_prints([1, 2])).tolist() == [True, False]
+
+
+def test_memory_is_twenty_bytes_an_id() -> None:
+    """Many segments merge into runs of 20 bytes an id."""
+    window = Window()
+    for number in range(60):
+        window.add(_age(number, number, 100), _prints(range(number * 100, number * 100 + 100)))
+    assert window.size_bytes == 60 * 100 * 20
+    assert window.seen(_prints(range(6_000))).all()
+    assert len(window._runs) < 12  # about log2 of the segments
+
+
+def test_who_is_who() -> None:
+    """Tenant and id are kept apart, and nothing but the pair counts."""
+    pairs = [("a", "bc"), ("ab", "c"), ("a", "b\0c"), ("a", "bc")]
+    window = Window()
+    assert window.seen(fingerprints(pairs)).tolist() == [False, False, False, True]
+    assert len(fingerprints([])) == 0
+    assert window.seen(fingerprints([])).tolist() == []
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=50), st.lists(st.integers(0, 2**64 - 1), min_size=50, max_size=50))
+def test_ids_file_round_trip(high: list[int], low: list[int]) -> None:
+    """An ids file holds the same pairs, sorted by the first half."""
+    prints = Fingerprints(np.array(high, np.uint64), np.array(low[: len(high)], np.uint64))
+    found = decode_ids(encode_ids(prints))
+    assert found.high.tolist() == sorted(high)
+    assert sorted(zip(found.high.tolist(), found.low.tolist(), strict=True)) == sorted(
+        zip(high, low[: len(high)], strict=True)
+    )
+
+
+def test_a_torn_ids_file_is_corrupt() -> None:
+    """An ids file that is cut short, has grown or has another magic is refused, not read as fewer ids."""
+    whole = encode_ids(_prints([1, 2]))
+    assert len(whole) == 16 + 32
+    for broken in [*(whole[:cut] for cut in range(48)), whole + b"\0", b"x" + whole[1:]]:
+        with pytest.raises(Corrupt):
+            decode_ids(broken)

@@ -1,0 +1,1 @@
+"""The written part of the product, held against the code."""

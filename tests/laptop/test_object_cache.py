@@ -1,0 +1,84 @@
+"""Copies of objects on disk: fetched once, whole or not at all, bounded."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import ConfigProblem, Corrupt
+from pipeline.core.manifest import DataFile
+from pipeline.laptop.object_cache import FETCH_THREADS, IN_USE_SECONDS, ObjectCache
+from tests.fakes.files import CountingObjects
+
+START = 1_000_000.0
+
+
+def stored(objects: CountingObjects, name: str, size: int = 100) -> DataFile:
+    key = f"events/event_type=a/dt=2024-01-01/{name}.parquet"
+    objects.put_if_absent(key, name.encode()[:1] * size, "")
+    return DataFile("a#2024-01-01", f"open#{name}", key, 1, 0, size, 0, 0, ())
+
+
+def test_a_copy_lies_under_its_key_and_is_fetched_once(tmp_path: Path) -> None:
+    """Twice asked, once fetched, by as many caches as share the directory."""
+    objects = CountingObjects()
+    files = [stored(objects, f"{number}") for number in range(3 * FETCH_THREADS)]
+    for _ in range(2):
+        paths = ObjectCache(objects, tmp_path).fetch(files)
+    assert sorted(objects.gets) == sorted(file.key for file in files)
+    assert paths[files[0].key] == tmp_path / files[0].key
+    assert paths[files[0].key].read_bytes() == b"0" * 100
+
+
+def test_a_copy_of_another_size_is_fetched_again(tmp_path: Path) -> None:
+    """A torn or foreign file under the same key is not served."""
+    objects = CountingObjects()
+    file = stored(objects, "x")
+    path = ObjectCache(objects, tmp_path).fetch([file])[file.key]
+    path.write_bytes(b"torn")
+    ObjectCache(objects, tmp_path).fetch([file])
+    assert path.read_bytes() == b"x" * 100
+
+
+def test_an_object_of_another_size_than_the_manifest_says_is_named(tmp_path: Path) -> None:
+    """Nothing is kept of an object that is not what the manifest names."""
+    objects = CountingObjects()
+    file = stored(objects, "x", 100)
+    objects.stored[file.key] = objects.stored[file.key]._replace(body=b"short")
+    with pytest.raises(Corrupt, match=r"x\.parquet has 5 bytes, the manifest says 100.*headrace audit"):
+        ObjectCache(objects, tmp_path).fetch([file])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_longest_unused_copies_make_room(tmp_path: Path) -> None:
+    """Over the bound the oldest use goes first; a use of a copy counts as new."""
+    objects, now = CountingObjects(), [START]
+    cache = ObjectCache(objects, tmp_path, max_bytes=300, now=lambda: now[0])
+    old = [stored(objects, name) for name in "abc"]
+    for file in old:
+        paths = cache.fetch([file])
+        os.utime(paths[file.key], (now[0], now[0]))
+        now[0] += 10
+    now[0] += 2 * IN_USE_SECONDS
+    cache.fetch(old[:1])
+    now[0] += 2 * IN_USE_SECONDS
+    cache.fetch([stored(objects, "d")])
+    assert sorted(path.stem for path in tmp_path.rglob("*.parquet")) == ["a", "c", "d"]
+
+
+def test_copies_in_use_stay_whatever_the_bound(tmp_path: Path) -> None:
+    """What was asked for within the hour may be open in another process."""
+    objects = CountingObjects()
+    cache = ObjectCache(objects, tmp_path, max_bytes=150, now=lambda: START)
+    for name in "abc":
+        file = stored(objects, name)
+        os.utime(cache.fetch([file])[file.key], (START, START))
+    assert len(list(tmp_path.rglob("*.parquet"))) == 3
+
+
+def test_a_directory_that_cannot_be_written_is_a_setting(tmp_path: Path) -> None:
+    """The message names the path and the remedy."""
+    objects = CountingObjects()
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with pytest.raises(ConfigProblem, match=r"cannot keep a copy: .*paths\.home"):
+        ObjectCache(objects, tmp_path / "cache").fetch([stored(objects, "x")])
