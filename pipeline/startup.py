@@ -1,6 +1,7 @@
 """What every process of ours does before anything heavy is imported."""
 
 import ctypes
+import gc
 import os
 import sys
 from importlib.abc import MetaPathFinder
@@ -14,6 +15,14 @@ def light() -> None:
     """Keep this process small: no pandas, one allocator, few arenas. Call before pyarrow is imported."""
     _without_pandas()
     _with_one_allocator()
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system; call between two large pieces of work."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 class _NoPandas(MetaPathFinder):

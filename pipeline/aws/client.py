@@ -39,6 +39,7 @@ def make_client(
         retries={"mode": "standard", "total_max_attempts": max_attempts or connection.max_attempts},
         max_pool_connections=32,
         s3={"addressing_style": "path" if connection.endpoint_url else "auto"},
+        proxies={} if connection.endpoint_url else None,  # an endpoint of one's own is never behind a proxy
         parameter_validation=False,  # the stubs check at lint time; costs 15 % of a small call
     )
     session = boto3.session.Session(

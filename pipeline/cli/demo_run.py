@@ -18,6 +18,7 @@ from pipeline.laptop.flights import OutgoingEvent, read_flights
 from pipeline.laptop.launch import Running
 from pipeline.laptop.processes import cpu_seconds, peak_memory_bytes
 from pipeline.producer import Producer
+from pipeline.startup import release_memory
 
 STAGES = ("start", "produce", "load", "duplicates", "query", "audit")
 RESENT = 1_000
@@ -110,11 +111,13 @@ class Demo:
         result = self._result
         producer = wiring.producer(self._settings, self._archive)
         again = self._produce(producer)
+        release_memory()
         self._wait("load", result.produced)
         self._resend(producer, again)
         self._stages.begin("query")
         self._ask()
         self._stages.end("query")
+        release_memory()
         self._stages.begin("audit")
         result.report = self._audit()
         self._stages.end("audit")

@@ -51,7 +51,8 @@ def encode_rows(
         return []
     common = pa.concat_tables([chunk.common for chunk in chunks]).combine_chunks()
     times = common.column("event_time").cast(pa.int64()).to_numpy()
-    order_by = (times, _ranks(common, "entity_id"), _ranks(common, "tenant_id"), times // DAY_US)
+    days = _filing_days(times, place.seal)
+    order_by = (times, _ranks(common, "entity_id"), _ranks(common, "tenant_id"), days)
     files: list[tuple[DataFile, bytes]] = []
     for event_type in sorted({name for chunk in chunks for name in chunk.typed}):
         rows, typed = _of_type(chunks, event_type)
@@ -62,10 +63,17 @@ def encode_rows(
         for name in columns.column_names:
             table = table.append_column(name, columns.column(name))
         sorted_times = times[chosen]
-        for first, last in _runs(sorted_times // DAY_US):
+        for first, last in _runs(days[chosen]):
             part = table.slice(first, last - first)
             files.append(_data_file(part, event_type, sorted_times[first:last], place))
     return sorted(files, key=lambda one: one[0].key)
+
+
+def _filing_days(times: I64, seal: SealState) -> I64:
+    """Return the day each row is filed under, as a number; all sealed days are one: the late tier has one file."""
+    days = times // DAY_US
+    late = [day for day in np.unique(days).tolist() if seal.is_late(day_of(day * DAY_US))]
+    return np.where(np.isin(days, late), np.iinfo(np.int64).min, days)
 
 
 def _of_type(chunks: Sequence[Chunk], event_type: str) -> tuple[I64, pa.Table]:
@@ -175,25 +183,26 @@ def _quarantine_file(
 
 def write_parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
     """Return the Parquet bytes of a data file: zstd, page index, bloom filters on the two ids."""
-    table = table.replace_schema_metadata(metadata)
+    table = table.replace_schema_metadata(None)
     names = set(table.column_names)
     strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
     ndv = max(min(table.num_rows, ROW_GROUP_ROWS), _BLOOM_FLOOR)
     bloom = {name: {"ndv": ndv, "fpp": 0.01} for name in ("event_id", "entity_id") if name in names}
     plain = {"event_id", "data_json", "message"}
     buffer = io.BytesIO()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         buffer,
-        row_group_size=ROW_GROUP_ROWS,
+        table.schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[name for name in strings if name not in plain],
         write_statistics=[name for name in table.column_names if name not in plain - {"event_id"}],
         write_page_index=True,
-        store_schema=False,
+        store_schema=False,  # which also leaves out the schema's own metadata
         bloom_filter_options=bloom or None,
-    )
+    ) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata(metadata)
     return buffer.getvalue()
 
 

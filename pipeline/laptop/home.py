@@ -25,7 +25,7 @@ from pipeline.core.errors import ConfigProblem
 
 MIN_FREE_BYTES = 256 * 1024 * 1024  # a year of flights, its stream and its saved state need about this much
 PRIVATE_FOLDER = 0o700  # events may be personal data
-_DATA = ("state", "objects", "saved.json", "run/stack.json", "run/loader.json")
+_DATA = ("state", "objects", "cache", "saved.json", "run/stack.json", "run/loader.json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,10 +156,21 @@ def _shown_commands(page: Path) -> list[list[str]]:
     """Return the command lines of a page's console blocks: what follows `$ `, and the lines it goes on in."""
     found = []
     for language, block in _FENCE.findall(page.read_text(encoding="utf-8")):
-        if language == "console":
-            joined = block.replace("\\\n", " ")
-            found += [shlex.split(line[2:], comments=True) for line in joined.splitlines() if line.startswith("$ ")]
-    return [words for words in found if words]
+        lines = iter(block.replace("\\\n", " ").splitlines() if language == "console" else ())
+        for line in lines:
+            text = line.removeprefix("$ ") if line.startswith("$ ") else ""
+            while (words := _words(text)) is None:
+                text += "\n" + next(lines)
+            found += [words] if words else []
+    return found
+
+
+def _words(text: str) -> list[str] | None:
+    """Split a command line as a shell does; None while a quote is open."""
+    try:
+        return shlex.split(text, comments=True)
+    except ValueError:
+        return None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids(PAGES))
