@@ -25,6 +25,16 @@ WIDTH = 100  # of a help text on the page, whatever the terminal of whoever gene
 GENERATED = "<!-- Written by `python docs/generate.py`: change the code, not this file. -->"
 FACTS_BEGIN = "<!-- facts: written by `python docs/generate.py` -->"
 FACTS_END = "<!-- end of facts -->"
+_INTRODUCTION_OF_COMMANDS = (
+    "Every command with its own help, as `headrace COMMAND --help` prints it. "
+    "Exit codes: [operations](../operations.md#exit-codes)."
+)
+_INTRODUCTION_OF_SETTINGS = (
+    "Where a value comes from, the first that is given: a flag, the environment variable, the file "
+    "`headrace.toml` in the home of the stack (or the file that `HEADRACE_CONFIG` names), the default. "
+    "`headrace config show` lists every value with its source. An unknown key is refused, and all problems are "
+    "reported at once."
+)
 
 
 def pages() -> dict[Path, str]:
@@ -37,7 +47,9 @@ def pages() -> dict[Path, str]:
     }
 
 
-def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(
+    group: click.Group = cli, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield every command with the words that name it, groups before what is in them."""
     context = click.Context(group)
     for name in group.list_commands(context):
@@ -54,8 +66,7 @@ def cli_page() -> str:
     parts = [
         "# The command line",
         GENERATED,
-        "Every command with its own help, as `headrace COMMAND --help` prints it. "
-        "Exit codes: [operations](../operations.md#exit-codes).",
+        _INTRODUCTION_OF_COMMANDS,
         "\n".join(f"* [`headrace {name}`](#headrace-{name}): {line}" for name, line in COMMANDS.items()),
         "## headrace",
         _help(cli, ()),
@@ -77,10 +88,7 @@ def settings_page() -> str:
     parts = [
         "# Settings",
         GENERATED,
-        "Where a value comes from, the first that is given: a flag, the environment variable, the file "
-        "`headrace.toml` in the home of the stack (or the file that `HEADRACE_CONFIG` names), the default. "
-        "`headrace config show` lists every value with its source. An unknown key is refused, and all problems are "
-        "reported at once.",
+        _INTRODUCTION_OF_SETTINGS,
         "In the file a setting is a key of its section:",
         "```toml\n[segment]\nmax_rows = 50000\n```",
         "`HEADRACE_HOME` is the short form of `HEADRACE_PATHS__HOME`; the home itself cannot be set in the file.",

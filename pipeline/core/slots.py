@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 _HASH_SPACE = 2**128
-_LABEL = re.compile(r"hr1\.([a-z0-9]{4,32})\.(\d{1,5})\.(\d{1,15})\.(\d{1,9})")
+_LABEL = re.compile(r"hr1\.([a-z0-9]{4,32})\.(\d{1,5})\.(\d{1,15})\.(\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)

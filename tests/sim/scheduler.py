@@ -138,8 +138,11 @@ class Scheduler:
             self._say(worker.name, f"{effect.name} | torn after {parts} of {effect.parts}")
             effect.torn(parts)
         else:
-            answer = self._act(effect)
-            self._say(worker.name, f"{effect.name} -> {_short(answer)} | {fate}")
+            try:
+                answer = _short(self._act(effect))
+            except HeadraceError as exc:
+                answer = type(exc).__name__
+            self._say(worker.name, f"{effect.name} -> {answer} | {fate}")
         if effect.lost is None or fate == "crash after" or (fate == "tear" and self._random.random() < 0.5):
             self._kill(worker)
         else:
