@@ -33,7 +33,12 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
 
     What was received comes from the producers' receipts, what is archived is counted again from the objects, and
     the ledger must agree with both. Exit code 0 only when everything balances.
-    """
+
+    \b
+    headrace audit                what does not agree is listed by name
+    headrace audit --wait 60      wait for events that are still on their way
+    headrace audit --json         the same for a program, every difference included
+    """  # noqa: D301 - click's mark against re-wrapping
     light()
     settings = settings_with_stack(home)
     deadline = time.monotonic() + wait
@@ -76,6 +81,7 @@ def as_document(report: Report) -> dict[str, Any]:
         "in_flight": report.in_flight,
         "sent_twice": report.sent_twice,
         "unreceipted": report.unreceipted,
+        "plain": report.plain,
         "shards": [
             {"shard_id": shard, "day": day, **vars(line), "difference": line.difference}
             for (shard, day), line in sorted(report.lines.items())
@@ -92,7 +98,7 @@ def show(report: Report, console: Console) -> None:
     for name in ("received", "archived", "duplicates", "quarantined", "difference"):
         table.add_column(name, justify="right")
     for (shard, day), line in sorted(report.lines.items()):
-        table.add_row(shard, day, *_cells(line))
+        table.add_row(shard.removeprefix("shardId-").lstrip("0") or "0", day, *_cells(line))
     table.add_row("all", "", *_cells(report.total()), style="bold")
     console.print(table)
     for one in report.differences[:SHOWN_DIFFERENCES]:
@@ -102,9 +108,11 @@ def show(report: Report, console: Console) -> None:
         console.print(f"... in all {len(report.differences)} differences: {kinds}; --json lists them")
     if report.sent_twice:
         console.print(f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates")
-    if report.unreceipted:
+    if report.plain:
+        console.print(f"{report.plain:,} units came from plain producers, which give no receipts")
+    if report.unreceipted > 0:
         console.print(
-            f"{report.unreceipted:,} units carry no receipt: plain producers, or a producer that ended early"
+            f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed"
         )
     if report.in_flight:
         console.print(

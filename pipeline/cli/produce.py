@@ -20,16 +20,15 @@ SHOWN_REFUSALS = 20
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @home_option
 def command(file: Path, *, as_json: bool, home: Path | None) -> int:
-    r"""Send FILE (`-` for standard input) to the stream: one event as JSON per line.
+    """Send FILE (`-` for standard input) to the stream: one event as JSON per line.
 
     Every line is judged by the loader's own rules before it is sent. A line that is refused is named with its number
     and the reason; the rest goes on. Exit code 1 when a line was refused.
 
     \b
-    Example of a line:
-    {"event_id":"e-1","tenant_id":"ua","entity_id":"N14228","event_type":"flight.cancelled","schema_version":1,
-     "source":"EWR","event_time":"2013-01-01T10:15:00Z","data":{...}}
-    """
+    headrace produce examples/flights.ndjson
+    my-program | headrace produce -
+    """  # noqa: D301 - click's mark against re-wrapping
     light()
     settings = settings_with_stack(home)
     with _open(file) as lines:

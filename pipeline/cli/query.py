@@ -61,7 +61,13 @@ def command(
 
     The statement is given as text, in a file, or by the NAME of a delivered query. It can only read. A condition on
     `dt` (the day of the event, UTC) decides how many files are read. A line on standard error says what it took.
-    """
+
+    \b
+    headrace query --list
+    headrace query delay_by_carrier
+    headrace query "SELECT count(*) FROM flight_departed WHERE dt = '2013-07-04'"
+    headrace query -f athena/queries/aircraft_day.sql --format csv
+    """  # noqa: D301 - click's mark against re-wrapping
     settings = load_settings({"paths": {"home": home}})
     if list_them:
         _list(settings)

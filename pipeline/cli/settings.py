@@ -9,7 +9,7 @@ import click
 from pipeline.config import Settings, load_settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.laptop.home import Home
-from pipeline.laptop.stack import find_stack
+from pipeline.laptop.stack import answers, find_stack
 
 F = TypeVar("F", bound=Callable[..., Any])
 EMULATOR_KEY = "headrace"  # the emulator checks no signature, but a client must send one
@@ -37,7 +37,8 @@ def settings_with_stack(
 ) -> Settings:
     """Load the settings and find the stack by itself.
 
-    A local stack that runs is used, unless `aws.endpoint_url` says otherwise. AWS itself is meant when the region, a
+    A local stack that answers is used, unless `aws.endpoint_url` says otherwise; without its loader it still takes events
+    and gives what it has, with a warning. AWS itself is meant when the region, a
     key or an endpoint was set and no local stack runs.
 
     Raises:
@@ -48,7 +49,9 @@ def settings_with_stack(
     if settings.aws.endpoint_url is not None:
         return settings
     finding = find_stack(Home(settings.paths.home))
-    if finding.status == "running" and finding.stack is not None:
+    if finding.stack is not None and answers(finding):
+        if finding.status != "running":
+            click.echo(f"headrace: {finding.reason}", err=True)
         return load_settings({**given, **emulator_overrides(finding.stack.endpoint_url)})
     if finding.status == "absent" and any(settings.source(key) != "default" for key in _CHOSEN):
         return settings

@@ -205,12 +205,6 @@ class Producer(Section):
     linger_ms: Whole = Field(
         default=200, ge=0, le=60_000, description="How long an aggregate waits to be filled."
     )
-    max_in_flight_bytes: Whole = Field(
-        default=16 * MIB,
-        ge=MIB,
-        le=1024 * MIB,
-        description="Bytes sent and not yet acknowledged before the producer waits.",
-    )
 
 
 class Query(Section):

@@ -92,7 +92,10 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     in_flight: int = 0  # acknowledged events beyond the last committed segment
     sent_twice: int = 0  # batches that a producer had to send again; their copies are flagged duplicates
-    unreceipted: int = 0  # units of plain producers, or of producers that ended before their receipt
+    unreceipted: int = (
+        0  # units of labelled batches without a receipt: sent twice, or their producer was killed
+    )
+    plain: int = 0  # units of producers that give no receipts; received is what the loader decoded
 
     @property
     def balanced(self) -> bool:
@@ -240,6 +243,8 @@ def _balance(found: Witnesses, report: Report) -> None:
                 report.in_flight += batch.events
                 continue
             _balance_batch(report, receipt, batch, found.records.get(key))
+    report.plain = sum(one.counts.plain_units for one in found.segments if one.state == "committed")
+    report.unreceipted = -report.plain
     shards = {one.short: one.shard_id for one in found.lineages}
     for (short, sequence), count in found.records.items():
         line = report.lines[shards.get(short, short), day_of(count.arrived_us)]

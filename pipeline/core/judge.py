@@ -6,6 +6,7 @@ by one, cheapest and safest first, so that the code names the first thing that i
 
 import json
 import re
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -73,7 +74,9 @@ def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]
         return envelope, version.shape.fill(document["data"])
     except DoesNotFit as exc:
         raise InvalidEvent(
-            RefusalCode.NUMBER_OUT_OF_RANGE, pointer("data", *exc.path), "integer outside the 64-bit signed range"
+            RefusalCode.NUMBER_OUT_OF_RANGE,
+            pointer("data", *exc.path),
+            "integer outside the 64-bit signed range",
         ) from exc
 
 
@@ -94,7 +97,8 @@ def parse(raw: bytes, limits: Limits) -> Any:
         orjson.loads(raw)  # refuses what Python's parser lets pass: NaN, lone surrogates, invalid UTF-8
         document = json.loads(raw, object_pairs_hook=_Pairs, parse_int=_Digits)
     except ValueError as exc:
-        raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(str(exc))) from exc
+        where = re.sub(r": line \d+ column \d+ \(char (\d+)\)", r" at character \1", str(exc))
+        raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(where)) from exc
     _Walk(limits).check(document)
     return _plain(document)
 

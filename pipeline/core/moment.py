@@ -19,7 +19,13 @@ def moment(text: str) -> datetime | None:
     """
     try:
         # The four places leave fromisoformat no other form of ISO 8601 than ours.
-        if len(text) == _LENGTH and text[10] == "T" and text[19] == "Z" and text[7] == "-" and text[13] == ":":
+        if (
+            len(text) == _LENGTH
+            and text[10] == "T"
+            and text[19] == "Z"
+            and text[7] == "-"
+            and text[13] == ":"
+        ):
             return datetime.fromisoformat(text)
         if text[10:11] not in ("T", "t") or not (text[-1] in "Zz" or text[-3] == ":"):
             return None

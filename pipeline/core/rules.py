@@ -34,7 +34,9 @@ class Version:
         try:
             self.validator = jsonschema_rs.Draft202012Validator(dict(schema.document), validate_formats=True)
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as exc:
-            raise ConfigProblem(f"schema {schema.event_type}/{schema.version}: {exc}".splitlines()[0]) from exc
+            raise ConfigProblem(
+                f"schema {schema.event_type}/{schema.version}: {exc}".splitlines()[0]
+            ) from exc
         self.shape = Shape(schema)
 
 

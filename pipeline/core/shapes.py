@@ -158,7 +158,9 @@ def _value(kind: ColumnType, value: Any) -> Any:
 
 def _moment(kind: str, value: str) -> dt.datetime | dt.date | None:
     if kind == "timestamp":
-        return moment(value)  # None for a leap second: right by RFC 3339, not representable; data_json keeps it
+        return moment(
+            value
+        )  # None for a leap second: right by RFC 3339, not representable; data_json keeps it
     try:
         return msgspec.convert(value, dt.date)
     except msgspec.ValidationError:
@@ -292,4 +294,3 @@ def _only(kind: Any, schema: Mapping[str, Any]) -> Any:
 
 def _bounds(schema: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {ours: schema[theirs] for theirs, ours in names.items() if theirs in schema}
-

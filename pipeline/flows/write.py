@@ -7,7 +7,7 @@ the duplicate window.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pipeline.core.errors import Corrupt
+from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.segment import Segment
 from pipeline.core.staging import Effects, StagedObject, unstage
 from pipeline.facts import FactSink, SegmentFinished
@@ -72,12 +72,17 @@ def finish(segment: Segment, ports: WritePorts) -> None:
     """Finish a segment that somebody planned: read its staging object, write, commit. Anyone may.
 
     Raises:
-        NotFound: the staging object of a planned segment is gone.
-        Corrupt: it is not what its name says.
+        Corrupt: the staging object is gone, or is not what its name says.
     """
-    staged = again(
-        "staging", lambda: ports.objects.get(segment.staging_key), clock=ports.clock, facts=ports.facts
-    )
+    try:
+        staged = again(
+            "staging", lambda: ports.objects.get(segment.staging_key), clock=ports.clock, facts=ports.facts
+        )
+    except NotFound as exc:
+        raise Corrupt(
+            f"segment {segment.lineage}/{segment.ordinal} is planned, but its staging object {segment.staging_key} "
+            "is gone: see docs/operations.md, `A planned segment whose staging object is gone`"
+        ) from exc
     write(unstage(staged, staged_digest(segment)), ports)
     commit(segment, ports)
     ports.facts(SegmentFinished(lineage=segment.lineage, ordinal=segment.ordinal))

@@ -27,6 +27,9 @@ from pipeline.laptop.restarts import Restarts
 from pipeline.laptop.stack import Stack, find_stack, write_stack
 
 LOADER_READY_SECONDS = 10.0  # first heartbeat; a loader that is silent but alive is let be
+LOADER_PROVEN_SECONDS = (
+    1.0  # a detached loader that lives so long after its first heartbeat has opened its shards
+)
 PORT_TRIES = 3  # somebody may take a free port before the emulator does
 LOADER = (sys.executable, "-m", "consumers.reader")
 
@@ -108,7 +111,7 @@ class Running:
         wait_until(
             lambda: launch.home.heartbeat.exists() or not alive(self.stack.loader), LOADER_READY_SECONDS
         )
-        if not alive(self.stack.loader) and launch.detach:
+        if launch.detach and wait_until(lambda: not alive(self.stack.loader), LOADER_PROVEN_SECONDS):
             raise HeadraceError(f"the loader ended right after its start; see {launch.home.loader_log}")
         with self._interrupts.held():
             self._record(phase="running", owner=None if launch.detach else owner)

@@ -10,6 +10,7 @@ from pipeline.laptop.processes import ProcessRef, alive
 
 Status = Literal["running", "half-started", "killed", "absent"]
 START_EMPTY = "`headrace up --fresh` starts empty, `headrace down --wipe` only deletes"
+LOG_TAIL_BYTES = 16_384
 START_AGAIN = "`headrace down`, then `headrace up`: nothing is lost"
 
 
@@ -82,15 +83,33 @@ def _recorded(home: Home, stack: Stack) -> Finding:
     if not alive(stack.emulator):
         return _without_emulator(home, stack)
     if not alive(stack.loader):
-        return Finding(
-            "half-started", f"the loader is not running (see {home.loader_log}); {START_AGAIN}", stack
-        )
+        return Finding("half-started", f"the loader is not running{_last_words(home)}; {START_AGAIN}", stack)
     if stack.phase != "running" or not emulator.healthy(stack.port):
         what = (
             "its start was cut off" if stack.phase != "running" else f"{stack.endpoint_url} does not answer"
         )
         return Finding("half-started", f"{what}; {START_AGAIN}", stack)
     return Finding("running", "", stack)
+
+
+def answers(finding: Finding) -> bool:
+    """True when streams, tables and objects can be used: the emulator runs, whatever became of the loader."""
+    stack = finding.stack
+    return stack is not None and stack.phase == "running" and emulator.healthy(stack.port)
+
+
+def _last_words(home: Home) -> str:
+    """Return why the loader ended, as its log says, and where to read more."""
+    try:
+        lines = home.loader_log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        if line.startswith("headrace reader: "):
+            return f": {line.removeprefix('headrace reader: ')}"
+        if '"fact":"WorkerCrashed"' in line:
+            return f": {msgspec.json.decode(line)['error']} (log: {home.loader_log})"
+    return f" (log: {home.loader_log})"
 
 
 def _without_emulator(home: Home, stack: Stack) -> Finding:

@@ -38,15 +38,18 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
         write_stack(home, with_phase)
     except ConfigProblem:  # a full disk must not keep anybody from stopping
         say(f"the disk of {home.path} is full")
-    stop_loader(home, stack.loader, say)
+    stop_loader(home, stack.loader, say, emulator_answers=alive(stack.emulator))
     if stack.emulator is not None and alive(stack.emulator):
         require_room(home, stack.emulator)
         _stop_emulator(stack.emulator)
     settle(home, stack)
 
 
-def stop_loader(home: Home, loader: ProcessRef | None, say: Say) -> None:
+def stop_loader(home: Home, loader: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
     """Let the loader finish its segment; a loader that does not end is killed, which loses nothing."""
+    if not emulator_answers:
+        stop(loader, 0)  # nobody is left to write to; its records are still in the stream
+        return
     if not stop(loader, LOADER_GRACE_SECONDS):
         say(f"the loader did not end within {LOADER_GRACE_SECONDS:g} s and was killed; see {home.loader_log}")
 

@@ -185,6 +185,9 @@ class Producer:
 
     def _write_receipts(self, *, closed: bool) -> None:
         now = self._clock.now_us()
+        closed = closed and (
+            self._receipt_number > 0 or bool(self._acked)
+        )  # nothing sent, nothing to witness
         while self._acked or closed:
             batches = tuple(self._acked[:MAX_BATCHES])
             last = closed and len(batches) == len(self._acked)

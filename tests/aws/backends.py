@@ -1,0 +1,185 @@
+"""The three worlds the behaviour suites run in: memory, moto (in process), ministack (a real server)."""
+
+import importlib.util
+import itertools
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from pipeline.aws.client import Connection, make_client
+from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
+from pipeline.aws.ledger import DynamoLedger
+from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
+from pipeline.aws.meter import Meter
+from pipeline.aws.s3 import S3Objects, create_bucket
+from pipeline.aws.tables import create_tables
+from pipeline.laptop import emulator
+from pipeline.laptop.home import Home
+from pipeline.ports.ledger import Ledger
+from pipeline.ports.manifest import Manifest
+from pipeline.ports.objects import Objects
+from pipeline.ports.receipts import Receipts
+from pipeline.ports.stream import RecordSink, Stream
+from tests.fakes.clock import SteppedClock
+from tests.fakes.ledger import MemoryLedger
+from tests.fakes.manifest import MemoryManifest
+from tests.fakes.objects import MemoryObjects
+from tests.fakes.receipts import MemoryReceipts
+from tests.fakes.stream import MemoryStream
+
+REGION = "us-east-1"
+_NUMBERS = itertools.count(1)
+
+
+class World(ABC):
+    """Makes fresh, empty ports; `name` tells the world."""
+
+    name: str
+
+    @abstractmethod
+    def objects(self) -> Objects:
+        """Return an empty bucket."""
+
+    @abstractmethod
+    def manifest(self) -> Manifest:
+        """Return an empty manifest."""
+
+    @abstractmethod
+    def receipts(self) -> Receipts:
+        """Return an empty table of receipts."""
+
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """Return an empty ledger."""
+
+    @abstractmethod
+    def raise_seal(self, ledger: Ledger, day: str) -> None:
+        """Raise the seal of a ledger by one version, as the sealer will."""
+
+    @abstractmethod
+    def stream(self, shards: int) -> tuple[Stream, RecordSink]:
+        """Return an empty stream and a sink to it."""
+
+
+class Memory(World):
+    """The fakes of the flows' tests."""
+
+    name = "memory"
+
+    def objects(self) -> Objects:
+        """Return an empty bucket."""
+        return MemoryObjects()
+
+    def manifest(self) -> Manifest:
+        """Return an empty manifest."""
+        return MemoryManifest()
+
+    def receipts(self) -> Receipts:
+        """Return an empty table of receipts."""
+        return MemoryReceipts()
+
+    def ledger(self) -> Ledger:
+        """Return an empty ledger."""
+        return MemoryLedger()
+
+    def raise_seal(self, ledger: Ledger, day: str) -> None:
+        """Raise the seal."""
+        assert isinstance(ledger, MemoryLedger)
+        ledger.raise_seal(day)
+
+    def stream(self, shards: int) -> tuple[Stream, RecordSink]:
+        """Return an empty stream."""
+        stream = MemoryStream(SteppedClock(), shards=shards)
+        return stream, stream
+
+
+class Aws(World):
+    """The adapters over whatever answers at `endpoint_url`."""
+
+    def __init__(self, name: str, endpoint_url: str | None) -> None:
+        self.name = name
+        where = Connection(REGION, endpoint_url, "headrace", "headrace", max_attempts=2)
+        self.meter = Meter()
+        self.s3, self.dynamodb, self.kinesis = (
+            make_client(service, where, self.meter) for service in ("s3", "dynamodb", "kinesis")
+        )
+
+    def objects(self) -> Objects:
+        """Return an empty bucket."""
+        bucket = f"bucket-{next(_NUMBERS)}"
+        create_bucket(self.s3, bucket, REGION)
+        return S3Objects(self.s3, bucket)
+
+    def tables(self) -> str:
+        """Make empty tables; return their prefix."""
+        prefix = f"t{next(_NUMBERS)}-"
+        create_tables(self.dynamodb, prefix)
+        return prefix
+
+    def manifest(self) -> Manifest:
+        """Return an empty manifest."""
+        return DynamoManifest(self.dynamodb, self.tables())
+
+    def receipts(self) -> Receipts:
+        """Return an empty table of receipts."""
+        return DynamoReceipts(self.dynamodb, self.tables())
+
+    def ledger(self) -> Ledger:
+        """Return an empty ledger."""
+        return DynamoLedger(self.dynamodb, self.tables())
+
+    def raise_seal(self, ledger: Ledger, day: str) -> None:
+        """Raise the seal."""
+        assert isinstance(ledger, DynamoLedger)
+        self.dynamodb.update_item(
+            TableName=ledger._state,
+            Key={"name": {"S": "seal"}},
+            UpdateExpression="ADD version :one SET sealing_to = :day",
+            ExpressionAttributeValues={":one": {"N": "1"}, ":day": {"S": day}},
+        )
+
+    def stream(self, shards: int) -> tuple[Stream, RecordSink]:
+        """Return an empty stream."""
+        name = f"stream-{next(_NUMBERS)}"
+        create_stream(self.kinesis, name, shards, 24)
+        return KinesisStream(self.kinesis, name), KinesisSink(self.kinesis, name)
+
+
+@contextmanager
+def ministack(folder: Path) -> Iterator[str]:
+    """Run the emulator as the product does, on a free loopback port; give its endpoint."""
+    if importlib.util.find_spec("ministack") is None:
+        pytest.skip("ministack is not installed: pip install 'headrace[local]'")
+    home = Home(folder)
+    for path in (home.run, home.state, home.objects, home.emulator_log.parent):
+        path.mkdir(parents=True)
+    port = emulator.free_port()
+    child: subprocess.Popen[bytes] = emulator.start_emulator(home, port, dies_with_parent=False)
+    try:
+        emulator.wait_healthy(child, home, port, 0)
+        yield emulator.endpoint_url(port)
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def world(name: str, folder: Path) -> Iterator[World]:
+    """Open a world by name."""
+    if name == "memory":
+        yield Memory()
+    elif name == "moto":
+        with mock_aws():
+            yield Aws(name, None)
+    else:
+        with ministack(folder) as endpoint:
+            yield Aws(name, endpoint)
+
+
+WORLDS: list[Any] = ["memory", "moto", pytest.param("ministack", marks=pytest.mark.stack)]

@@ -1,0 +1,215 @@
+"""Behaviour of the port `Ledger`, the same in every world."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from pipeline.core.errors import Corrupt
+from pipeline.core.segment import BatchRange, Counts, Position, SealState, Segment
+from pipeline.ports.ledger import Ledger, PlanAnswer
+from tests.aws.backends import World
+
+COUNTS = Counts(records=2, units=9, rows=8, duplicates=1, quarantined=1, plain_units=4, files=2, bytes=999)
+
+
+def _end(ordinal: int) -> Position | None:
+    """Return where the segment of an ordinal ends: numbers of 56 digits, which differ in the last ones."""
+    return Position(str(49 * 10**54 + ordinal), ordinal % 3) if ordinal else None
+
+
+def _segment(ordinal: int, *, lineage: str = "0001", seal: int = 0, arrival: int = 0, key: str = "mine") -> Segment:
+    return Segment(
+        lineage=lineage,
+        ordinal=ordinal,
+        state="planned",
+        start=_end(ordinal - 1),
+        end=_end(ordinal),
+        staging_key=f"staging/{lineage}/{ordinal:012d}-{key}.seg",
+        counts=COUNTS,
+        batches=(BatchRange("abcd", 1, 0, 4, 5),),
+        rules_digest="0123456789abcdef",
+        seal_version=seal,
+        first_arrival_us=arrival,
+        max_arrival_us=arrival + 5,
+    )
+
+
+def _decide(ledger: Ledger, *segments: Segment) -> None:
+    for segment in segments:
+        assert ledger.plan(segment) is PlanAnswer.HOLDS
+        ledger.commit(segment)
+
+
+def test_a_new_lineage_is_empty(place: World) -> None:
+    """Nothing was decided and nothing sealed."""
+    assert place.ledger().open("0001") == (None, SealState())
+
+
+def test_registering_gives_one_short_form_for_ever(place: World) -> None:
+    """The same shard of the same epoch keeps its short form and parents; anything else is another lineage."""
+    ledger = place.ledger()
+    first = ledger.register("events", "7", "shardId-000000000000", ())
+    assert ledger.register("events", "7", "shardId-000000000000", ()) == first
+    assert (first.name, first.stream, first.shard_id) == ("events-7-shardId-000000000000", "events", "shardId-000000000000")
+    others = [
+        ledger.register("events", "8", "shardId-000000000000", ()),
+        ledger.register("other", "7", "shardId-000000000000", ()),
+        ledger.register("events", "7", "shardId-000000000001", (first.short,)),
+    ]
+    assert others[2].parents == (first.short,)
+    assert ledger.lineages() == [first, *others]
+    assert len({one.short for one in ledger.lineages()}) == 4
+
+
+def test_many_register_at_once(place: World) -> None:
+    """Workers that meet the same new shards at the same time agree on different short forms."""
+    if place.name == "moto":
+        pytest.skip("moto's patches know one thread")
+    ledger = place.ledger()
+    shards = [f"shardId-{number:012d}" for number in range(4)] * 3
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda shard: ledger.register("events", "7", shard, ()), shards))
+    assert len({one.short for one in found}) == 4
+    assert sorted(set(found), key=lambda one: one.short) == ledger.lineages()
+
+
+def test_a_plan_is_read_back(place: World) -> None:
+    """What was planned is the newest segment, whole; committing changes its state alone."""
+    ledger, segment = place.ledger(), _segment(1)
+    assert ledger.plan(segment) is PlanAnswer.HOLDS
+    assert ledger.open("0001").newest == segment
+    ledger.commit(segment)
+    assert ledger.open("0001").newest == segment.committed()
+    assert ledger.open("0002").newest is None
+
+
+def test_an_ordinal_is_decided_once(place: World) -> None:
+    """A second plan of an ordinal is refused, planned or committed, also the very same one; the first stays."""
+    ledger = place.ledger()
+    ledger.plan(_segment(1))
+    assert ledger.plan(_segment(1, key="other")) is PlanAnswer.ORDINAL_TAKEN
+    assert ledger.plan(_segment(1)) is PlanAnswer.ORDINAL_TAKEN
+    ledger.commit(_segment(1))
+    assert ledger.plan(_segment(1, key="other")) is PlanAnswer.ORDINAL_TAKEN
+    assert ledger.segments("0001") == [_segment(1).committed()]
+
+
+def test_lineages_do_not_meet(place: World) -> None:
+    """The same ordinal of two lineages is two segments."""
+    ledger = place.ledger()
+    _decide(ledger, _segment(1), _segment(1, lineage="0002"))
+    assert [len(ledger.segments(name)) for name in ("0001", "0002", "0003")] == [1, 1, 0]
+
+
+def test_the_one_before_is_committed_and_ends_here(place: World) -> None:
+    """A plan needs its predecessor: there, committed, and ending at exactly this start."""
+    ledger = place.ledger()
+    assert ledger.plan(_segment(2)) is PlanAnswer.PREDECESSOR
+    ledger.plan(_segment(1))
+    assert ledger.plan(_segment(2)) is PlanAnswer.PREDECESSOR
+    ledger.commit(_segment(1))
+    right = _end(1)
+    assert right is not None
+    for start in (None, Position(right.sequence_number, 9), Position(str(int(right.sequence_number) + 1), right.subsequence_number)):
+        assert ledger.plan(replace(_segment(2), start=start)) is PlanAnswer.PREDECESSOR
+    assert ledger.plan(_segment(3)) is PlanAnswer.PREDECESSOR
+    assert ledger.plan(_segment(2)) is PlanAnswer.HOLDS
+
+
+def test_after_a_first_segment_without_an_end(place: World) -> None:
+    """A shard that ended empty has a segment from nowhere to nowhere; what follows starts nowhere too."""
+    ledger = place.ledger()
+    _decide(ledger, replace(_segment(1), end=None, shard_end=True))
+    assert ledger.plan(_segment(2)) is PlanAnswer.PREDECESSOR
+    assert ledger.plan(replace(_segment(2), start=None)) is PlanAnswer.HOLDS
+    newest = ledger.segments("0001")[0]
+    assert (newest.end, newest.shard_end) == (None, True)
+
+
+def test_a_seal_that_moved_refuses(place: World) -> None:
+    """A plan made under another seal version is refused, the first raise and every later one."""
+    ledger = place.ledger()
+    _decide(ledger, _segment(1))
+    place.raise_seal(ledger, "2024-03-09")
+    assert ledger.open("0001").seal == SealState(1, "2024-03-09")
+    assert ledger.plan(_segment(2)) is PlanAnswer.SEAL_MOVED
+    _decide(ledger, _segment(2, seal=1))
+    place.raise_seal(ledger, "2024-03-10")
+    assert ledger.plan(_segment(3, seal=1)) is PlanAnswer.SEAL_MOVED
+    assert ledger.plan(_segment(3, seal=2)) is PlanAnswer.HOLDS
+    assert len(ledger.segments("0001")) == 3
+
+
+def test_refusals_are_looked_at_in_order(place: World) -> None:
+    """With several reasons the ordinal is named first, then the predecessor, then the seal."""
+    ledger = place.ledger()
+    _decide(ledger, _segment(1))
+    place.raise_seal(ledger, "2024-03-09")
+    assert ledger.plan(_segment(1)) is PlanAnswer.ORDINAL_TAKEN
+    assert ledger.plan(_segment(5)) is PlanAnswer.PREDECESSOR
+
+
+def test_a_refused_plan_leaves_nothing(place: World) -> None:
+    """All or nothing: after a refusal the ordinal is free."""
+    ledger = place.ledger()
+    ledger.plan(_segment(2))
+    assert ledger.segments("0001") == []
+    assert ledger.open("0001").newest is None
+
+
+def test_a_commit_may_be_repeated(place: World) -> None:
+    """By anyone, at any later time: it stays committed."""
+    ledger = place.ledger()
+    _decide(ledger, _segment(1), _segment(2))
+    ledger.commit(_segment(1))
+    ledger.commit(_segment(1).committed())
+    assert [one.state for one in ledger.segments("0001")] == ["committed", "committed"]
+
+
+@pytest.mark.parametrize("state", ["nothing", "planned", "committed"])
+def test_a_commit_of_another_segment_is_corrupt(place: World, state: str) -> None:
+    """Committing what the ledger does not hold, or holds otherwise, is refused and changes nothing."""
+    ledger = place.ledger()
+    if state != "nothing":
+        ledger.plan(_segment(1))
+    if state == "committed":
+        ledger.commit(_segment(1))
+    before = ledger.segments("0001")
+    with pytest.raises(Corrupt, match="0001/1"):
+        ledger.commit(_segment(1, key="other"))
+    assert ledger.segments("0001") == before
+
+
+def test_segments_in_order_of_ordinal(place: World) -> None:
+    """Ordinals are numbers: the tenth comes after the ninth."""
+    ledger = place.ledger()
+    _decide(ledger, *(_segment(number) for number in range(1, 13)))
+    assert [one.ordinal for one in ledger.segments("0001")] == list(range(1, 13))
+    newest = ledger.open("0001").newest
+    assert newest is not None
+    assert newest.ordinal == 12
+
+
+def test_recent_segments(place: World) -> None:
+    """Committed ones whose latest arrival is at or after the time, newest first, also where arrivals are not in order."""
+    ledger, arrivals = place.ledger(), [100, 300, 200, 400]
+    _decide(ledger, *(_segment(number, arrival=at) for number, at in enumerate(arrivals, 1)))
+    assert ledger.plan(_segment(5, arrival=500)) is PlanAnswer.HOLDS
+    assert [one.ordinal for one in ledger.recent("0001", 0)] == [4, 3, 2, 1]
+    assert [one.ordinal for one in ledger.recent("0001", 305)] == [4, 2]
+    assert [one.ordinal for one in ledger.recent("0001", 306)] == [4]
+    assert ledger.recent("0001", 600) == []
+    assert all(one.state == "committed" for one in ledger.recent("0001", 0))
+
+
+def test_one_of_two_planners_wins(place: World) -> None:
+    """Of plans for one ordinal made at the same time exactly one holds."""
+    if place.name == "moto":
+        pytest.skip("moto's patches know one thread")
+    ledger = place.ledger()
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda n: ledger.plan(_segment(1, key=f"k{n}")), range(6)))
+    assert answers.count(PlanAnswer.HOLDS) == 1
+    assert set(answers) == {PlanAnswer.HOLDS, PlanAnswer.ORDINAL_TAKEN}
+    assert [one.staging_key for one in ledger.segments("0001")] == [f"staging/0001/000000000001-k{answers.index(PlanAnswer.HOLDS)}.seg"]
