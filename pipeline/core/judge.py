@@ -6,7 +6,6 @@ by one, cheapest and safest first, so that the code names the first thing that i
 
 import json
 import re
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
