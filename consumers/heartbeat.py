@@ -34,19 +34,20 @@ class Heartbeat:
 
     def behind(self, shard_id: str, milliseconds: int) -> None:
         """Note how far a shard is behind its newest record."""
-        self._behind[shard_id] = milliseconds
+        with self._lock:  # a shard that is new would disturb who walks over them
+            self._behind[shard_id] = milliseconds
 
     def write(self, *, now_us: int, pending_units: int, write_units: float, s3_puts: int) -> None:
         """Write the file."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         with self._lock:
-            totals = dict(self._totals)
+            totals, behind_ms = dict(self._totals), max(self._behind.values(), default=0)
         body = {
             "pid": os.getpid(),
             "at_us": now_us,
             "units": totals["rows"] + totals["quarantined"] + pending_units,
             **totals,
-            "behind_ms": max(self._behind.values(), default=0),
+            "behind_ms": behind_ms,
             "dynamodb_write_units": write_units,
             "s3_puts": s3_puts,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,

@@ -23,7 +23,9 @@ from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
 from tests.golden.compare import matches_golden
 
 LINEAGE = Lineage("events-7-shardId-000000000001", "0002", "events", "shardId-000000000001", ("0001",))
-FILE = DataFile("door#2024-03-10", "open#0002#000000000003", "events/x.parquet", 3, 1, 999, -5, 7, ("acme", "globex"))
+FILE = DataFile(
+    "door#2024-03-10", "open#0002#000000000003", "events/x.parquet", 3, 1, 999, -5, 7, ("acme", "globex")
+)
 SEGMENT = Segment(
     lineage="0002",
     ordinal=3,
@@ -39,12 +41,17 @@ SEGMENT = Segment(
     max_arrival_us=1_710_072_000_000_001,
     shard_end=True,
 )
-RECEIPT = Receipt("abcd", 1, "events", "7", 5, 9, (AckedBatch(1, 0, 5, "shardId-000000000001", "4" * 56),), closed=True)
+RECEIPT = Receipt(
+    "abcd", 1, "events", "7", 5, 9, (AckedBatch(1, 0, 5, "shardId-000000000001", "4" * 56),), closed=True
+)
 
 
 def _readable(item: dict[str, Any]) -> dict[str, Any]:
     """Return an item with what is packed shown as text: zlib's own bytes may differ from version to version."""
-    return {name: {"B": zlib.decompress(value["B"]).decode()} if "B" in value else value for name, value in item.items()}
+    return {
+        name: {"B": zlib.decompress(value["B"]).decode()} if "B" in value else value
+        for name, value in item.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,9 @@ SEGMENTS = st.builds(
     end=POSITIONS,
     staging_key=st.text(),
     counts=st.builds(Counts, *[NUMBERS] * 8),
-    batches=st.lists(st.builds(BatchRange, st.text(), NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=3).map(tuple),
+    batches=st.lists(st.builds(BatchRange, st.text(), NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=3).map(
+        tuple
+    ),
     rules_digest=st.text(),
     seal_version=NUMBERS,
     first_arrival_us=NUMBERS,

@@ -18,7 +18,9 @@ def _end(ordinal: int) -> Position | None:
     return Position(str(49 * 10**54 + ordinal), ordinal % 3) if ordinal else None
 
 
-def _segment(ordinal: int, *, lineage: str = "0001", seal: int = 0, arrival: int = 0, key: str = "mine") -> Segment:
+def _segment(
+    ordinal: int, *, lineage: str = "0001", seal: int = 0, arrival: int = 0, key: str = "mine"
+) -> Segment:
     return Segment(
         lineage=lineage,
         ordinal=ordinal,
@@ -51,7 +53,11 @@ def test_registering_gives_one_short_form_for_ever(place: World) -> None:
     ledger = place.ledger()
     first = ledger.register("events", "7", "shardId-000000000000", ())
     assert ledger.register("events", "7", "shardId-000000000000", ()) == first
-    assert (first.name, first.stream, first.shard_id) == ("events-7-shardId-000000000000", "events", "shardId-000000000000")
+    assert (first.name, first.stream, first.shard_id) == (
+        "events-7-shardId-000000000000",
+        "events",
+        "shardId-000000000000",
+    )
     others = [
         ledger.register("events", "8", "shardId-000000000000", ()),
         ledger.register("other", "7", "shardId-000000000000", ()),
@@ -111,7 +117,11 @@ def test_the_one_before_is_committed_and_ends_here(place: World) -> None:
     ledger.commit(_segment(1))
     right = _end(1)
     assert right is not None
-    for start in (None, Position(right.sequence_number, 9), Position(str(int(right.sequence_number) + 1), right.subsequence_number)):
+    for start in (
+        None,
+        Position(right.sequence_number, 9),
+        Position(str(int(right.sequence_number) + 1), right.subsequence_number),
+    ):
         assert ledger.plan(replace(_segment(2), start=start)) is PlanAnswer.PREDECESSOR
     assert ledger.plan(_segment(3)) is PlanAnswer.PREDECESSOR
     assert ledger.plan(_segment(2)) is PlanAnswer.HOLDS
@@ -212,4 +222,6 @@ def test_one_of_two_planners_wins(place: World) -> None:
         answers = list(pool.map(lambda n: ledger.plan(_segment(1, key=f"k{n}")), range(6)))
     assert answers.count(PlanAnswer.HOLDS) == 1
     assert set(answers) == {PlanAnswer.HOLDS, PlanAnswer.ORDINAL_TAKEN}
-    assert [one.staging_key for one in ledger.segments("0001")] == [f"staging/0001/000000000001-k{answers.index(PlanAnswer.HOLDS)}.seg"]
+    assert [one.staging_key for one in ledger.segments("0001")] == [
+        f"staging/0001/000000000001-k{answers.index(PlanAnswer.HOLDS)}.seg"
+    ]

@@ -11,7 +11,9 @@ from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.staging import digest_of
 from tests.aws.backends import World
 
-FILE = DataFile("door#2024-03-10", "open#0001#000000000001", "events/x.parquet", 3, 1, 999, -5, 7, ("acme", "globex"))
+FILE = DataFile(
+    "door#2024-03-10", "open#0001#000000000001", "events/x.parquet", 3, 1, 999, -5, 7, ("acme", "globex")
+)
 RECEIPT = Receipt("abcd", 0, "events", "7", 5, 9, (AckedBatch(1, 0, 5, "shardId-000000000001", "4" * 56),))
 
 
@@ -27,7 +29,9 @@ def test_an_object_is_written_once(place: World) -> None:
     assert objects.get("a/b") == b"first"
 
 
-@pytest.mark.parametrize("body", [b"", b"\x00\xff" * 10, memoryview(b"..view..")[2:-2], b"x" * 6_000_000], ids=len)
+@pytest.mark.parametrize(
+    "body", [b"", b"\x00\xff" * 10, memoryview(b"..view..")[2:-2], b"x" * 6_000_000], ids=len
+)
 def test_bodies(place: World, body: bytes | memoryview) -> None:
     """Any bytes come back, also nothing, a view into something, and several megabytes."""
     objects = place.objects()
@@ -52,7 +56,12 @@ def test_an_object_of_somebody_else(place: World) -> None:
 def test_a_listing_is_in_key_order_under_its_prefix(place: World) -> None:
     """Everything under a prefix, ordered by key as bytes, nothing else; an empty prefix lists all."""
     objects = place.objects()
-    keys = ["events/event_type=b/dt=2024-03-10/0001-000000000001.parquet", "events/event_type=a/dt=2024-03-10/x", "eventsx", "e"]
+    keys = [
+        "events/event_type=b/dt=2024-03-10/0001-000000000001.parquet",
+        "events/event_type=a/dt=2024-03-10/x",
+        "eventsx",
+        "e",
+    ]
     for key in keys:
         objects.put_if_absent(key, key.encode(), "d")
     assert [one.key for one in objects.list("events/")] == [keys[1], keys[0]]
@@ -101,7 +110,12 @@ def _file(partition: str, ordinal: int, rows: int = 1) -> DataFile:
 def test_entries_are_found_by_partition(place: World) -> None:
     """Files of a partition come by name, partitions once each and sorted, all files by both."""
     manifest = place.manifest()
-    entries = [_file("door#2024-03-11", 3), _file("door#2024-03-10", 12), _file("door#2024-03-10", 2), _file("bell#2024-03-10", 1)]
+    entries = [
+        _file("door#2024-03-11", 3),
+        _file("door#2024-03-10", 12),
+        _file("door#2024-03-10", 2),
+        _file("bell#2024-03-10", 1),
+    ]
     manifest.put_all(entries)
     assert manifest.partitions() == ["bell#2024-03-10", "door#2024-03-10", "door#2024-03-11"]
     assert manifest.files("door#2024-03-10") == [entries[2], entries[1]]
@@ -140,7 +154,11 @@ def test_many_entries_in_one_write(place: World) -> None:
 def test_receipts_by_producer_and_number(place: World) -> None:
     """Receipts come by producer, then by number as a number; repeating one changes nothing."""
     receipts = place.receipts()
-    found = [msgspec.structs.replace(RECEIPT, producer=name, number=number) for name in ("aaaa", "bbbb") for number in (2, 10)]
+    found = [
+        msgspec.structs.replace(RECEIPT, producer=name, number=number)
+        for name in ("aaaa", "bbbb")
+        for number in (2, 10)
+    ]
     for one in [*reversed(found), found[0]]:
         receipts.put(one)
     assert list(receipts.all()) == found
@@ -149,7 +167,9 @@ def test_receipts_by_producer_and_number(place: World) -> None:
 def test_a_full_receipt(place: World) -> None:
     """A receipt of two thousand batches fits into an item and comes back whole."""
     receipts = place.receipts()
-    batches = tuple(AckedBatch(n % 64, n, 2_000, "shardId-000000000001", str(10**55 + n * 7919)) for n in range(2_000))
+    batches = tuple(
+        AckedBatch(n % 64, n, 2_000, "shardId-000000000001", str(10**55 + n * 7919)) for n in range(2_000)
+    )
     full = msgspec.structs.replace(RECEIPT, batches=batches, closed=True)
     receipts.put(full)
     assert list(receipts.all()) == [full]

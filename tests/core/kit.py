@@ -67,8 +67,9 @@ def decode(payload: bytes, rules: Rules) -> Row | Refusal:
     """Decode one plain record, which is one unit whatever is in it."""
     decoded = Decoded()
     assert Decoder(rules).decode([record(payload)], 0, decoded) == 1
-    [found] = [*decoded.rows, *decoded.refusals]
-    return found
+    found: list[Row | Refusal] = [*decoded.rows, *decoded.refusals]
+    assert len(found) == 1
+    return found[0]
 
 
 def verdict(payload: bytes, rules: Rules) -> str:

@@ -36,7 +36,24 @@ MOMENTS = [
     "2024-03-10T11:00:00+01:00:00",
 ]
 DATES = ["2024-03-10", "2023-02-29", "2024-3-1", "20240310", "2024-03-10\n", "2024-03-10Z", "0001-01-01"]
-WORDS = ["", "a", "ab", "AB", "AB1", "AB\n", "\n", "é", "e\u0301", "\U0001f600", "\x00", 'say "a"', "a\\b", "x" * 40, "&", "-"]
+WORDS = [
+    "",
+    "a",
+    "ab",
+    "AB",
+    "AB1",
+    "AB\n",
+    "\n",
+    "é",
+    "e\u0301",
+    "\U0001f600",
+    "\x00",
+    'say "a"',
+    "a\\b",
+    "x" * 40,
+    "&",
+    "-",
+]
 PATTERNS = [
     "^[A-Z]{2}$",
     "^a+$",
@@ -59,7 +76,10 @@ PATTERNS = [
 SET_OPERATIONS = ["^[a&&b]$", "^[+--]$", "^[a~~b]$"]
 NAMES = ["a", "b", "C", "to do", "class", "é"]
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.sampled_from([*INTEGERS, *HUGE, *FLOATS]) | st.sampled_from([*WORDS, *MOMENTS, *DATES]),
+    st.none()
+    | st.booleans()
+    | st.sampled_from([*INTEGERS, *HUGE, *FLOATS])
+    | st.sampled_from([*WORDS, *MOMENTS, *DATES]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
     max_leaves=4,
 )
@@ -71,7 +91,11 @@ def _some(**keywords: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any
 
 def _numbers(pool: list[Any]) -> st.SearchStrategy[dict[str, Any]]:
     one = st.sampled_from(pool)
-    return _some(minimum=one, maximum=one) | _some(exclusiveMinimum=one, exclusiveMaximum=one) | _some(minimum=one, exclusiveMinimum=one)
+    return (
+        _some(minimum=one, maximum=one)
+        | _some(exclusiveMinimum=one, exclusiveMaximum=one)
+        | _some(minimum=one, exclusiveMinimum=one)
+    )
 
 
 def _type(kind: str) -> st.SearchStrategy[Any]:
@@ -104,7 +128,9 @@ _ODD: list[Any] = [
 _INSIDE = st.one_of(
     _scalar("integer", _numbers(INTEGERS)),
     _scalar("number", _numbers([*INTEGERS, *FLOATS])),
-    _scalar("string", _some(minLength=_length, maxLength=st.integers(2, 9), pattern=st.sampled_from(PATTERNS[:6]))),
+    _scalar(
+        "string", _some(minLength=_length, maxLength=st.integers(2, 9), pattern=st.sampled_from(PATTERNS[:6]))
+    ),
     st.builds(lambda enum: {"type": "string", "enum": enum}, _enum),
     _scalar("string", st.sampled_from([{"format": "date-time"}, {"format": "date"}, {}])),
     _scalar("boolean", st.just({})),
@@ -122,7 +148,12 @@ _ANY = st.one_of(
 )
 
 
-_EXTRA = [{}, {"additionalProperties": False}, {"additionalProperties": True}, {"additionalProperties": {"type": "integer"}}]
+_EXTRA = [
+    {},
+    {"additionalProperties": False},
+    {"additionalProperties": True},
+    {"additionalProperties": {"type": "integer"}},
+]
 
 
 def _objects(inner: st.SearchStrategy[Any], extra: list[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -141,7 +172,9 @@ def _objects(inner: st.SearchStrategy[Any], extra: list[Any]) -> st.SearchStrate
 
 def _lists(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(
-        lambda items, more: {"type": "array", "items": items, **more}, inner, _some(minItems=_length, maxItems=_length)
+        lambda items, more: {"type": "array", "items": items, **more},
+        inner,
+        _some(minItems=_length, maxItems=_length),
     )
 
 
@@ -180,24 +213,29 @@ def _fitting(schema: Any) -> st.SearchStrategy[Any]:
 
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_checker = jsonschema.FormatChecker(formats=())
 
 
-@_checker.checks("date-time")
 def _is_date_time(value: Any) -> bool:
     if not isinstance(value, str):
         return True
-    return _DATE_TIME.fullmatch(value) is not None and _is_real(value[:19].upper().replace("23:59:60", "23:59:59"))
+    return _DATE_TIME.fullmatch(value) is not None and _is_real(
+        value[:19].upper().replace("23:59:60", "23:59:59")
+    )
 
 
-@_checker.checks("date")
 def _is_date(value: Any) -> bool:
-    return not isinstance(value, str) or (re.fullmatch(r"\d{4}-\d\d-\d\d", value) is not None and _is_real(value))
+    return not isinstance(value, str) or (
+        re.fullmatch(r"\d{4}-\d\d-\d\d", value) is not None and _is_real(value)
+    )
 
 
-@_checker.checks("email")
 def _is_email(value: Any) -> bool:
     return not isinstance(value, str) or re.fullmatch(r"[^@]+@[^@]+", value) is not None
+
+
+_checker = jsonschema.FormatChecker(formats=())
+for _name, _check in (("date-time", _is_date_time), ("date", _is_date), ("email", _is_email)):
+    _checker.checks(_name)(_check)
 
 
 def _is_real(text: str) -> bool:

@@ -41,7 +41,7 @@ def test_reserved_names_move_aside(name: str) -> None:
 def test_two_properties_of_one_column_are_refused(names: tuple[str, str]) -> None:
     """Athena folds case and knows few letters: what would collide there is refused here, with both names."""
     with pytest.raises(ConfigProblem, match="would both be column") as caught:
-        columns_of(dict.fromkeys(names, {"type": "string"}))
+        columns_of({name: {"type": "string"} for name in names})
     assert all(repr(name) in str(caught.value) for name in names)
 
 

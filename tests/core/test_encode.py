@@ -31,7 +31,9 @@ def _open(records: Sequence[Record], rules: Rules = RULES) -> OpenSegment:
     return opened
 
 
-def _files(opened: OpenSegment, seal: SealState | None = None, flagged: Sequence[int] = ()) -> list[tuple[DataFile, bytes]]:
+def _files(
+    opened: OpenSegment, seal: SealState | None = None, flagged: Sequence[int] = ()
+) -> list[tuple[DataFile, bytes]]:
     flags = np.isin(np.arange(opened.rows), flagged)
     return encode_rows(opened.chunks, flags, opened.records, Place(LINEAGE, 7, seal or SealState()))
 
@@ -50,7 +52,12 @@ _ROWS = st.fixed_dictionaries(
         "tenant_id": st.sampled_from(["acme", "globex"]),
         "entity_id": st.sampled_from(["b", "a", "é", "Z", "\U0001f600"]),
         "event_time": st.sampled_from(
-            ["2024-03-09T23:59:59.999999Z", "2024-03-10T00:00:00Z", "2024-03-10T01:00:00+02:00", "1969-12-31T23:00:00Z"]
+            [
+                "2024-03-09T23:59:59.999999Z",
+                "2024-03-10T00:00:00Z",
+                "2024-03-10T01:00:00+02:00",
+                "1969-12-31T23:00:00Z",
+            ]
         ),
     }
 )
@@ -64,7 +71,10 @@ def test_sorted_and_split_by_day(rows: list[dict[str, Any]]) -> None:
     seen = []
     for entry, body in files:
         table = _read(body)
-        order = [(one["tenant_id"], one["entity_id"], one["event_time"], int(one["sequence_number"])) for one in table]
+        order = [
+            (one["tenant_id"], one["entity_id"], one["event_time"], int(one["sequence_number"]))
+            for one in table
+        ]
         assert order == sorted(order)
         assert {one["event_time"].date().isoformat() for one in table} == {entry.partition.split("#")[1]}
         seen += [one["event_id"] for one in table]
@@ -75,7 +85,14 @@ def test_sorted_and_split_by_day(rows: list[dict[str, Any]]) -> None:
 def test_the_manifest_says_what_the_file_holds() -> None:
     """Entry and file agree: rows, duplicates, bytes, range of times, tenants, names."""
     times = ["2024-03-10T11:00:00Z", "2024-03-10T10:00:00Z", "2024-03-10T10:30:00Z"]
-    opened = _open(_records(*({"event_time": one, "tenant_id": tenant} for one, tenant in zip(times, ["globex", "acme", "acme"], strict=True))))
+    opened = _open(
+        _records(
+            *(
+                {"event_time": one, "tenant_id": tenant}
+                for one, tenant in zip(times, ["globex", "acme", "acme"], strict=True)
+            )
+        )
+    )
     [(entry, body)] = _files(opened, flagged=[1])
     noon_us = ARRIVED_US
     assert entry == DataFile(
@@ -121,7 +138,10 @@ def test_times_of_arrival() -> None:
     """`ingested_time` is the record's arrival; `received_time` the event's own, or the arrival where it has none."""
     rows = _records({"received_time": "2024-03-10T11:30:00Z"}, {})
     [(_, body)] = _files(_open([rows[0], record(rows[1].data, 101, arrived_us=ARRIVED_US + 5)]))
-    found = {one["event_id"]: (one["received_time"].isoformat(), one["ingested_time"].isoformat()) for one in _read(body)}
+    found = {
+        one["event_id"]: (one["received_time"].isoformat(), one["ingested_time"].isoformat())
+        for one in _read(body)
+    }
     assert found == {
         "e0": ("2024-03-10T11:30:00+00:00", "2024-03-10T12:00:00+00:00"),
         "e1": ("2024-03-10T12:00:00.000005+00:00", "2024-03-10T12:00:00.000005+00:00"),
@@ -130,20 +150,42 @@ def test_times_of_arrival() -> None:
 
 def test_versions_share_a_file_with_nulls() -> None:
     """A file has the columns of all versions; a version without a property has null there."""
-    second = {"type": "object", "properties": {"n": {"type": "integer"}, "s": {"type": "object", "properties": {"x": {"type": "integer"}}}, "l": {"type": "array", "items": {"type": "number"}}}}
+    second = {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer"},
+            "s": {"type": "object", "properties": {"x": {"type": "integer"}}},
+            "l": {"type": "array", "items": {"type": "number"}},
+        },
+    }
     rules = rules_for(DOOR, second)
-    opened = _open(_records({}, {"schema_version": 2, "data": {"s": {"x": 4}, "l": [1]}}, {"schema_version": 2, "data": {}}), rules)
+    opened = _open(
+        _records(
+            {}, {"schema_version": 2, "data": {"s": {"x": 4}, "l": [1]}}, {"schema_version": 2, "data": {}}
+        ),
+        rules,
+    )
     [(_, body)] = _files(opened)
-    found = {one["event_id"]: (one["schema_version"], one["n"], one["label"], one["s"], one["l"]) for one in _read(body)}
-    assert found == {"e0": (1, 1, None, None, None), "e1": (2, None, None, {"x": 4}, [1.0]), "e2": (2, None, None, None, None)}
+    found = {
+        one["event_id"]: (one["schema_version"], one["n"], one["label"], one["s"], one["l"])
+        for one in _read(body)
+    }
+    assert found == {
+        "e0": (1, 1, None, None, None),
+        "e1": (2, None, None, {"x": 4}, [1.0]),
+        "e2": (2, None, None, None, None),
+    }
 
 
 def test_types_have_files_of_their_own() -> None:
     """Each type's file has its own typed columns behind the envelope's."""
-    schemas = [parse_schema("door", 1, DOOR), parse_schema("meter", 1, {"type": "object", "properties": {"kwh": {"type": "number"}}})]
+    schemas = [
+        parse_schema("door", 1, DOOR),
+        parse_schema("meter", 1, {"type": "object", "properties": {"kwh": {"type": "number"}}}),
+    ]
     rules = make_rules(schemas, ["acme"], RULES.limits, ENVELOPE)
     opened = _open(_records({}, {"event_type": "meter", "data": {"kwh": 2}}, {}), rules)
-    files = dict((entry.partition, _read(body)) for entry, body in _files(opened))
+    files = {entry.partition: _read(body) for entry, body in _files(opened)}
     assert {name: len(rows) for name, rows in files.items()} == {"door#2024-03-10": 2, "meter#2024-03-10": 1}
     assert files["meter#2024-03-10"][0]["kwh"] == 2.0
     assert "n" not in files["meter#2024-03-10"][0]
@@ -152,12 +194,26 @@ def test_types_have_files_of_their_own() -> None:
 def test_refusals_by_arrival_day() -> None:
     """Quarantine files lie under the arrival day and keep the bytes, whatever they are."""
     raws = [b"\xff\x00", b"", b"{}"]
-    records = [record(raw, 100 + at, f"key-{at}", ARRIVED_US + at * DAY_US // 2) for at, raw in enumerate(raws)]
+    records = [
+        record(raw, 100 + at, f"key-{at}", ARRIVED_US + at * DAY_US // 2) for at, raw in enumerate(raws)
+    ]
     opened = _open(records)
     files = encode_refusals(opened.refusals, records, Place(LINEAGE, 7, SealState(1, "2030-01-01")))
     assert [(entry.key, entry.partition, entry.name, entry.rows, entry.duplicates) for entry, _ in files] == [
-        ("quarantine/dt=2024-03-10/0001-000000000007.parquet", "_quarantine#2024-03-10", "quarantine#0001#000000000007", 1, 0),
-        ("quarantine/dt=2024-03-11/0001-000000000007.parquet", "_quarantine#2024-03-11", "quarantine#0001#000000000007", 2, 0),
+        (
+            "quarantine/dt=2024-03-10/0001-000000000007.parquet",
+            "_quarantine#2024-03-10",
+            "quarantine#0001#000000000007",
+            1,
+            0,
+        ),
+        (
+            "quarantine/dt=2024-03-11/0001-000000000007.parquet",
+            "_quarantine#2024-03-11",
+            "quarantine#0001#000000000007",
+            2,
+            0,
+        ),
     ]
     rows = [one for _, body in files for one in _read(body)]
     assert [(one["raw"], one["partition_key"], one["sequence_number"], one["code"]) for one in rows] == [
@@ -186,9 +242,13 @@ def _parquet_of(body: bytes) -> dict[str, Any]:
     return {
         "schema": [[one.name, str(one.type), one.nullable] for one in file.schema_arrow],
         "parquet": [line.strip() for line in str(file.schema).splitlines()[1:]],
-        "metadata": {key.decode(): value.decode() for key, value in sorted((file.metadata.metadata or {}).items())},
+        "metadata": {
+            key.decode(): value.decode() for key, value in sorted((file.metadata.metadata or {}).items())
+        },
         "compression": sorted({one.compression for one in columns}),
-        "page_index": sorted(one.path_in_schema for one in columns if one.has_column_index and one.has_offset_index),
+        "page_index": sorted(
+            one.path_in_schema for one in columns if one.has_column_index and one.has_offset_index
+        ),
         "dictionary": sorted(one.path_in_schema for one in columns if one.has_dictionary_page),
         "statistics": sorted(one.path_in_schema for one in columns if one.is_stats_set),
     }
@@ -221,6 +281,11 @@ def test_row_groups_are_bounded() -> None:
     opened.add([record(wire(event()), number) for number in range(200)])
     chunk = opened.chunks[0]
     many = [chunk] * (ROW_GROUP_ROWS // 200 + 1)
-    [(_, body)] = encode_rows(many, np.zeros(200 * len(many), dtype=np.bool_), opened.records, Place(LINEAGE, 1, SealState()))
+    [(_, body)] = encode_rows(
+        many, np.zeros(200 * len(many), dtype=np.bool_), opened.records, Place(LINEAGE, 1, SealState())
+    )
     metadata = pq.ParquetFile(io.BytesIO(body)).metadata
-    assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [65_536, 200 * len(many) - 65_536]
+    assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [
+        65_536,
+        200 * len(many) - 65_536,
+    ]

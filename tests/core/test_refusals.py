@@ -61,7 +61,12 @@ CASES: list[tuple[str, str, bytes, Rules]] = [
     ("number_out_of_range", "/data/n", with_data(b'{"n":-9223372036854775809}'), RULES),
     ("number_out_of_range", "/data/n", with_data(b'{"n":' + b"9" * 300 + b"}"), RULES),
     ("number_out_of_range", "/data/n", with_data(b'{"n":1e30}'), RULES),
-    ("number_out_of_range", "/data/x/0/a~1b", with_data(b'{"n":1,"x":[{"a/b":18446744073709551616}]}'), LOOSE),
+    (
+        "number_out_of_range",
+        "/data/x/0/a~1b",
+        with_data(b'{"n":1,"x":[{"a/b":18446744073709551616}]}'),
+        LOOSE,
+    ),
     ("duplicate_key", "/event_id", _twice("event_id", "e2"), RULES),
     ("duplicate_key", "/event_id", _twice("event_id", "e1"), RULES),
     ("duplicate_key", "/schema_version", _twice("schema_version", 1), RULES),
@@ -81,7 +86,12 @@ CASES: list[tuple[str, str, bytes, Rules]] = [
     ("bad_envelope", "/schema_version", wire(event(schema_version=True)), RULES),
     ("bad_envelope", "/schema_version", wire(event(schema_version=1.5)), RULES),
     ("bad_envelope", "/schema_version", wire(event(schema_version=0)), RULES),
-    ("bad_envelope", "/schema_version", wire(event(schema_version=1.0)), RULES),  # chooses a schema: written plainly
+    (
+        "bad_envelope",
+        "/schema_version",
+        wire(event(schema_version=1.0)),
+        RULES,
+    ),  # chooses a schema: written plainly
     ("bad_envelope", "/data", wire(event(data=[])), RULES),
     ("bad_envelope", "/event_time", wire(event(event_time=1_710_072_000)), RULES),
     ("bad_envelope", "/event_time", wire(event(event_time="2024-03-10T11:00:00")), RULES),
@@ -230,4 +240,7 @@ def test_a_long_event_is_judged_like_a_short_one() -> None:
     assert isinstance(short, Row)
     assert isinstance(long, Row)
     assert (short.data.c_n, short.data.c_at) == (long.data.c_n, long.data.c_at)
-    assert (short.envelope.event_time, short.envelope.event_id) == (long.envelope.event_time, long.envelope.event_id)
+    assert (short.envelope.event_time, short.envelope.event_id) == (
+        long.envelope.event_time,
+        long.envelope.event_id,
+    )

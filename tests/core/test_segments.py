@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core import keys, manifest
 from pipeline.core.retry import Backoff
-from pipeline.core.segment import BatchRange, CutLimits, Filling, Position, SealState, batch_ranges, cut_reason
+from pipeline.core.segment import (
+    BatchRange,
+    CutLimits,
+    Filling,
+    Position,
+    SealState,
+    batch_ranges,
+    cut_reason,
+)
 from pipeline.core.slots import BatchLabel, hash_key, parse_label, slot_of
 from tests.golden.compare import matches_golden
 
@@ -68,7 +77,12 @@ def test_slots_are_for_ever() -> None:
     matches_golden("slots.json", {"slots": found, "label": str(BatchLabel("abcd1234", 63, 12, 2_000))})
 
 
-@given(st.lists(st.tuples(st.sampled_from(["aaaa", "bbbb"]), st.integers(0, 2), st.integers(0, 6), st.integers(0, 9)), max_size=20))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["aaaa", "bbbb"]), st.integers(0, 2), st.integers(0, 6), st.integers(0, 9)),
+        max_size=20,
+    )
+)
 def test_batch_ranges(batches: list[tuple[str, int, int, int]]) -> None:
     """Ranges hold exactly the labels seen, each as often as it was, without a hole inside a range."""
     labels = [BatchLabel(*one) for one in batches]
@@ -113,7 +127,10 @@ def test_when_a_segment_is_cut(filling: Filling, reason: str | None) -> None:
     assert cut_reason(filling, LIMITS) == reason
 
 
-@pytest.mark.parametrize(("state", "late"), [(SealState(), False), (SealState(1, "2024-03-09"), False), (SealState(1, "2024-03-10"), True)])
+@pytest.mark.parametrize(
+    ("state", "late"),
+    [(SealState(), False), (SealState(1, "2024-03-09"), False), (SealState(1, "2024-03-10"), True)],
+)
 def test_what_is_late(state: SealState, late: bool) -> None:
     """A day is late once it is sealed, the day of the seal included."""
     assert state.is_late("2024-03-10") is late
@@ -130,8 +147,6 @@ def test_waits_stay_inside_their_bounds(attempts: int, luck: float) -> None:
 
 def test_stored_keys() -> None:
     """Object keys and names of manifest entries are stored forms."""
-    from pipeline.core import keys, manifest
-
     found: dict[str, Any] = {
         tier: keys.data_key(keys.Partition(tier, "flight.departed", "2013-01-01"), "0001", 12)
         for tier in ("open", "late", "quarantine")
@@ -140,7 +155,10 @@ def test_stored_keys() -> None:
         "ids": keys.ids_key("0001", 12),
         "staging": keys.staging_key("0001", 12, "ab" * 16),
         "rules": keys.rules_key("cd" * 8),
-        "manifest": [manifest.partition_name("flight.departed", "2013-01-01"), manifest.file_name("open", "0001", 12)],
+        "manifest": [
+            manifest.partition_name("flight.departed", "2013-01-01"),
+            manifest.file_name("open", "0001", 12),
+        ],
         "quarantine in the manifest": manifest.partition_name(keys.QUARANTINE_TABLE, "2013-01-01"),
     }
     matches_golden("keys.json", found)

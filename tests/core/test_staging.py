@@ -13,7 +13,9 @@ from pipeline.core.window import encode_ids, fingerprints
 from tests.core.kit import DOOR, ENVELOPE, rules_for
 from tests.golden.compare import matches_golden
 
-ENTRY = DataFile("door#2024-03-10", "open#0001#000000000001", "events/x.parquet", 3, 1, 9, -5, 7, ("acme", "globex"))
+ENTRY = DataFile(
+    "door#2024-03-10", "open#0001#000000000001", "events/x.parquet", 3, 1, 9, -5, 7, ("acme", "globex")
+)
 OBJECTS = st.lists(st.tuples(st.text(max_size=30), st.binary(max_size=50)), max_size=5)
 
 
@@ -61,21 +63,30 @@ def test_stored_bytes() -> None:
 def test_rules_are_named_by_what_they_say() -> None:
     """The same rules have the same digest, whatever the order they were given in; any change has another."""
     rules = rules_for(DOOR)
-    same = make_rules(rules.schemas["door"].versions.values(), ["globex", "acme", "acme"], Limits(), dict(reversed(ENVELOPE.items())))
+    same = make_rules(
+        rules.schemas["door"].versions.values(),
+        ["globex", "acme", "acme"],
+        Limits(),
+        dict(reversed(ENVELOPE.items())),
+    )
     assert same.digest == rules.digest
     others = [
         rules_for(DOOR, limits=Limits(max_depth=31)),
         rules_for({**DOOR, "description": "x"}),
         rules_for(DOOR, DOOR),
         make_rules(rules.schemas["door"].versions.values(), ["acme"], Limits(), ENVELOPE),
-        make_rules(rules.schemas["door"].versions.values(), ["acme", "globex"], Limits(), {**ENVELOPE, "title": "x"}),
+        make_rules(
+            rules.schemas["door"].versions.values(), ["acme", "globex"], Limits(), {**ENVELOPE, "title": "x"}
+        ),
     ]
     assert len({rules.digest, *(one.digest for one in others)}) == 6
 
 
 def test_stored_rules() -> None:
     """The document under `rules/` and its digest are stored forms."""
-    rules = make_rules(rules_for(DOOR).schemas["door"].versions.values(), ["acme"], Limits(), {"type": "object"})
+    rules = make_rules(
+        rules_for(DOOR).schemas["door"].versions.values(), ["acme"], Limits(), {"type": "object"}
+    )
     matches_golden("rules.json", {"digest": rules.digest, "document": rules.document.decode()})
 
 

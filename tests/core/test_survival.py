@@ -18,11 +18,15 @@ from pipeline.core.segment import SealState
 from tests.core.kit import ARRIVED_US, LINEAGE, event, record, rules_for
 from tests.core.test_columns import EVERYTHING
 
-TEXT = st.text(max_size=8) | st.sampled_from(["", "\x00", '"', "\\", "\u2028", "\U0001f600", "é" * 40, "</script>"])
+TEXT = st.text(max_size=8) | st.sampled_from(
+    ["", "\x00", '"', "\\", "\u2028", "\U0001f600", "é" * 40, "</script>"]
+)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 INSTANT = st.datetimes(dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30), timezones=st.just(dt.UTC))  # noqa: DTZ001 - the strategy's bounds
-JSON = st.recursive(st.none() | st.booleans() | INT64 | TEXT, lambda x: st.lists(x) | st.dictionaries(TEXT, x), max_leaves=5)
+JSON = st.recursive(
+    st.none() | st.booleans() | INT64 | TEXT, lambda x: st.lists(x) | st.dictionaries(TEXT, x), max_leaves=5
+)
 
 
 def _written(moment: dt.datetime) -> str:
@@ -44,7 +48,9 @@ DATA = st.fixed_dictionaries(
         "day": st.dates(),
         "place": st.fixed_dictionaries({}, optional={"lat": FLOAT, "zip code": _optional(TEXT)}),
         "tags": st.lists(_optional(TEXT), max_size=3),
-        "spans": _optional(st.lists(_optional(st.fixed_dictionaries({}, optional={"from": INSTANT})), max_size=3)),
+        "spans": _optional(
+            st.lists(_optional(st.fixed_dictionaries({}, optional={"from": INSTANT})), max_size=3)
+        ),
         "free": st.dictionaries(TEXT, JSON, max_size=3),
         "maybe": _optional(INT64),
         "anything": JSON,
@@ -76,11 +82,17 @@ def _default(value: Any) -> str:
 
 def _expected(data: dict[str, Any]) -> dict[str, Any]:
     """Return what the typed columns must hold, from the golden schema's own words."""
-    found: dict[str, Any] = {name: data.get(name) for name in ("word", "flag", "when", "day", "tags", "maybe")}
+    found: dict[str, Any] = {
+        name: data.get(name) for name in ("word", "flag", "when", "day", "tags", "maybe")
+    }
     found["count"], found["data_event_id"] = data.get("Count"), data.get("event_id")
     found["ratio"] = None if "ratio" not in data else float(data["ratio"])
     place = data.get("place")
-    found["place"] = place and {"lat": place.get("lat"), "zip_code": place.get("zip code"), "event_type": None}
+    found["place"] = place and {
+        "lat": place.get("lat"),
+        "zip_code": place.get("zip code"),
+        "event_type": None,
+    }
     if place == {}:
         found["place"] = {"lat": None, "zip_code": None, "event_type": None}
     spans = data.get("spans")
@@ -90,9 +102,15 @@ def _expected(data: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@given(st.lists(st.tuples(ENVELOPES, DATA), min_size=1, max_size=4), st.tuples(st.booleans(), st.none() | st.just(1)), st.booleans())
+@given(
+    st.lists(st.tuples(ENVELOPES, DATA), min_size=1, max_size=4),
+    st.tuples(st.booleans(), st.none() | st.just(1)),
+    st.booleans(),
+)
 @settings(max_examples=120, deadline=None)
-def test_survives(events: list[tuple[dict[str, Any], dict[str, Any]]], style: tuple[bool, int | None], packed: bool) -> None:
+def test_survives(
+    events: list[tuple[dict[str, Any], dict[str, Any]]], style: tuple[bool, int | None], packed: bool
+) -> None:
     """Every accepted event comes back out of Parquet: envelope, typed columns, and the bytes of its data."""
     payloads = [_wire(event(**envelope, data=data), style) for envelope, data in events]
     opened = OpenSegment(Decoder(RULES), RULES.schemas)

@@ -165,10 +165,22 @@ def test_bounds(kind: str, keyword: str, bound: float) -> None:
         ({"type": ["string", "null"]}, None, True),
         ({"type": "array", "items": {"type": "integer"}, "enum": [[1]]}, [2], False),
         ({"type": "string", "format": "date", "enum": ["2024-03-10"]}, "2024-03-10", True),
-        ({"type": "string", "format": "date-time", "enum": ["2024-03-10T11:00:00Z"]}, "2024-03-10T11:00:00Z", True),
+        (
+            {"type": "string", "format": "date-time", "enum": ["2024-03-10T11:00:00Z"]},
+            "2024-03-10T11:00:00Z",
+            True,
+        ),
         ({"type": "string", "enum": ["abc"], "maxLength": 2}, "abc", False),
-        ({"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "integer"}}, ["a", 1], True),
-        ({"type": "array", "items": {"type": ["string", "null"], "format": "date-time"}}, [None, MOMENTS[0]], True),
+        (
+            {"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "integer"}},
+            ["a", 1],
+            True,
+        ),
+        (
+            {"type": "array", "items": {"type": ["string", "null"], "format": "date-time"}},
+            [None, MOMENTS[0]],
+            True,
+        ),
         ({"type": "number", "minimum": 0, "exclusiveMinimum": 0}, 0, False),
     ],
 )

@@ -31,7 +31,9 @@ def _age(number: int, arrival: int, ids: int) -> SegmentAge:
 
 
 _STEPS = st.lists(
-    st.tuples(st.lists(st.integers(0, 30), max_size=12), st.integers(0, 6), st.integers(0, 6), st.integers(0, 40)),
+    st.tuples(
+        st.lists(st.integers(0, 30), max_size=12), st.integers(0, 6), st.integers(0, 6), st.integers(0, 40)
+    ),
     max_size=14,
 )
 
@@ -57,7 +59,11 @@ def test_like_the_naive_window(steps: list[tuple[list[int], int, int, int]]) -> 
         assert window.segments == kept
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=10), st.integers(0, 10), st.integers(0, 30))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=10),
+    st.integers(0, 10),
+    st.integers(0, 30),
+)
 def test_choose(segments: list[tuple[int, int]], horizon: int, cap: int) -> None:
     """Chosen are whole segments, newest first without a gap, none before the horizon, within the cap."""
     ages = [_age(number, arrival, ids) for number, (arrival, ids) in enumerate(segments)]
@@ -144,7 +150,10 @@ def test_who_is_who() -> None:
     assert window.seen(fingerprints([])).tolist() == []
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), max_size=50), st.lists(st.integers(0, 2**64 - 1), min_size=50, max_size=50))
+@given(
+    st.lists(st.integers(0, 2**64 - 1), max_size=50),
+    st.lists(st.integers(0, 2**64 - 1), min_size=50, max_size=50),
+)
 def test_ids_file_round_trip(high: list[int], low: list[int]) -> None:
     """An ids file holds the same pairs, sorted by the first half."""
     prints = Fingerprints(np.array(high, np.uint64), np.array(low[: len(high)], np.uint64))

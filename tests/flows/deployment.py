@@ -1,6 +1,6 @@
 """A whole deployment in memory: producers at one end, the archive at the other, the audit over both."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,13 @@ class Deployment:
         """Return a producer of small batches."""
         chosen = ProducerSettings(**{"slots": 4, "max_batch_events": 5, **settings})
         return Producer(
-            name, (self.stream.name, self.stream.epoch), self.stream, self.receipts, self.clock, lambda: 0.5, chosen
+            name,
+            (self.stream.name, self.stream.epoch),
+            self.stream,
+            self.receipts,
+            self.clock,
+            lambda: 0.5,
+            chosen,
         )
 
     def produce(self, count: int, name: str = "prod1", first: int = 0) -> None:
@@ -117,14 +123,21 @@ class Deployment:
         key = min(self.manifest.entries)
         entry = self.manifest.entries[key]
         fields = {name: getattr(entry, name) + plus for name, plus in changes.items()}
-        self.manifest.entries[key] = type(entry)(**{**{name: getattr(entry, name) for name in entry.__struct_fields__}, **fields})
+        self.manifest.entries[key] = type(entry)(
+            **{**{name: getattr(entry, name) for name in entry.__struct_fields__}, **fields}
+        )
 
     def alter_counts(self, ordinal: int, **changes: int) -> None:
         """Add to counts of the ledger."""
 
         def alter(segment: Segment) -> Segment:
             counts = segment.counts
-            return replace(segment, counts=replace(counts, **{name: getattr(counts, name) + plus for name, plus in changes.items()}))
+            return replace(
+                segment,
+                counts=replace(
+                    counts, **{name: getattr(counts, name) + plus for name, plus in changes.items()}
+                ),
+            )
 
         self.alter_segment(ordinal, alter)
 
@@ -143,7 +156,7 @@ class _Listed:
         """Read an object."""
         return self._inner.get(key)
 
-    def list(self, prefix: str) -> Iterable[ObjectInfo]:  # type: ignore[override]
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List objects."""
         self._called()
         return self._inner.list(prefix)

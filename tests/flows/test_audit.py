@@ -131,7 +131,11 @@ def test_damage_is_named(name: str) -> None:
     plant(house)
     assert set(house.kinds()) <= set(kinds)
     assert house.kinds()
-    named = {"deleted file": "file_missing", "stray file": "file_stray", "stray file, next ordinal": "file_stray"}
+    named = {
+        "deleted file": "file_missing",
+        "stray file": "file_stray",
+        "stray file, next ordinal": "file_stray",
+    }
     assert named.get(name, kinds[-1]) in house.kinds()
     assert not house.audit().balanced
 
@@ -170,7 +174,9 @@ def test_a_lost_batch_is_named() -> None:
     lost = house.stream.by_id["shardId-000000000000"].records[3]
     house.load(only=lambda record: record is not lost)
     found = house.audit().differences
-    assert [(one.kind, one.subject) for one in found] == [("batch_lost", f"shardId-000000000000/{lost.sequence_number}")]
+    assert [(one.kind, one.subject) for one in found] == [
+        ("batch_lost", f"shardId-000000000000/{lost.sequence_number}")
+    ]
 
 
 class _Leaky(Decoder):
@@ -273,7 +279,9 @@ def test_a_planned_segment_is_on_its_way(stop_after: str) -> None:
     key = max(house.ledger.rows)
     house.ledger.rows[key] = replace(house.ledger.rows[key], state="planned")
     if stop_after == "objects":
-        house.manifest.entries = {name: one for name, one in house.manifest.entries.items() if f"{key[1]:012d}" not in one.key}
+        house.manifest.entries = {
+            name: one for name, one in house.manifest.entries.items() if f"{key[1]:012d}" not in one.key
+        }
     report = house.audit()
     assert report.differences == []
     assert report.in_flight > 0

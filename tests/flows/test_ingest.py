@@ -26,7 +26,11 @@ class _Run:
         self.house = Deployment()
         self.refused: dict[int, str] = {}
         self.progress: list[int] = []
-        rules = RULES if limit == LIMIT else rules_for(DOOR, limits=Limits(max_event_bytes=limit, max_string_bytes=limit))
+        rules = (
+            RULES
+            if limit == LIMIT
+            else rules_for(DOOR, limits=Limits(max_event_bytes=limit, max_string_bytes=limit))
+        )
         source = io.BytesIO(lines) if isinstance(lines, bytes) else lines
         self.report = IngestReport()
         try:
@@ -139,11 +143,20 @@ def test_progress_is_told() -> None:
 
 def test_the_clock_judges_event_times() -> None:
     """An event time too far ahead of now is refused as the loader would refuse it."""
-    run = _Run(wire(event(event_time="2024-03-10T13:00:01Z")) + b"\n" + wire(event(event_time="2024-03-10T13:00:00Z")))
+    run = _Run(
+        wire(event(event_time="2024-03-10T13:00:01Z"))
+        + b"\n"
+        + wire(event(event_time="2024-03-10T13:00:00Z"))
+    )
     assert run.refused == {1: "time_in_future"}
 
 
-@given(st.lists(st.sampled_from([GOOD, b"", b"{", b"\xff", b" " * 1_500, GOOD + b" " * 1_200, b"x" * 1_001, b"[]"]), max_size=8))
+@given(
+    st.lists(
+        st.sampled_from([GOOD, b"", b"{", b"\xff", b" " * 1_500, GOOD + b" " * 1_200, b"x" * 1_001, b"[]"]),
+        max_size=8,
+    )
+)
 @settings(max_examples=60, deadline=None)
 def test_every_line_is_sent_refused_or_blank(lines: list[bytes]) -> None:
     """No line disappears: each is sent, refused by its number, or blank within the limit."""

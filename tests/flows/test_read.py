@@ -81,7 +81,9 @@ def test_the_end_of_a_shard_is_committed(count: int) -> None:
     loader = house.read(lineage, lambda: False, lambda _ms: None)
     assert (_rows(house), loader.ended) == (count, True)
     assert [segment.shard_end for _, segment in sorted(house.ledger.rows.items())][-1]
-    again_loader = house.read(lineage, lambda: False, lambda _ms: None)  # another worker, later: nothing to do
+    again_loader = house.read(
+        lineage, lambda: False, lambda _ms: None
+    )  # another worker, later: nothing to do
     assert again_loader.ended
     assert len({key[1] for key in house.ledger.rows}) == len(house.ledger.rows)
 
@@ -197,7 +199,9 @@ def test_the_budget_ends_it() -> None:
     """When the budget is spent the last error leaves, after as many calls as it allows and within its waits."""
     call, clock, facts = _Call(*[Transient(str(number)) for number in range(9)]), SteppedClock(), FactList()
     with pytest.raises(Transient, match="3"):
-        again("call", call, clock=clock, facts=facts, budget=Backoff(attempts=4, base_seconds=1, cap_seconds=2))
+        again(
+            "call", call, clock=clock, facts=facts, budget=Backoff(attempts=4, base_seconds=1, cap_seconds=2)
+        )
     assert call.calls == 4
     assert len(facts.told) == 3
     assert 0 < clock.monotonic() <= 1 + 2 + 2
@@ -229,7 +233,7 @@ def test_another_digest_is_corrupt(digest: str) -> None:
     """An object under our key with other bytes stops everything: nobody may decide which is right."""
     house = Deployment()
     house.objects.put_if_absent("k", b"other", digest)
-    with pytest.raises(Corrupt, match="object k .* run `headrace audit`"):
+    with pytest.raises(Corrupt, match=r"object k .* run `headrace audit`"):
         put_once(StagedObject("k", b"body", digest_of(b"body")), house.write_ports())
     assert house.objects.get("k") == b"other"
 

@@ -67,7 +67,11 @@ class Work:
 
     def acknowledged(self) -> set[tuple[int, int, int, str]]:
         """Return (slot, number, events, sequence number) of all receipts."""
-        return {(b.slot, b.number, b.events, b.sequence_number) for one in self.receipts.all() for b in one.batches}
+        return {
+            (b.slot, b.number, b.events, b.sequence_number)
+            for one in self.receipts.all()
+            for b in one.batches
+        }
 
 
 def _firsts(payloads: list[bytes]) -> list[bytes]:
@@ -83,12 +87,21 @@ def _by_entity(payloads: list[bytes]) -> dict[bytes, list[int]]:
     return found
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=60), st.integers(0, 2**32), st.sampled_from([0, 30, 70]))
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=60),
+    st.integers(0, 2**32),
+    st.sampled_from([0, 30, 70]),
+)
 @settings(max_examples=80, deadline=None)
 def test_an_entity_stays_in_order(puts: list[tuple[int, bool]], seed: int, trouble: int) -> None:
     """Over refusals, failures and lost answers every event is stored, each entity's first copies in order."""
     luck = random.Random(seed)
-    fates = [*["stored"] * (100 - trouble), *["refused"] * (trouble - trouble // 5), *["lost"] * (trouble // 5), "down"]
+    fates = [
+        *["stored"] * (100 - trouble),
+        *["refused"] * (trouble - trouble // 5),
+        *["lost"] * (trouble // 5),
+        "down",
+    ]
     work = Work(Sink(lambda _call, _index: luck.choice(fates)))
     producer = work.producer(max_batch_events=3, backoff=Backoff(attempts=100))
     sent = [b"door-%d#%d" % (entity, number) for number, (entity, _) in enumerate(puts)]
@@ -277,7 +290,10 @@ def test_receipts_survive_a_busy_table() -> None:
     with pytest.raises(Transient):
         producer.close()
     producer.close()
-    assert [(one.number, one.events, one.closed) for one in work.receipts.all()] == [(0, 1, False), (1, 1, True)]
+    assert [(one.number, one.events, one.closed) for one in work.receipts.all()] == [
+        (0, 1, False),
+        (1, 1, True),
+    ]
 
 
 def test_receipts_are_written_on_an_interval_and_at_the_end() -> None:
@@ -290,7 +306,10 @@ def test_receipts_are_written_on_an_interval_and_at_the_end() -> None:
         producer.flush()
     assert [one.events for one in work.receipts.all()] == [2]
     producer.close()
-    assert [(one.number, one.events, one.closed) for one in work.receipts.all()] == [(0, 2, False), (1, 1, True)]
+    assert [(one.number, one.events, one.closed) for one in work.receipts.all()] == [
+        (0, 2, False),
+        (1, 1, True),
+    ]
     first, last = work.receipts.all()
     assert first.acked_from_us < first.acked_until_us == last.acked_from_us < last.acked_until_us
     assert (first.stream, first.epoch) == ("events", "7")

@@ -1,0 +1,183 @@
+"""What Kinesis may answer and no emulator does: expired iterators, partial failures, ends of shards."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+
+from pipeline.aws.kinesis import KinesisSink, KinesisStream
+from pipeline.core.errors import NotFound, OutcomeUnknown, Transient
+from pipeline.core.segment import Position
+from pipeline.ports.stream import OutgoingRecord
+
+CREATED = datetime(2024, 3, 10, 12, 0, 0, 123_000, tzinfo=UTC)
+SUMMARY = {
+    "StreamDescriptionSummary": {
+        "StreamName": "events",
+        "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/events",
+        "StreamStatus": "ACTIVE",
+        "RetentionPeriodHours": 24,
+        "StreamCreationTimestamp": CREATED,
+        "EnhancedMonitoring": [],
+        "OpenShardCount": 1,
+    }
+}
+
+
+@pytest.fixture
+def played() -> Iterator[tuple[Any, Stubber]]:
+    """A client whose answers are written down beforehand."""
+    client = boto3.client(
+        "kinesis", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    with Stubber(client) as stub:
+        stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
+        yield client, stub
+        stub.assert_no_pending_responses()
+
+
+def _record(number: int) -> dict[str, Any]:
+    return {
+        "SequenceNumber": str(number),
+        "ApproximateArrivalTimestamp": CREATED,
+        "Data": b"x",
+        "PartitionKey": "key",
+    }
+
+
+def _iterator(stub: Stubber, name: str, after: int | None) -> None:
+    where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+    if after is not None:
+        where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": str(after)}
+    stub.add_response(
+        "get_shard_iterator", {"ShardIterator": name}, {"StreamName": "events", "ShardId": "s-0", **where}
+    )
+
+
+def _records(stub: Stubber, asked: str, *numbers: int, following: str | None, behind: int = 0) -> None:
+    answer: dict[str, Any] = {
+        "Records": [_record(number) for number in numbers],
+        "MillisBehindLatest": behind,
+    }
+    if following:
+        answer["NextShardIterator"] = following
+    stub.add_response("get_records", answer, {"ShardIterator": asked, "Limit": ANY})
+
+
+def test_the_epoch_is_the_creation_in_milliseconds(played: tuple[Any, Stubber]) -> None:
+    """It never depends on the clock or zone of the machine."""
+    assert KinesisStream(played[0], "events").epoch == "1710072000123"
+
+
+def test_an_expired_iterator_is_opened_where_it_stood(played: tuple[Any, Stubber]) -> None:
+    """After five idle minutes an iterator is void: reading goes on after the last record, with none left out."""
+    client, stub = played
+    reader = KinesisStream(client, "events").reader("s-0", None)
+    _iterator(stub, "a", None)
+    _records(stub, "a", 5, 6, following="b", behind=1_500)
+    stub.add_client_error("get_records", "ExpiredIteratorException")
+    _iterator(stub, "c", 6)
+    _records(stub, "c", 7, following="d")
+    batch = reader.read()
+    assert [one.sequence_number for one in batch.records] == ["5", "6"]
+    assert (batch.behind_ms, batch.records[0].arrived_us) == (1_500, 1_710_072_000_123_000)
+    assert reader.read() == ([], 0, False)
+    assert [one.sequence_number for one in reader.read().records] == ["7"]
+
+
+def test_an_expired_iterator_before_any_record(played: tuple[Any, Stubber]) -> None:
+    """Where nothing was read yet it is opened at the place it was asked for."""
+    client, stub = played
+    reader = KinesisStream(client, "events").reader("s-0", Position("4", 2))
+    _iterator(stub, "a", 4)
+    stub.add_client_error("get_records", "ExpiredIteratorException")
+    _iterator(stub, "b", 4)
+    _records(stub, "b", 5, following="c")
+    assert reader.read().records == []
+    assert [one.sequence_number for one in reader.read().records] == ["5"]
+
+
+def test_the_end_of_a_shard(played: tuple[Any, Stubber]) -> None:
+    """No next iterator: the shard is closed and read; it says so from then on, without another call."""
+    client, stub = played
+    reader = KinesisStream(client, "events").reader("s-0", None)
+    _iterator(stub, "a", None)
+    _records(stub, "a", 5, following=None)
+    batch = reader.read()
+    assert (len(batch.records), batch.ended) == (1, True)
+    assert reader.read() == ([], 0, True)
+
+
+def test_a_throttled_read_skips_nothing(played: tuple[Any, Stubber]) -> None:
+    """A read that fails is Transient, and the next one asks with the same iterator."""
+    client, stub = played
+    reader = KinesisStream(client, "events").reader("s-0", None)
+    _iterator(stub, "a", None)
+    stub.add_client_error("get_records", "ProvisionedThroughputExceededException", http_status_code=400)
+    _iterator(stub, "a2", None)
+    _records(stub, "a2", 5, following="b")
+    with pytest.raises(Transient, match="events/s-0"):
+        reader.read()
+    assert len(reader.read().records) == 1
+
+
+def test_shards_over_several_pages(played: tuple[Any, Stubber]) -> None:
+    """Parents come before children, by their starting number; a parent that has expired is left out."""
+    client, stub = played
+    pages: list[list[tuple[str, int, str | None, str | None]]] = [
+        [("c", 30, "a", "b"), ("b", 20, "gone", None)],
+        [("a", 3, None, None)],
+    ]
+    for page, ask, token in zip(
+        pages, [{"StreamName": "events"}, {"NextToken": "t"}], ["t", None], strict=True
+    ):
+        shards = [
+            {
+                "ShardId": name,
+                "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "1"},
+                "SequenceNumberRange": {"StartingSequenceNumber": str(start)},
+                **({"ParentShardId": parent} if parent else {}),
+                **({"AdjacentParentShardId": other} if other else {}),
+            }
+            for name, start, parent, other in page
+        ]
+        stub.add_response("list_shards", {"Shards": shards, **({"NextToken": token} if token else {})}, ask)
+    assert KinesisStream(client, "events").shards() == [("a", ()), ("b", ()), ("c", ("a", "b"))]
+
+
+def test_partial_failures_are_told_record_by_record(played: tuple[Any, Stubber]) -> None:
+    """One answer per record, in order: acknowledged with its place, or refused with its code."""
+    client, stub = played
+    KinesisStream(client, "events")
+    records = [
+        {"ShardId": "s-0", "SequenceNumber": "7"},
+        {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"},
+        {"ErrorCode": "InternalFailure", "ErrorMessage": "-"},
+    ]
+    stub.add_response("put_records", {"FailedRecordCount": 2, "Records": records})
+    answers = KinesisSink(client, "events").put([OutgoingRecord(b"x", "k", "0")] * 3)
+    assert [(one.sequence_number, one.error) for one in answers] == [
+        ("7", ""),
+        ("", "ProvisionedThroughputExceededException"),
+        ("", "InternalFailure"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("ProvisionedThroughputExceededException", 400, Transient),
+        ("InternalFailure", 500, OutcomeUnknown),
+        ("ResourceNotFoundException", 400, NotFound),
+    ],
+)
+def test_a_failed_put(played: tuple[Any, Stubber], code: str, status: int, error: type[Exception]) -> None:
+    """Nothing stored, perhaps stored, never stored: three errors."""
+    client, stub = played
+    KinesisStream(client, "events")
+    stub.add_client_error("put_records", code, http_status_code=status)
+    with pytest.raises(error, match="put to events"):
+        KinesisSink(client, "events").put([OutgoingRecord(b"x", "k", "0")])
