@@ -158,9 +158,7 @@ def _value(kind: ColumnType, value: Any) -> Any:
 
 def _moment(kind: str, value: str) -> dt.datetime | dt.date | None:
     if kind == "timestamp":
-        return moment(
-            value
-        )  # None for a leap second: right by RFC 3339, not representable; data_json keeps it
+        return moment(value)  # None: a leap second, say; data_json keeps it
     try:
         return msgspec.convert(value, dt.date)
     except msgspec.ValidationError:

@@ -154,7 +154,9 @@ class Window:
 
     def seen(self, ids: Fingerprints) -> Flags:
         """Return which fingerprints repeat one of the window, or an earlier one of `ids` itself."""
-        order = np.lexsort((ids.low, ids.high))  # stable: among equals the earlier row comes first
+        order = _order(
+            ids.high, ids.low, np.zeros(len(ids), dtype=np.int64)
+        )  # stable: the earlier row comes first
         high, low = ids.high[order], ids.low[order]
         found = np.zeros(len(ids), dtype=np.bool_)
         found[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
@@ -185,8 +187,24 @@ class Window:
             high, low, tag = high[alive], low[alive], tag[alive]
         rank = np.zeros(self._next_tag, dtype=np.int64)
         rank[[one for _, _, one in self._by_age]] = np.arange(len(self._by_age))
-        order = np.lexsort((-rank[tag], low, high))
+        order = _order(high, low, -rank[tag])
         high, low, tag = high[order], low[order], tag[order]
         first = np.ones(len(high), dtype=np.bool_)
         first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         return _Run(high[first], low[first], tag[first])
+
+
+def _order(high: U64, low: U64, then: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Return the stable order by (high, low, then).
+
+    Sorting by `high` alone settles nearly all of it, and merges sorted runs in linear time; only ties are looked at.
+    """
+    order = np.argsort(high, kind="stable")
+    same = high[order[1:]] == high[order[:-1]]
+    if same.any():
+        tied = np.zeros(len(high), dtype=np.bool_)
+        tied[1:] = same
+        tied[:-1] |= same
+        group = order[tied]
+        order[tied] = group[np.lexsort((then[group], low[group], high[group]))]
+    return order

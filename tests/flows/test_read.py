@@ -247,7 +247,7 @@ def test_a_planned_segment_without_its_staging_object_is_not_committed() -> None
     planned = type(segment)(**{**vars(segment), "state": "planned"})
     house.ledger.rows[key] = planned
     whole = house.objects.stored.pop(segment.staging_key)
-    with pytest.raises(NotFound):
+    with pytest.raises(Corrupt, match=r"0001/1 is planned, but its staging object .* is gone"):
         finish(planned, house.write_ports())
     house.put_object(segment.staging_key, whole.body + b"\0")
     with pytest.raises(Corrupt):
