@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from pipeline.facts import Fact, SegmentCommitted
+from pipeline.facts import Fact, SegmentCommitted, SegmentFinished
 from pipeline.laptop.processes import peak_memory_bytes
 
 
@@ -26,7 +26,7 @@ class Heartbeat:
 
     def note(self, fact: Fact) -> None:
         """Add a fact to the totals."""
-        if isinstance(fact, SegmentCommitted):
+        if isinstance(fact, SegmentCommitted | SegmentFinished):
             with self._lock:
                 self._totals["segments"] += 1
                 for name in ("rows", "duplicates", "quarantined", "files", "bytes"):

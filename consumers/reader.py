@@ -31,7 +31,7 @@ from pipeline.wiring import LoaderParts, loader_parts
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h
 _HEARTBEAT_SECONDS = 0.5
 _DISCOVER_SECONDS = 5.0  # between two looks for new shards
-_IDLE_SECONDS = 0.25  # after an empty read; Kinesis allows five reads a second and shard
+_IDLE_SECONDS = 0.25  # once everything is read; Kinesis allows five reads a second and shard
 
 
 class Reader:
@@ -57,14 +57,15 @@ class Reader:
 
     def run(self) -> None:
         """Load until asked to stop; on return everything collected is committed."""
-        shards, looked_at = Shards(self._ports), 0.0
+        shards, looked_at = Shards(self._ports), -_DISCOVER_SECONDS
         while not self._stop.is_set():
-            if self._clock.monotonic() - looked_at >= _DISCOVER_SECONDS or not looked_at:
+            self._loaders = [loader for loader in self._loaders if not loader.ended]
+            if self._clock.monotonic() - looked_at >= _DISCOVER_SECONDS:
                 for lineage in shards.ready():
                     self._start(lineage)
                 looked_at = self._clock.monotonic()
             self._beat()
-            self._clock.pause(_HEARTBEAT_SECONDS)
+            self._clock.idle(_HEARTBEAT_SECONDS)
         for thread in self._threads:
             thread.join()
         self._beat()

@@ -56,6 +56,11 @@ class SegmentFinished(Fact, frozen=True):
     level: ClassVar[Level] = "WARN"
     lineage: str
     ordinal: int
+    rows: int
+    duplicates: int
+    quarantined: int
+    files: int
+    bytes: int
 
 
 class PlanRefused(Fact, frozen=True):

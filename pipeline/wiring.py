@@ -15,6 +15,7 @@ from pipeline.aws.s3 import S3Objects, create_bucket
 from pipeline.aws.tables import create_tables
 from pipeline.config import Settings
 from pipeline.core.audit import Report
+from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Limits
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.segment import CutLimits
@@ -144,8 +145,18 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
 
 
 def producer(settings: Settings, stores: Archive, clock: Clock | None = None) -> Producer:
-    """Return a producer of its own id to the configured stream."""
+    """Return a producer of its own id to the configured stream.
+
+    Raises:
+        ConfigProblem: `stream.slots` is not the number that this stream began with.
+    """
     source, batches = stream(settings), settings.producer
+    fixed = stores.ledger.fix_slots(source.name, source.epoch, settings.stream.slots)
+    if fixed != settings.stream.slots:
+        raise ConfigProblem(
+            f"stream.slots is {settings.stream.slots}, but stream {source.name} began with {fixed}, and an entity's "
+            f"place follows from it: set stream.slots to {fixed}, or begin a new stream"
+        )
     sink = KinesisSink(
         make_client("kinesis", connection(settings), stores.meter, max_attempts=1), settings.stream.name
     )
@@ -188,8 +199,10 @@ def sql_engine(settings: Settings, engine: str | None) -> SqlEngine:
 
 
 def object_cache(settings: Settings, stores: Archive) -> ObjectCache:
-    """Return this machine's copies of the archive's objects."""
-    return ObjectCache(stores.objects, settings.paths.home / "cache" / "objects")
+    """Return this machine's copies of the archive's objects: a folder of its own for every archive."""
+    place = "local" if settings.aws.endpoint_url else settings.aws.region  # a local stack's port changes
+    name = f"{place}-{settings.storage.bucket}"
+    return ObjectCache(stores.objects, settings.paths.home / "cache" / name)
 
 
 def audit(settings: Settings, progress: Callable[[int], None]) -> Report:

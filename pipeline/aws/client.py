@@ -6,6 +6,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from pipeline.aws.errors import translated
 from pipeline.aws.meter import Meter
 
 
@@ -42,11 +43,12 @@ def make_client(
         proxies={} if connection.endpoint_url else None,  # an endpoint of one's own is never behind a proxy
         parameter_validation=False,  # the stubs check at lint time; costs 15 % of a small call
     )
-    session = boto3.session.Session(
-        aws_access_key_id=connection.access_key_id,
-        aws_secret_access_key=connection.secret_access_key,
-        region_name=connection.region,
-    )
-    client: Any = session.client(service, endpoint_url=connection.endpoint_url, config=config)  # type: ignore[call-overload]
+    with translated(f"client of {service}"):
+        session = boto3.session.Session(
+            aws_access_key_id=connection.access_key_id,
+            aws_secret_access_key=connection.secret_access_key,
+            region_name=connection.region,
+        )
+        client: Any = session.client(service, endpoint_url=connection.endpoint_url, config=config)  # type: ignore[call-overload]
     meter.watch(client)
     return client

@@ -14,11 +14,14 @@ from botocore.exceptions import (
     EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
+    ProfileNotFound,
     SSOError,
 )
 
-from pipeline.core.errors import ConfigProblem, NotFound, OutcomeUnknown, Transient
+from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound, OutcomeUnknown, Transient
 
 _LATER = frozenset(
     {
@@ -63,6 +66,9 @@ _SETTINGS = frozenset(
 _SERVER_FAULT = 500  # and above: the service broke off somewhere, before or after it did its work
 
 
+_UNUSABLE = (NoRegionError, ParamValidationError, ProfileNotFound)
+
+
 def error_code(exc: ClientError) -> str:
     """Return the service's own word for the error."""
     return str(exc.response.get("Error", {}).get("Code", ""))
@@ -70,6 +76,21 @@ def error_code(exc: ClientError) -> str:
 
 def _status(exc: ClientError) -> int:
     return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _of_service(exc: ClientError, what: str) -> HeadraceError | None:
+    """Return our word for a service's error, or None where the caller knows better."""
+    code = error_code(exc)
+    message = f"{what}: {code}: {exc.response.get('Error', {}).get('Message', '')}"
+    if code in _LATER:
+        return Transient(message)
+    if code in _UNKNOWN or _status(exc) >= _SERVER_FAULT:
+        return OutcomeUnknown(message)
+    if code in _MISSING:
+        return NotFound(message)
+    if code in _SETTINGS:
+        return ConfigProblem(f"{message}; check the AWS credentials and the policy of this role")
+    return None
 
 
 @contextmanager
@@ -82,17 +103,12 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as exc:
-        code = error_code(exc)
-        message = f"{what}: {code}: {exc.response.get('Error', {}).get('Message', '')}"
-        if code in _LATER:
-            raise Transient(message) from exc
-        if code in _UNKNOWN or _status(exc) >= _SERVER_FAULT:
-            raise OutcomeUnknown(message) from exc
-        if code in _MISSING:
-            raise NotFound(message) from exc
-        if code in _SETTINGS:
-            raise ConfigProblem(f"{message}; check the AWS credentials and the policy of this role") from exc
-        raise
+        ours = _of_service(exc, what)
+        if ours is None:
+            raise
+        raise ours from exc
+    except _UNUSABLE as exc:
+        raise ConfigProblem(f"{what}: {exc}; see `headrace config show`") from exc
     except (NoCredentialsError, PartialCredentialsError) as exc:
         raise ConfigProblem(
             f"{what}: no AWS credentials found; set AWS_PROFILE or aws.access_key_id, "

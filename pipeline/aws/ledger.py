@@ -63,6 +63,24 @@ class DynamoLedger:
             except ClientError as exc:
                 _reasons(exc, name)  # somebody else registered meanwhile: look again
 
+    def fix_slots(self, stream: str, epoch: str, slots: int) -> int:
+        """Return the number of virtual slots of a stream's epoch, fixing it at first use.
+
+        An entity's slot follows from that number: another one would break order and duplicate detection.
+        """
+        key = {"name": text(f"slots#{stream}-{epoch}")}
+        with translated(f"slots of {stream}"):
+            try:
+                self._dynamodb.put_item(
+                    TableName=self._state,
+                    Item={**key, "slots": number(slots)},
+                    ConditionExpression="attribute_not_exists(slots)",
+                )
+            except ClientError as exc:
+                if error_code(exc) != "ConditionalCheckFailedException":
+                    raise
+        return int(self._get(self._state, key)["slots"]["N"])
+
     def _registration(self, lineage: Lineage, counter: int) -> list[dict[str, Any]]:
         return [
             {

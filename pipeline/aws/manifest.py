@@ -31,11 +31,13 @@ class DynamoManifest:
     def _write(self, items: list[Item]) -> None:
         for start in range(0, len(items), _BATCH):
             puts = [{"PutRequest": {"Item": item}} for item in items[start : start + _BATCH]]
-            with translated(f"write {self._table}"):
-                answer = self._dynamodb.batch_write_item(RequestItems={self._table: puts})
-            left = answer.get("UnprocessedItems", {}).get(self._table, [])
-            if left:
-                raise Transient(f"write {self._table}: {len(left)} of {len(puts)} items were not taken")
+            while puts:
+                with translated(f"write {self._table}"):
+                    answer = self._dynamodb.batch_write_item(RequestItems={self._table: puts})
+                left = answer.get("UnprocessedItems", {}).get(self._table, [])
+                if len(left) == len(puts):
+                    raise Transient(f"write {self._table}: none of {len(puts)} items was taken")
+                puts = left  # only the rest again, as long as it shrinks
 
     def partitions(self) -> list[str]:
         """Return every distinct `<event_type>#<dt>`, sorted."""

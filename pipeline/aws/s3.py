@@ -6,6 +6,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from pipeline.aws.errors import error_code, translated
+from pipeline.core.errors import ConfigProblem
 from pipeline.ports.objects import ObjectInfo
 
 _DIGEST = "digest"  # metadata key: x-amz-meta-digest
@@ -62,5 +63,9 @@ def create_bucket(client: Any, bucket: str, region: str) -> None:
         with translated(f"create bucket {bucket}"):
             client.create_bucket(Bucket=bucket, **place)
     except ClientError as exc:
-        if error_code(exc) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+        if error_code(exc) == "BucketAlreadyExists":
+            raise ConfigProblem(
+                f"bucket {bucket} belongs to another account; set storage.bucket to a name of your own"
+            ) from exc
+        if error_code(exc) != "BucketAlreadyOwnedByYou":
             raise

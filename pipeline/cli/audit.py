@@ -12,7 +12,6 @@ from rich.table import Table
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.config import Settings
 from pipeline.core.audit import Report, count_by_kind
-from pipeline.startup import light
 
 SHOWN_DIFFERENCES = 50
 LOOK_AGAIN_SECONDS = 1.0
@@ -39,7 +38,6 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     headrace audit --wait 60      wait for events that are still on their way
     headrace audit --json         the same for a program, every difference included
     """  # noqa: D301 - click's mark against re-wrapping
-    light()
     settings = settings_with_stack(home)
     deadline = time.monotonic() + wait
     report = audit_with_progress(settings)

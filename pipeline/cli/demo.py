@@ -19,7 +19,6 @@ from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import Running, local_stack
-from pipeline.startup import light
 
 
 @click.command("demo")
@@ -36,7 +35,6 @@ def command(*, days: int | None, keep: bool, json_file: Path | None, home: Path 
     Parquet, sends the first 1,000 once more, asks a few questions in SQL and audits everything. Takes less than a
     minute. Without --keep nothing stays behind. Exit code 0 only when the audit balances.
     """
-    light()
     began = time.monotonic()
     with _home(home, keep=keep) as place:
         launch = launch_for(place, detach=keep, throwaway=not keep)

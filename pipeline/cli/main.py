@@ -27,7 +27,9 @@ def main() -> None:
         elif exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             code = _tell(f"the disk is full{_where(exc)}: free some space and run the command again", FAILED)
         else:
-            raise
+            code = _defect(exc)
+    except Exception as exc:  # noqa: BLE001 - the boundary of the process
+        code = _defect(exc)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the end of the interpreter is left to interrupt
     sys.exit(code)
 
@@ -35,6 +37,9 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     import click  # not above: Ctrl-C during its import must stay one line as well
 
+    from pipeline.startup import light
+
+    light()
     from pipeline.cli.group import cli
     from pipeline.core.errors import ConfigProblem, HeadraceError
 
@@ -52,6 +57,20 @@ def _run(arguments: list[str]) -> int:
             raise
         return _tell(f"this needs the package `{exc.name}`: pip install 'headrace[local]'", MISUSED)
     return result if isinstance(result, int) else 0
+
+
+def _defect(exc: Exception) -> int:
+    """Tell of an error that nobody foresaw in one line; its trace goes to a file that a report can carry."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="headrace-error-", suffix=".txt", delete=False) as trace:
+        traceback.print_exception(exc, file=trace)
+    message = str(exc).splitlines()[0] if str(exc) else ""
+    return _tell(
+        f"unexpected {type(exc).__name__}: {message}; this is a defect of headrace, please report it with {trace.name}",
+        FAILED,
+    )
 
 
 def _tell(message: str, code: int) -> int:

@@ -10,7 +10,6 @@ import orjson
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Refusal
-from pipeline.startup import light
 
 SHOWN_REFUSALS = 20
 
@@ -29,7 +28,6 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
     headrace produce examples/flights.ndjson
     my-program | headrace produce -
     """  # noqa: D301 - click's mark against re-wrapping
-    light()
     settings = settings_with_stack(home)
     with _open(file) as lines:
         from pipeline import wiring

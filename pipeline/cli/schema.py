@@ -8,7 +8,7 @@ import click
 
 from pipeline.cli.settings import home_option
 from pipeline.config import Settings, load_settings
-from pipeline.core.ddl import ddl_files
+from pipeline.core.ddl import HEADER, ddl_files
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.names import table_name
 from pipeline.core.schema import TypeSchema, group_types
@@ -90,6 +90,9 @@ def _types(settings: Settings) -> dict[str, TypeSchema]:
 
 def _differing(folder: Path, wanted: Mapping[str, str]) -> dict[str, str]:
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.sql")}
+    found = {
+        name: text for name, text in found.items() if name in wanted or text.startswith(HEADER)
+    }  # else: not ours
     what = {name: "missing" if name not in found else "differs from the schemas" for name in wanted}
     what |= dict.fromkeys(found.keys() - wanted.keys(), "of no event type")
     return {name: what[name] for name in sorted(what) if found.get(name) != wanted.get(name)}

@@ -1,8 +1,8 @@
 """The audit's arithmetic: received = archived + duplicates + quarantined, and every difference by name.
 
 Three witnesses are held against each other: *received* comes from the producers' receipts, *archived* is counted
-again from the objects themselves, and the ledger (with its manifest) must agree with both. None of them is
-derived from another.
+again from the objects themselves, and the ledger (with its manifest) must agree with both. Of units that nobody gave a
+receipt for, *received* is what the objects hold, and the check is the ledger's count of decoded units.
 """
 
 from collections import defaultdict
@@ -244,7 +244,7 @@ def _balance(found: Witnesses, report: Report) -> None:
                 continue
             _balance_batch(report, receipt, batch, found.records.get(key))
     report.plain = sum(one.counts.plain_units for one in found.segments if one.state == "committed")
-    report.unreceipted = -report.plain
+    unreceipted = 0
     shards = {one.short: one.shard_id for one in found.lineages}
     for (short, sequence), count in found.records.items():
         line = report.lines[shards.get(short, short), day_of(count.arrived_us)]
@@ -253,7 +253,7 @@ def _balance(found: Witnesses, report: Report) -> None:
         line.quarantined += count.quarantined
         if (short, sequence) not in receipted:
             line.received += count.total
-            report.unreceipted += count.total
+            unreceipted += count.total
         if count.distinct != count.total:
             _differ(
                 report,
@@ -261,6 +261,7 @@ def _balance(found: Witnesses, report: Report) -> None:
                 f"{shards.get(short, short)}/{sequence}",
                 f"{count.total} rows for {count.distinct} units of this record",
             )
+    report.unreceipted = max(0, unreceipted - report.plain)
 
 
 def _balance_batch(report: Report, receipt: Receipt, batch: AckedBatch, count: RecordCount | None) -> None:

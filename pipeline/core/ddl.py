@@ -13,7 +13,7 @@ from pipeline.core.schema import TypeSchema
 FIRST_DAY = "2010-01-01"  # Athena asks S3 for every projected day of a query without dt; earlier days stay unseen there
 LAST_DAY = "NOW+2DAYS"  # an event may be dated a little ahead of its arrival
 MAX_COMMENT_CHARS = 255  # Glue limit
-_HEADER = "-- Generated from schemas/ by `headrace schema ddl`; change the schema, not this file.\n"
+HEADER = "-- Generated from schemas/ by `headrace schema ddl`; change the schema, not this file.\n"
 
 
 def ddl_files(types: Mapping[str, TypeSchema]) -> dict[str, str]:
@@ -22,7 +22,7 @@ def ddl_files(types: Mapping[str, TypeSchema]) -> dict[str, str]:
     Raises:
         ConfigProblem: two relations would share a name.
     """
-    return {f"{name}.sql": _HEADER + _statement(relation) for name, relation in catalogue(types).items()}
+    return {f"{name}.sql": HEADER + _statement(relation) for name, relation in catalogue(types).items()}
 
 
 def _statement(relation: Relation) -> str:

@@ -23,7 +23,7 @@ class InvalidEvent(HeadraceError):
     """One event is refused.
 
     Attributes:
-        code: a stable word out of `headrace.core.event.RefusalCode`.
+        code: a stable word out of `pipeline.core.event.RefusalCode`.
         pointer: JSON pointer (RFC 6901) to the fault, "" for the whole event.
     """
 

@@ -16,7 +16,7 @@ import orjson
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Limits, RefusalCode
 from pipeline.core.moment import moment
-from pipeline.core.rules import Rules
+from pipeline.core.rules import Rules, Version
 from pipeline.core.shapes import INT64_MAX, INT64_MIN, DoesNotFit
 
 _MAX_SHOWN = 120  # characters of a foreign value in a message
@@ -37,31 +37,11 @@ def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]
     """
     document = parse(raw, rules.limits)
     check_envelope(document, rules)
-    versions = rules.types.get(document["event_type"])
-    if document["tenant_id"] not in rules.tenants:
-        raise InvalidEvent(
-            RefusalCode.UNKNOWN_TENANT,
-            "/tenant_id",
-            f"tenant {_shown(document['tenant_id'])} is not registered",
-        )
-    if versions is None:
-        raise InvalidEvent(
-            RefusalCode.UNKNOWN_TYPE,
-            "/event_type",
-            f"event type {_shown(document['event_type'])} has no schema; known: {_listed(rules.types)}",
-        )
-    version = versions.get(document["schema_version"])
-    if version is None:
-        raise InvalidEvent(
-            RefusalCode.UNKNOWN_VERSION,
-            "/schema_version",
-            f"{document['event_type']} has no version {document['schema_version']}; known: {_listed(versions)}",
-        )
+    version = _version_of(document, rules)
     error = next(iter(version.validator.iter_errors(document["data"])), None)
     if error is not None:
-        raise InvalidEvent(
-            RefusalCode.SCHEMA_MISMATCH, pointer("data", *error.instance_path), _trim(error.message)
-        )
+        where = pointer("data", *error.instance_path)
+        raise InvalidEvent(RefusalCode.SCHEMA_MISMATCH, where, _trim(error.message))
     envelope = _decode_envelope(raw, document)
     if envelope.event_time > not_after:
         raise InvalidEvent(
@@ -72,11 +52,25 @@ def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]
     try:
         return envelope, version.shape.fill(document["data"])
     except DoesNotFit as exc:
-        raise InvalidEvent(
-            RefusalCode.NUMBER_OUT_OF_RANGE,
-            pointer("data", *exc.path),
-            "integer outside the 64-bit signed range",
-        ) from exc
+        where = pointer("data", *exc.path)
+        message = "integer outside the 64-bit signed range"
+        raise InvalidEvent(RefusalCode.NUMBER_OUT_OF_RANGE, where, message) from exc
+
+
+def _version_of(document: Any, rules: Rules) -> Version:
+    """Return what judges this tenant's event of this type and version."""
+    tenant_id, event_type, number = document["tenant_id"], document["event_type"], document["schema_version"]
+    if tenant_id not in rules.tenants:
+        message = f"tenant {_shown(tenant_id)} is not registered"
+        raise InvalidEvent(RefusalCode.UNKNOWN_TENANT, "/tenant_id", message)
+    versions = rules.types.get(event_type)
+    if versions is None:
+        message = f"event type {_shown(event_type)} has no schema; known: {_listed(rules.types)}"
+        raise InvalidEvent(RefusalCode.UNKNOWN_TYPE, "/event_type", message)
+    if number not in versions:
+        message = f"{event_type} has no version {number}; known: {_listed(versions)}"
+        raise InvalidEvent(RefusalCode.UNKNOWN_VERSION, "/schema_version", message)
+    return versions[number]
 
 
 def parse(raw: bytes, limits: Limits) -> Any:

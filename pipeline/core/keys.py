@@ -4,6 +4,7 @@ Every key holds the lineage's short form and the ordinal, so no two segments eve
 or any other word of a producer save the event type, which was checked.
 """
 
+import re
 from dataclasses import dataclass
 
 EVENTS = "events/"
@@ -22,6 +23,18 @@ class Partition:
     tier: str
     event_type: str
     dt: str
+
+
+_DATA_KEY = re.compile(
+    r"(events/event_type=[a-z0-9][a-z0-9._-]*/dt|late/event_type=[a-z0-9][a-z0-9._-]*/arrival_day|quarantine/dt)"
+    r"=\d{4}-\d\d-\d\d/\w+-\d{12}\.parquet",
+    re.ASCII,
+)
+
+
+def is_data_key(key: str) -> bool:
+    """True when a key has the form of a data file's: nothing else of a bucket may become a path."""
+    return _DATA_KEY.fullmatch(key) is not None
 
 
 def segment_name(lineage: str, ordinal: int) -> str:

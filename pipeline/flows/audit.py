@@ -54,8 +54,8 @@ class _Counted:
 def run_audit(ports: AuditPorts) -> Report:
     """Return what agrees and what does not.
 
-    Receipts are read before the objects and the ledger before both, so what lands meanwhile is on its way, never
-    a difference.
+    Receipts are read first, then the ledger, the manifest, and last the objects, so what lands meanwhile is on its way,
+    never a difference.
     """
     receipts = ports.receipts.all()
     lineages = ports.ledger.lineages()

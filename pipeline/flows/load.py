@@ -262,7 +262,7 @@ class Loader:
             try:
                 return self._ports.ledger.plan(cut.segment)
             except OutcomeUnknown:
-                return PlanAnswer.ORDINAL_TAKEN  # perhaps by ourselves: opening again shows it
+                return PlanAnswer.UNKNOWN  # perhaps it holds: opening again shows it
 
         return again("plan", decide, clock=self._ports.clock, facts=self._ports.facts)
 
@@ -275,7 +275,6 @@ class Loader:
     def _holds(self, cut: Cut) -> None:
         """Everything collected is decided: remember its ids, let go of its records."""
         self._window.remember(cut.segment, cut.prints)
-        self._newest = cut.segment
         self._clear()
 
     def _say(self, cut: Cut, reason: str, seconds: float) -> None:

@@ -32,7 +32,7 @@ def load_shard(loader: Loader, ports: ReadPorts, idle_seconds: float, behind: Ca
     Args:
         loader: of this shard; not yet started.
         ports: the stream and the rest.
-        idle_seconds: the pause after an empty read.
+        idle_seconds: the pause once everything is read; Kinesis allows five reads a second and shard.
         behind: told after each read how many milliseconds the shard is behind its newest record.
     """
     after = loader.start()
@@ -46,9 +46,9 @@ def load_shard(loader: Loader, ports: ReadPorts, idle_seconds: float, behind: Ca
         if batch.ended:
             loader.cut("shard end", shard_end=True)
             return
-        if not batch.records:
+        if not batch.records or batch.behind_ms == 0:
             loader.tick()
-            ports.clock.pause(idle_seconds)
+            ports.clock.idle(idle_seconds)
     loader.cut("stop")
 
 

@@ -85,7 +85,18 @@ def finish(segment: Segment, ports: WritePorts) -> None:
         ) from exc
     write(unstage(staged, staged_digest(segment)), ports)
     commit(segment, ports)
-    ports.facts(SegmentFinished(lineage=segment.lineage, ordinal=segment.ordinal))
+    counts = segment.counts
+    ports.facts(
+        SegmentFinished(
+            lineage=segment.lineage,
+            ordinal=segment.ordinal,
+            rows=counts.rows,
+            duplicates=counts.duplicates,
+            quarantined=counts.quarantined,
+            files=counts.files,
+            bytes=counts.bytes,
+        )
+    )
 
 
 def staged_digest(segment: Segment) -> str:

@@ -91,9 +91,10 @@ def prepare(home: Home) -> None:
     Raises:
         ConfigProblem: the folder is somebody else's, cannot be written, or the disk is nearly full.
     """
-    if home.has_data and not home.tag.exists():
+    taken = [name for name in _DATA if (home.path / name).exists()]
+    if taken and not home.tag.exists():
         raise ConfigProblem(
-            f"{home.path} holds a folder `state` or `objects` that headrace did not make: "
+            f"{home.path} holds {taken[0]!r}, which headrace did not make: "
             "choose another home with --home or HEADRACE_HOME"
         )
     with disk_problems(home):

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.core.errors import ConfigProblem, Corrupt, NotFound
+from pipeline.core.keys import is_data_key
 from pipeline.core.manifest import DataFile
 from pipeline.ports.objects import ObjectInfo, Objects
 
@@ -48,7 +49,7 @@ class ObjectCache:
             ConfigProblem: the directory cannot be written.
             Transient: the store could not answer; what was fetched stays.
         """
-        paths = {file.key: self.directory / file.key for file in files}
+        paths = {file.key: self._path(file.key) for file in files}
         missing = [file for file in files if not self._is_here(paths[file.key], file.bytes)]
         if missing:
             self._make_room(sum(file.bytes for file in missing))
@@ -65,14 +66,22 @@ class ObjectCache:
 
         The audit reads so: a copy whose MD5 is the object's ETag proves as much as fetching it again.
         """
-        path = self.directory / info.key
-        with contextlib.suppress(OSError):
-            body = path.read_bytes()
-            if hashlib.md5(body, usedforsecurity=False).hexdigest() == info.etag:
-                return body
-        body = self._objects.get(info.key)
-        self._store(path, body)
-        return body
+        if is_data_key(info.key):
+            with contextlib.suppress(OSError):
+                body = self._path(info.key).read_bytes()
+                if hashlib.md5(body, usedforsecurity=False).hexdigest() == info.etag:
+                    return body
+        return self._objects.get(info.key)
+
+    def _path(self, key: str) -> Path:
+        """Return where a copy lies.
+
+        Raises:
+            Corrupt: no key of ours; it might lead out of the directory.
+        """
+        if not is_data_key(key):
+            raise Corrupt(f"{key!r} is no key of a data file; run `headrace audit` to see what differs")
+        return self.directory / key
 
     def _is_here(self, path: Path, size: int) -> bool:
         now = self._now()
@@ -95,7 +104,7 @@ class ObjectCache:
             raise Corrupt(
                 f"{file.key} has {len(body)} bytes, the manifest says {file.bytes}; run `headrace audit` to see what differs"
             )
-        self._store(self.directory / file.key, body)
+        self._store(self._path(file.key), body)
 
     def _store(self, path: Path, body: bytes) -> None:
         """Write a whole file or none: readers see it only under its final name."""

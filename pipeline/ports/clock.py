@@ -17,12 +17,16 @@ class Clock(Protocol):
         ...
 
     def pause(self, seconds: float) -> None:
-        """Wait, or return earlier when the process is asked to stop."""
+        """Wait, also while the process is being stopped: a retry's back-off must not vanish in a drain."""
+        ...
+
+    def idle(self, seconds: float) -> None:
+        """Wait for something to do, or return earlier when the process is asked to stop."""
         ...
 
 
 class SystemClock:
-    """The machine's clock; `pause` ends early once the process is asked to stop."""
+    """The machine's clock; `idle` ends early once the process is asked to stop."""
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         self._stop = stop or threading.Event()
@@ -36,5 +40,9 @@ class SystemClock:
         return time.monotonic()
 
     def pause(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def idle(self, seconds: float) -> None:
         """Wait, or return earlier when the process is asked to stop."""
         self._stop.wait(seconds)

@@ -20,6 +20,7 @@ class PlanAnswer(StrEnum):
     ORDINAL_TAKEN = "ordinal taken"  # somebody else decided this ordinal, or our own lost answer did
     PREDECESSOR = "predecessor"  # the one before is not committed, or does not end where this starts
     SEAL_MOVED = "seal moved"
+    UNKNOWN = "unknown"  # no answer came; never returned by a ledger, it raises OutcomeUnknown
 
 
 class Ledger(Protocol):

@@ -7,7 +7,7 @@ from pipeline.core.receipt import Receipt
 
 
 class Receipts(Protocol):
-    """Receipts are written by producers on flush intervals and at close, and read by the audit and by trace."""
+    """Receipts are written by producers on flush intervals and at close, and read by the audit."""
 
     def put(self, receipt: Receipt) -> None:
         """Store one receipt; repeating it changes nothing.

@@ -10,6 +10,7 @@ class Sender(Protocol):
         """Take one event: finished envelope JSON; may send, and block while the stream is busy.
 
         Raises:
+            InvalidEvent: it fits into no record of the stream; it was not taken.
             Transient: the stream stayed busy; nothing that was put is forgotten.
         """
         ...

@@ -42,6 +42,9 @@ class SteppedClock:
         """Return the sum of the pauses."""
         return sum(self.pauses)
 
+    def idle(self, seconds: float) -> None:
+        self.pause(seconds)
+
     def pause(self, seconds: float) -> None:
         """Let time pass."""
         self.pauses.append(seconds)

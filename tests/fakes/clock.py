@@ -17,6 +17,9 @@ class SteppedClock:
         """Return seconds since the clock was made."""
         return (self._now_us - self._began_us) / 1e6
 
+    def idle(self, seconds: float) -> None:
+        self.pause(seconds)
+
     def pause(self, seconds: float) -> None:
         """Return at once, `seconds` later."""
         self.advance(seconds)

@@ -151,6 +151,9 @@ class WatchedClock:
         """Return seconds that never run backwards."""
         return self.inner.monotonic()
 
+    def idle(self, seconds: float) -> None:
+        self.pause(seconds)
+
     def pause(self, seconds: float) -> None:
         """Wait."""
         self.perform(Effect("clock.pause", lambda: self.inner.pause(seconds)))
