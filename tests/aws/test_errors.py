@@ -18,7 +18,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     UnauthorizedSSOTokenError,
 )
-from botocore.stub import Stubber
+from botocore.stub import ANY, Stubber
 
 from pipeline.aws.errors import error_code, translated
 from pipeline.aws.ledger import DynamoLedger
@@ -175,12 +175,17 @@ def _entry(number: int) -> DataFile:
 
 
 def test_items_that_were_not_taken(dynamodb: tuple[Any, Stubber]) -> None:
-    """Unprocessed items make the whole call one to repeat: never a manifest that lacks files without a word."""
+    """Only unprocessed items are written again; once none is taken the call is one to repeat, never a silent gap."""
     client, stub = dynamodb
     left = [{"PutRequest": {"Item": {"partition": {"S": "door#2024-03-10"}, "name": {"S": "open#1"}}}}]
     stub.add_response("batch_write_item", {})
     stub.add_response("batch_write_item", {"UnprocessedItems": {"data_files": left}})
-    with pytest.raises(Transient, match="1 of 2 items"):
+    stub.add_response(
+        "batch_write_item",
+        {"UnprocessedItems": {"data_files": left}},
+        {"RequestItems": {"data_files": left}, "ReturnConsumedCapacity": ANY},
+    )
+    with pytest.raises(Transient, match="none of 1 items"):
         DynamoManifest(client, "").put_all([_entry(1), _entry(2)])
 
 

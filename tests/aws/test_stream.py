@@ -15,7 +15,7 @@ from tests.fakes.stream import MemoryStream
 FIRST = "shardId-000000000000"
 RESHARDING = (
     "moto hands a closed shard's records to its children and ministack forgets the parent's iterator; "
-    "the real order is tested against kinesis-local"
+    "the fake stream splits as Kinesis does"
 )
 
 

@@ -118,7 +118,9 @@ def test_ctrl_c_stops_a_statement(ask: Ask) -> None:
     answered = threading.Event()
 
     def press() -> None:
-        for _ in range(60):  # again, as a person would: on a busy machine the first may come before the statement
+        for _ in range(
+            60
+        ):  # again, as a person would: on a busy machine the first may come before the statement
             if answered.wait(1.0):
                 return
             signal.raise_signal(signal.SIGINT)

@@ -8,13 +8,14 @@ import pytest
 from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.manifest import DataFile
 from pipeline.laptop.object_cache import FETCH_THREADS, IN_USE_SECONDS, ObjectCache
+from pipeline.ports.objects import ObjectInfo
 from tests.fakes.files import CountingObjects
 
 START = 1_000_000.0
 
 
 def stored(objects: CountingObjects, name: str, size: int = 100) -> DataFile:
-    key = f"events/event_type=a/dt=2024-01-01/{name}.parquet"
+    key = f"events/event_type=a/dt=2024-01-01/{name}-000000000001.parquet"
     objects.put_if_absent(key, name.encode()[:1] * size, "")
     return DataFile("a#2024-01-01", f"open#{name}", key, 1, 0, size, 0, 0, ())
 
@@ -45,7 +46,9 @@ def test_an_object_of_another_size_than_the_manifest_says_is_named(tmp_path: Pat
     objects = CountingObjects()
     file = stored(objects, "x", 100)
     objects.stored[file.key] = objects.stored[file.key]._replace(body=b"short")
-    with pytest.raises(Corrupt, match=r"x\.parquet has 5 bytes, the manifest says 100.*headrace audit"):
+    with pytest.raises(
+        Corrupt, match=r"x-000000000001\.parquet has 5 bytes, the manifest says 100.*headrace audit"
+    ):
         ObjectCache(objects, tmp_path).fetch([file])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -63,7 +66,7 @@ def test_the_longest_unused_copies_make_room(tmp_path: Path) -> None:
     cache.fetch(old[:1])
     now[0] += 2 * IN_USE_SECONDS
     cache.fetch([stored(objects, "d")])
-    assert sorted(path.stem for path in tmp_path.rglob("*.parquet")) == ["a", "c", "d"]
+    assert sorted(path.stem[0] for path in tmp_path.rglob("*.parquet")) == ["a", "c", "d"]
 
 
 def test_copies_in_use_stay_whatever_the_bound(tmp_path: Path) -> None:
@@ -82,3 +85,22 @@ def test_a_directory_that_cannot_be_written_is_a_setting(tmp_path: Path) -> None
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(ConfigProblem, match=r"cannot keep a copy: .*paths\.home"):
         ObjectCache(objects, tmp_path / "cache").fetch([stored(objects, "x")])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "events/../../evil.parquet",
+        "/etc/evil.parquet",
+        "events/event_type=../dt=2024-01-01/1-000000000001.parquet",
+    ],
+)
+def test_a_key_that_leads_elsewhere_is_no_path(tmp_path: Path, key: str) -> None:
+    """A key that no loader makes is refused, and for the audit read without a copy: nothing is written outside."""
+    objects = CountingObjects()
+    objects.put_if_absent(key, b"evil", "d")
+    cache = ObjectCache(objects, tmp_path / "cache")
+    with pytest.raises(Corrupt, match="no key of a data file"):
+        cache.fetch([DataFile("a#2024-01-01", "open#x", key, 1, 0, 4, 0, 0, ())])
+    assert cache.verified(ObjectInfo(key, 4, "etag")) == b"evil"
+    assert not list(tmp_path.rglob("*evil*"))
