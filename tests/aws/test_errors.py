@@ -18,7 +18,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     UnauthorizedSSOTokenError,
 )
-from botocore.stub import ANY, Stubber
+from botocore.stub import Stubber
 
 from pipeline.aws.errors import error_code, translated
 from pipeline.aws.ledger import DynamoLedger
@@ -183,7 +183,7 @@ def test_items_that_were_not_taken(dynamodb: tuple[Any, Stubber]) -> None:
     stub.add_response(
         "batch_write_item",
         {"UnprocessedItems": {"data_files": left}},
-        {"RequestItems": {"data_files": left}, "ReturnConsumedCapacity": ANY},
+        {"RequestItems": {"data_files": left}},
     )
     with pytest.raises(Transient, match="none of 1 items"):
         DynamoManifest(client, "").put_all([_entry(1), _entry(2)])

@@ -127,8 +127,8 @@ def test_ctrl_c_stops_a_statement(ask: Ask) -> None:
 
     presses = threading.Thread(target=press)
     try:
+        presses.start()
         with pytest.raises(KeyboardInterrupt):
-            presses.start()
             rows(ask(f"SELECT sum(x * y % 7) FROM {numbers} AS a(x) CROSS JOIN {numbers} AS b(y)"))
     finally:
         answered.set()
