@@ -53,6 +53,6 @@ class Heartbeat:
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_memory_bytes": peak_memory_bytes(os.getpid()),
         }
-        part = self._path.with_suffix(".part")
+        part = self._path.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(orjson.dumps(body))
         part.replace(self._path)

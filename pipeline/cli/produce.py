@@ -33,6 +33,7 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
         from pipeline import wiring
         from pipeline.cli.progress import Progress
         from pipeline.flows.ingest import IngestReport, explain, ingest
+        from pipeline.laptop.interrupts import Interrupts
         from pipeline.ports.clock import SystemClock
 
         rules, stores, clock = wiring.rules(settings), wiring.archive(settings), SystemClock()
@@ -55,14 +56,21 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
                 report = now
                 progress.update(now.accepted)
 
-            try:
-                report = ingest(lines, rules, producer, clock, refused, noted)
-            except KeyboardInterrupt:
+            interrupts = Interrupts()
+            with interrupts.installed():
+                try:
+                    report = ingest(lines, rules, producer, clock, refused, noted, interrupts.held)
+                except KeyboardInterrupt:
+                    interrupts.hold()
+                    producer.close()
+                    click.echo(
+                        f"{producer.events_acknowledged:,} events are acknowledged; "
+                        f"all lines up to {report.last_line:,} are done",
+                        err=True,
+                    )
+                    raise
+                interrupts.hold()
                 producer.close()
-                raise KeyboardInterrupt(
-                    f"{producer.events_acknowledged} events are acknowledged; all lines up to {report.last_line} are done"
-                ) from None
-            producer.close()
     if as_json:
         click.echo(
             orjson.dumps({"lines": report.lines, "accepted": report.accepted, "refused": report.refused})

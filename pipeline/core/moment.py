@@ -24,7 +24,7 @@ def moment(text: str) -> datetime | None:
             and text[10] == "T"
             and text[19] == "Z"
             and text[7] == "-"
-            and text[13] == ":"
+            and text[13] == text[16] == ":"
         ):
             return datetime.fromisoformat(text)
         if text[10:11] not in ("T", "t") or not (text[-1] in "Zz" or text[-3] == ":"):

@@ -30,6 +30,8 @@ class OpenSegment:
         self.chunks: list[Chunk] = []
         self.refusals: list[Refusal] = []
         self.partitions: set[tuple[str, int]] = set()
+        self.ranges = 0  # what `batch_ranges` would make of the labels so far
+        self._labels: set[tuple[str, int, int]] = set()
         self.units = 0
         self.bytes = 0
 
@@ -43,6 +45,7 @@ class OpenSegment:
         decoded = Decoded()
         self.units += self._decoder.decode(records, len(self.records), decoded)
         self.records += records
+        self._count_ranges(records)
         self.bytes += sum(len(record.data) for record in records)
         self.refusals += decoded.refusals
         if decoded.rows:
@@ -52,6 +55,15 @@ class OpenSegment:
             for event_type, typed in chunk.typed.items():
                 touched = np.unique(days[typed.rows.to_numpy()])
                 self.partitions.update((event_type, int(day)) for day in touched)
+
+    def _count_ranges(self, records: Sequence[Record]) -> None:
+        for label in filter(None, (parse_label(record.partition_key) for record in records)):
+            here = (label.producer, label.slot, label.number)
+            if here not in self._labels:
+                self.ranges -= (*here[:2], here[2] - 1) in self._labels
+                self.ranges -= (*here[:2], here[2] + 1) in self._labels
+                self._labels.add(here)
+            self.ranges += 1
 
     def fingerprints(self) -> Fingerprints:
         """Return the fingerprints of the accepted rows, in stream order."""

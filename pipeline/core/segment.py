@@ -116,6 +116,7 @@ class CutLimits:
         60.0  # since the last record; below max_age_seconds a quiet stream is cut sooner
     )
     max_files: int = 1_000
+    max_ranges: int = 2_000  # of batch labels: a ledger row is one DynamoDB item of 400 KB at most
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class Filling:
     age_seconds: float
     idle_seconds: float
     files: int
+    ranges: int = 0
 
 
 def cut_reason(filling: Filling, limits: CutLimits) -> str | None:
@@ -137,6 +139,8 @@ def cut_reason(filling: Filling, limits: CutLimits) -> str | None:
         return "bytes"
     if filling.files >= limits.max_files:
         return "files"
+    if filling.ranges >= limits.max_ranges:
+        return "labels"
     if filling.age_seconds >= limits.max_age_seconds:
         return "age"
     if filling.rows and filling.idle_seconds >= limits.max_idle_seconds:

@@ -1,6 +1,7 @@
 """Lines of a file or pipe to the stream: judged by the loader's own rules, refused by number, the rest goes on."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -31,6 +32,7 @@ def ingest(
     clock: Clock,
     refused: Callable[[int, Refusal], None],
     progress: Callable[[IngestReport], None],
+    undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> IngestReport:
     """Send every acceptable line, one event each; on return all of them are acknowledged.
 
@@ -41,15 +43,18 @@ def ingest(
         clock: for the allowance on event times.
         refused: told of every refused line: its number, from 1, and why.
         progress: told now and then.
+        undisturbed: surrounds what must not be torn by Ctrl-C: an event half put is an event lost.
     """
     report, decoder = IngestReport(), Decoder(rules)
     try:
         for chunk in _chunks(lines, rules.limits.max_event_bytes):
-            _send(chunk, decoder, producer, clock.now_us(), report, refused)
-            progress(report)
-            producer.tick()
+            with undisturbed():
+                _send(chunk, decoder, producer, clock.now_us(), report, refused)
+                progress(report)
+                producer.tick()
     finally:
-        producer.flush()
+        with undisturbed():
+            producer.flush()
     return report
 
 

@@ -187,6 +187,7 @@ class Loader:
             age_seconds=now - self._opened_at,
             idle_seconds=now - self._collected_at,
             files=len(self._open.partitions),
+            ranges=self._open.ranges,
         )
 
     # 3-7. cut, stage, plan, write, commit ----------------------------------------------------------------
