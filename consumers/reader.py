@@ -7,6 +7,7 @@ with status 0.
 
 import gc
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -30,6 +31,7 @@ from pipeline.wiring import LoaderParts, loader_parts
 
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h
 _HEARTBEAT_SECONDS = 0.5
+_MIN_FREE_BYTES = 128 * 2**20  # far more than a loader writes between two looks
 _DISCOVER_SECONDS = 5.0  # between two looks for new shards
 _IDLE_SECONDS = 0.25  # once everything is read; Kinesis allows five reads a second and shard
 
@@ -39,6 +41,7 @@ class Reader:
 
     def __init__(self, settings: Settings) -> None:
         self._stop = threading.Event()
+        self._home, self._local = settings.paths.home, settings.aws.endpoint_url is not None
         run = settings.paths.home / "run"
         run.mkdir(parents=True, exist_ok=True)
         self._heartbeat = Heartbeat(run / "loader.json")
@@ -65,6 +68,7 @@ class Reader:
                     self._start(lineage)
                 looked_at = self._clock.monotonic()
             self._beat()
+            self._refuse_full_disk()
             self._clock.idle(_HEARTBEAT_SECONDS)
         for thread in self._threads:
             thread.join()
@@ -73,6 +77,19 @@ class Reader:
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Ask for the end (a signal handler)."""
         self._stop.set()
+
+    def _refuse_full_disk(self) -> None:
+        """Stop before the disk of a local stack is full: the emulator answers a put that it could not keep with 200.
+
+        Raises:
+            ConfigProblem: little room is left; what is not committed stays in the stream.
+        """
+        free = shutil.disk_usage(self._home).free if self._local else _MIN_FREE_BYTES
+        if free < _MIN_FREE_BYTES:
+            raise ConfigProblem(
+                f"the disk of {self._home} has {free >> 20} MiB free, loading needs {_MIN_FREE_BYTES >> 20} MiB: free some "
+                "space and run `headrace down`, then `headrace up`; nothing is lost"
+            )
 
     def _start(self, lineage: Lineage) -> None:
         loader = Loader(lineage, self._parts.rules, self._parts.limits, self._parts.ports)

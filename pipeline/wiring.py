@@ -33,6 +33,7 @@ from pipeline.producer import Producer, ProducerSettings
 
 _WRITERS = 8  # objects written at once by one worker
 _READERS = 8  # segments audited at once
+LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
 _HOUR_US = 3_600_000_000
 
 
@@ -57,7 +58,7 @@ def provision(settings: Settings) -> None:
         make_client("kinesis", where, meter),
         settings.stream.name,
         settings.stream.shards,
-        settings.stream.retention_hours,
+        LOCAL_RETENTION_HOURS if settings.aws.endpoint_url else settings.stream.retention_hours,
     )
     create_bucket(make_client("s3", where, meter), settings.storage.bucket, settings.aws.region)
     create_tables(make_client("dynamodb", where, meter), settings.storage.table_prefix)

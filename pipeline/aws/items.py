@@ -116,6 +116,7 @@ def file_item(entry: DataFile) -> Item:
         "key": text(entry.key),
         **{name: number(getattr(entry, name)) for name in numbers},
         "tenants": {"L": [text(tenant) for tenant in entry.tenants]},
+        "digest": text(entry.digest),
     }
 
 
@@ -131,6 +132,7 @@ def file_of(item: Item) -> DataFile:
         min_event_time_us=int(item["min_event_time_us"]["N"]),
         max_event_time_us=int(item["max_event_time_us"]["N"]),
         tenants=tuple(one["S"] for one in item["tenants"]["L"]),
+        digest=item["digest"]["S"],
     )
 
 

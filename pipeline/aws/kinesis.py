@@ -29,10 +29,13 @@ class KinesisStream:
 
     def __init__(self, client: Any, name: str) -> None:
         self._kinesis, self._name = client, name
-        with translated(f"stream {name}"):
-            summary = client.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
-        created: datetime = summary["StreamCreationTimestamp"]
-        self._epoch = str(round(created.timestamp() * 1000))
+        self._epoch = self._created()
+
+    def _created(self) -> str:
+        with translated(f"stream {self._name}"):
+            answer = self._kinesis.describe_stream_summary(StreamName=self._name)
+        created: datetime = answer["StreamDescriptionSummary"]["StreamCreationTimestamp"]
+        return str(round(created.timestamp() * 1000))
 
     @property
     def name(self) -> str:
@@ -45,7 +48,13 @@ class KinesisStream:
         return self._epoch
 
     def shards(self) -> list[ShardInfo]:
-        """Return all shards that still hold data, parents before children."""
+        """Return all shards that still hold data, parents before children.
+
+        Raises:
+            NotFound: the stream was deleted, or deleted and made anew: its shards are other lineages now.
+        """
+        if self._created() != self._epoch:
+            raise NotFound(f"stream {self._name} was made anew; start again to read the new one")
         found: list[dict[str, Any]] = []
         ask: dict[str, Any] = {"StreamName": self._name}
         with translated(f"list shards of {self._name}"):

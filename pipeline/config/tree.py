@@ -186,7 +186,7 @@ class Events(Section):
     max_future_minutes: Whole = Field(
         default=60, ge=0, le=525_600, description="How far event time may lie after arrival."
     )
-    max_depth: Whole = Field(default=32, ge=1, le=1_000, description="Nesting of one event's JSON.")
+    max_depth: Whole = Field(default=32, ge=1, le=256, description="Nesting of one event's JSON.")
     max_keys: Whole = Field(
         default=1_000, ge=1, le=1_000_000, description="Keys in one event's JSON, over all its objects."
     )

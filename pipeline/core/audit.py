@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.core.days import day_of
-from pipeline.core.keys import segment_name
+from pipeline.core.keys import manifest_place, segment_name
 from pipeline.core.manifest import DataFile
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import Counts, Lineage, Segment
+from pipeline.core.window import ids_size
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ObjectCount:
     duplicates: int
     quarantined: int
     problem: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Witnesses:
     objects: Sequence[ObjectCount]
     records: Mapping[tuple[str, str], RecordCount]
     receipts: Sequence[Receipt]
+    partitions: Sequence[str] | None = None  # as the manifest lists them; None: not looked at
+    ids_bytes: Mapping[str, int] | None = None  # size of each ids file by segment name; None: not looked at
 
 
 @dataclass
@@ -117,6 +121,7 @@ def audit(found: Witnesses) -> Report:
     report = Report()
     _check_files(found, report)
     _check_ledger(found, report)
+    _check_ids(found, report)
     _check_batches(found, report)
     _balance(found, report)
     report.differences.sort(key=lambda one: (one.kind, one.subject))
@@ -124,8 +129,9 @@ def audit(found: Witnesses) -> Report:
 
 
 def _check_files(found: Witnesses, report: Report) -> None:
-    """Manifest against objects: deleted, stray and altered files."""
+    """Manifest against objects: deleted, stray and altered files, and entries that lead astray."""
     named = {entry.key: entry for entry in found.manifest}
+    _check_entries(found, report)
     there = {one.key: one for one in found.objects}
     for key in named.keys() - there.keys():
         _differ(report, "file_missing", key, "the manifest names this file, the bucket does not hold it")
@@ -144,12 +150,40 @@ def _check_files(found: Witnesses, report: Report) -> None:
                 f"the file holds {counted.rows} and {counted.duplicates}",
             )
         elif entry.bytes != counted.size:
-            _differ(
-                report,
-                "file_altered",
-                key,
-                f"the manifest says {entry.bytes} bytes, the file has {counted.size}",
+            message = f"the manifest says {entry.bytes} bytes, the file has {counted.size}"
+            _differ(report, "file_altered", key, message)
+        elif entry.digest and counted.digest and entry.digest != counted.digest:
+            _differ(report, "file_altered", key, "the file's bytes are not those that were written")
+
+
+def _check_entries(found: Witnesses, report: Report) -> None:
+    """Every file has one entry, where its key says, in a partition that readers can find."""
+    seen: set[str] = set()
+    for entry in found.manifest:
+        if entry.key in seen:
+            _differ(report, "manifest_doubled", entry.key, "the manifest names this file more than once")
+        seen.add(entry.key)
+        if (entry.partition, entry.name) != manifest_place(entry.key):
+            message = f"the manifest has this file under {entry.partition} {entry.name}, where no reader of it looks"
+            _differ(report, "manifest_misplaced", entry.key, message)
+    if found.partitions is not None:
+        for partition in {entry.partition for entry in found.manifest} - set(found.partitions):
+            message = (
+                "the manifest's list lacks this partition: readers of many partitions do not see its files"
             )
+            _differ(report, "partition_unlisted", partition, message)
+
+
+def _check_ids(found: Witnesses, report: Report) -> None:
+    """Every committed segment with rows has its fingerprints, or later copies would not be seen."""
+    if found.ids_bytes is None:
+        return
+    for segment in found.segments:
+        name = segment_name(segment.lineage, segment.ordinal)
+        wanted = ids_size(segment.counts.rows)
+        if segment.state == "committed" and segment.counts.rows and found.ids_bytes.get(name) != wanted:
+            message = f"the ids file has {found.ids_bytes.get(name, 0)} bytes, not {wanted}: duplicates may go unseen"
+            _differ(report, "ids_altered", name, message)
 
 
 def _check_ledger(found: Witnesses, report: Report) -> None:
@@ -185,6 +219,12 @@ def _compare_counts(report: Report, name: str, says: Counts, files: list[ObjectC
             f"the ledger says {says.rows} rows, {says.duplicates} duplicates, {says.quarantined} quarantined; "
             f"its files hold {rows}, {duplicates} and {quarantined}",
         )
+    size = sum(one.size for one in files)
+    if not any(one.problem for one in files) and (says.files, says.bytes) != (len(files), size):
+        message = (
+            f"the ledger says {says.files} files of {says.bytes} bytes; there are {len(files)} of {size}"
+        )
+        _differ(report, "segment_altered", name, message)
     if says.units != says.rows + says.quarantined:
         _differ(
             report,

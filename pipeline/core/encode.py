@@ -13,13 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.chunk import Chunk
+from pipeline.core.chunks import Chunk
 from pipeline.core.columns import MICROS, envelope_schema, quarantine_schema
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.event import Record, Refusal
 from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
 from pipeline.core.manifest import DataFile, file_name, partition_name
 from pipeline.core.segment import Lineage, SealState
+from pipeline.core.staging import digest_of
 from pipeline.core.window import Flags
 
 I64 = npt.NDArray[np.int64]
@@ -139,6 +140,7 @@ def _data_file(table: pa.Table, event_type: str, times: I64, place: Place) -> tu
         min_event_time_us=int(times.min()),
         max_event_time_us=int(times.max()),
         tenants=tuple(sorted(pa.compute.unique(table.column("tenant_id")).to_pylist())),
+        digest=digest_of(body),
     )
     return entry, body
 
@@ -177,6 +179,7 @@ def _quarantine_file(
         min_event_time_us=min(arrived),
         max_event_time_us=max(arrived),
         tenants=(),
+        digest=digest_of(body),
     )
     return entry, body
 

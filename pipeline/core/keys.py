@@ -26,8 +26,8 @@ class Partition:
 
 
 _DATA_KEY = re.compile(
-    r"(events/event_type=[a-z0-9][a-z0-9._-]*/dt|late/event_type=[a-z0-9][a-z0-9._-]*/arrival_day|quarantine/dt)"
-    r"=\d{4}-\d\d-\d\d/\w+-\d{12}\.parquet",
+    r"(?P<tier>events|late|quarantine)/(?:event_type=(?P<type>[a-z0-9][a-z0-9._-]*)/)?(?:dt|arrival_day)="
+    r"(?P<day>\d{4}-\d\d-\d\d)/(?P<lineage>\w+)-(?P<ordinal>\d{12})\.parquet",
     re.ASCII,
 )
 
@@ -35,6 +35,16 @@ _DATA_KEY = re.compile(
 def is_data_key(key: str) -> bool:
     """True when a key has the form of a data file's: nothing else of a bucket may become a path."""
     return _DATA_KEY.fullmatch(key) is not None
+
+
+def manifest_place(key: str) -> tuple[str, str] | None:
+    """Return the manifest's partition and name of a data file's key, the inverse of `data_key`."""
+    found = _DATA_KEY.fullmatch(key)
+    if found is None:
+        return None
+    tier = "open" if found["tier"] == "events" else found["tier"]
+    event_type = found["type"] or QUARANTINE_TABLE
+    return f"{event_type}#{found['day']}", f"{tier}#{found['lineage']}#{found['ordinal']}"
 
 
 def segment_name(lineage: str, ordinal: int) -> str:

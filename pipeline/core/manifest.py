@@ -7,7 +7,7 @@ class DataFile(msgspec.Struct, frozen=True):
     """One data file.
 
     `partition` and `name` are the table's key: `<event_type>#<dt>` and `<tier>#<lineage>#<ordinal>`. Times are
-    microseconds since the epoch; `tenants` is sorted.
+    microseconds since the epoch; `tenants` is sorted; `digest` is the object's (`core.staging.digest_of`).
     """
 
     partition: str
@@ -19,6 +19,7 @@ class DataFile(msgspec.Struct, frozen=True):
     min_event_time_us: int
     max_event_time_us: int
     tenants: tuple[str, ...]
+    digest: str = ""
 
 
 def partition_name(event_type: str, dt: str) -> str:

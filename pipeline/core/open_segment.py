@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.core.chunk import Chunk, build_chunk
+from pipeline.core.chunks import Chunk, build_chunk
 from pipeline.core.days import DAY_US
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.event import Record, Refusal

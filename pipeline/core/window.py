@@ -66,6 +66,11 @@ def encode_ids(found: Fingerprints) -> bytes:
     return b"".join((head, found.high[order].tobytes(), found.low[order].tobytes()))
 
 
+def ids_size(count: int) -> int:
+    """Return the size in bytes of an ids file of so many fingerprints."""
+    return 16 + 16 * count
+
+
 def decode_ids(data: bytes) -> Fingerprints:
     """Read an ids file.
 
@@ -73,7 +78,7 @@ def decode_ids(data: bytes) -> Fingerprints:
         Corrupt: not such a file, or cut short.
     """
     count = int.from_bytes(data[8:16], "little")
-    if not data.startswith(_MAGIC) or len(data) != 16 + 16 * count:
+    if not data.startswith(_MAGIC) or len(data) != ids_size(count):
         raise Corrupt(f"not a whole ids file: {len(data)} bytes for {count} ids")
     halves = np.frombuffer(data, dtype="<u8", offset=16)
     return Fingerprints(halves[:count], halves[count:])

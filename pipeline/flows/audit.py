@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.audit import ObjectCount, RecordCount, Report, Witnesses, audit
-from pipeline.core.errors import NotFound
-from pipeline.core.keys import EVENTS, LATE, QUARANTINE
+from pipeline.core.errors import HeadraceError
+from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, segment_name
+from pipeline.core.staging import digest_of
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import ObjectInfo, Objects
@@ -60,7 +61,7 @@ def run_audit(ports: AuditPorts) -> Report:
     receipts = ports.receipts.all()
     lineages = ports.ledger.lineages()
     segments = [segment for one in lineages for segment in ports.ledger.segments(one.short)]
-    manifest = ports.manifest.all_files()
+    partitions, manifest = ports.manifest.partitions(), ports.manifest.all_files()
     newest: dict[str, int] = dict.fromkeys((one.short for one in lineages), 0)
     for segment in segments:
         if segment.state == "committed":
@@ -79,7 +80,13 @@ def run_audit(ports: AuditPorts) -> Report:
             key = (counted.lineage, sequence)
             records[key] = _add(records[key], count) if key in records else count
     entries = [entry for entry in manifest if _segment_of(entry.key) not in unsettled]
-    return audit(Witnesses(lineages, segments, entries, objects, records, receipts))
+    listed = {*partitions, *ports.manifest.partitions()}  # before and after: one may have come in between
+    ids = {_ids_segment(info.key): info.size for info in ports.objects.list(IDS)}
+    return audit(
+        Witnesses(
+            lineages, segments, entries, objects, records, receipts, partitions=sorted(listed), ids_bytes=ids
+        )
+    )
 
 
 def _count(infos: list[ObjectInfo], ports: AuditPorts) -> _Counted:
@@ -94,29 +101,41 @@ def _count(infos: list[ObjectInfo], ports: AuditPorts) -> _Counted:
 
 
 def _read(info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> tuple[ObjectCount, pa.Table | None]:
+    """Count one object. Whatever is odd about it is its own problem, and the audit goes on."""
     segment = _segment_of(info.key)
     refused = info.key.startswith(QUARANTINE)
     try:
-        file = pq.ParquetFile(io.BytesIO(fetch(info)))
-        table = file.read(columns=list(_COLUMNS) if refused else [*_COLUMNS, "is_duplicate"])
-    except (pa.ArrowException, NotFound, OSError, ValueError) as exc:
-        problem = f"cannot be read as Parquet: {exc}".splitlines()[0]
+        body = fetch(info)
+        counted = _units(body, refused=refused)
+    except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
+        problem = f"cannot be read as a data file: {exc}".splitlines()[0]
         return ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None
+    rows, duplicates = counted.num_rows, pa.compute.sum(counted.column("duplicates")).as_py() or 0
+    quarantined = rows if refused else 0
+    count = ObjectCount(info.key, segment, info.size, rows, duplicates, quarantined, digest=digest_of(body))
+    return count, counted
+
+
+def _units(body: bytes, *, refused: bool) -> pa.Table:
+    """Return a data file's units: position, arrival, and which of the three they are."""
+    columns = list(_COLUMNS) if refused else [*_COLUMNS, "is_duplicate"]
+    table = pq.ParquetFile(io.BytesIO(body)).read(columns=columns)
     rows = table.num_rows
     zeros, ones = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=np.int64)
     flags = zeros if refused else table.column("is_duplicate").cast(pa.int64()).to_numpy()
-    counted = pa.table(
+    found = pa.table(
         {
-            "sequence_number": table.column("sequence_number"),
-            "subsequence_number": table.column("subsequence_number"),
+            "sequence_number": table.column("sequence_number").cast(pa.string()),
+            "subsequence_number": table.column("subsequence_number").cast(pa.int64()),
             "arrived_us": table.column("ingested_time").cast(pa.int64()),
-            "archived": zeros if refused else ones - flags,
-            "duplicates": flags,
-            "quarantined": ones if refused else zeros,
+            "archived": pa.array(zeros if refused else ones - flags, pa.int64()),
+            "duplicates": pa.array(flags, pa.int64()),
+            "quarantined": pa.array(ones if refused else zeros, pa.int64()),
         }
     )
-    quarantined = rows if refused else 0
-    return ObjectCount(info.key, segment, info.size, rows, int(flags.sum()), quarantined), counted
+    if any(column.null_count for column in found.columns):
+        raise ValueError("nulls where a loader writes none")
+    return found
 
 
 def _records(tables: list[pa.Table]) -> dict[str, RecordCount]:
@@ -172,6 +191,12 @@ def _segment_of(key: str) -> str:
     return key.rsplit("/", 1)[1].removesuffix(".parquet")
 
 
+def _ids_segment(key: str) -> str:
+    """Return the segment of `ids/<lineage>/<ordinal>.ids`; "" for a key that no loader makes."""
+    lineage, _, ordinal = key.removeprefix(IDS).removesuffix(".ids").rpartition("/")
+    return segment_name(lineage, int(ordinal)) if ordinal.isascii() and ordinal.isdigit() else ""
+
+
 def _split(segment: str) -> tuple[str, int]:
     lineage, _, ordinal = segment.rpartition("-")
-    return lineage, int(ordinal) if ordinal.isdigit() else 0
+    return lineage, int(ordinal) if ordinal.isascii() and ordinal.isdigit() else 0

@@ -1,5 +1,6 @@
 """What runs now in a home: the record in run/stack.json, and whether it can be believed."""
 
+import re
 from typing import Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from pipeline.laptop.processes import ProcessRef, alive
 Status = Literal["running", "half-started", "killed", "absent"]
 START_EMPTY = "`headrace up --fresh` starts empty, `headrace down --wipe` only deletes"
 LOG_TAIL_BYTES = 16_384
+_CRASH = re.compile(r'"error":"((?:[^"\\]|\\.)*)"')  # the line may be torn
 START_AGAIN = "`headrace down`, then `headrace up`: nothing is lost"
 
 
@@ -107,8 +109,8 @@ def _last_words(home: Home) -> str:
     for line in reversed(lines):
         if line.startswith("headrace reader: "):
             return f": {line.removeprefix('headrace reader: ')}"
-        if '"fact":"WorkerCrashed"' in line:
-            return f": {msgspec.json.decode(line)['error']} (log: {home.loader_log})"
+        if '"fact":"WorkerCrashed"' in line and (found := _CRASH.search(line)):
+            return f": {found[1]} (log: {home.loader_log})"
     return f" (log: {home.loader_log})"
 
 

@@ -1,7 +1,7 @@
 """What Kinesis may answer and no emulator does: expired iterators, partial failures, ends of shards."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -127,6 +127,7 @@ def test_a_throttled_read_skips_nothing(played: tuple[Any, Stubber]) -> None:
 def test_shards_over_several_pages(played: tuple[Any, Stubber]) -> None:
     """Parents come before children, by their starting number; a parent that has expired is left out."""
     client, stub = played
+    stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
     pages: list[list[tuple[str, int, str | None, str | None]]] = [
         [("c", 30, "a", "b"), ("b", 20, "gone", None)],
         [("a", 3, None, None)],
@@ -146,6 +147,18 @@ def test_shards_over_several_pages(played: tuple[Any, Stubber]) -> None:
         ]
         stub.add_response("list_shards", {"Shards": shards, **({"NextToken": token} if token else {})}, ask)
     assert KinesisStream(client, "events").shards() == [("a", ()), ("b", ()), ("c", ("a", "b"))]
+
+
+def test_a_stream_made_anew_is_another_one(played: tuple[Any, Stubber]) -> None:
+    """Once the stream was deleted and made again, its shards are not read under the old lineages."""
+    client, stub = played
+    stream = KinesisStream(client, "events")
+    later = {**SUMMARY["StreamDescriptionSummary"], "StreamCreationTimestamp": CREATED + timedelta(days=1)}
+    stub.add_response(
+        "describe_stream_summary", {"StreamDescriptionSummary": later}, {"StreamName": "events"}
+    )
+    with pytest.raises(NotFound, match="made anew"):
+        stream.shards()
 
 
 def test_partial_failures_are_told_record_by_record(played: tuple[Any, Stubber]) -> None:

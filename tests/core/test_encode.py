@@ -17,6 +17,7 @@ from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.schema import parse_schema
 from pipeline.core.segment import SealState
+from pipeline.core.staging import digest_of
 from tests.core.kit import ARRIVED_US, DOOR, ENVELOPE, LINEAGE, event, record, rules_for, wire
 from tests.golden.compare import matches_golden
 
@@ -105,6 +106,7 @@ def test_the_manifest_says_what_the_file_holds() -> None:
         min_event_time_us=noon_us - 2 * 3_600_000_000,
         max_event_time_us=noon_us - 3_600_000_000,
         tenants=("acme", "globex"),
+        digest=digest_of(body),
     )
     assert {one["event_id"] for one in _read(body) if one["is_duplicate"]} == {"e1"}
 

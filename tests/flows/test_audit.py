@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -93,6 +94,34 @@ def _segment_forgotten(house: Deployment) -> None:
     del house.ledger.rows["0001", max(ordinal for _, ordinal in house.ledger.rows)]
 
 
+def _change_ids(house: Deployment) -> None:
+    key = house.data_key("ids/")
+    house.put_object(key, house.objects.stored[key].body[:-16])
+
+
+def _flip_a_byte(house: Deployment) -> None:
+    key = house.data_key()
+    body = bytearray(house.objects.stored[key].body)
+    at = bytes(body).rfind(b"parquet-cpp")
+    body[at] ^= (
+        1  # the writer's name in the footer: readable as before, of equal size, and not what was written
+    )
+    house.put_object(key, bytes(body))
+
+
+def _entry_moved(house: Deployment) -> None:
+    key = min(house.manifest.entries)
+    entry = house.manifest.entries.pop(key)
+    moved = msgspec.structs.replace(entry, partition="door#1999-01-01")
+    house.manifest.entries[moved.partition, moved.name] = moved
+
+
+def _entry_doubled(house: Deployment) -> None:
+    entry = house.manifest.entries[min(house.manifest.entries)]
+    again = msgspec.structs.replace(entry, name=entry.name.replace("#0001#", "#0009#"))
+    house.manifest.entries[again.partition, again.name] = again
+
+
 def _gap(segment: Segment) -> Segment:
     return replace(segment, start=Position("1", 0))
 
@@ -105,15 +134,21 @@ DAMAGE: dict[str, tuple[Callable[[Deployment], Any], list[str]]] = {
         ["batch_differs", "file_stray", "row_repeated", "segment_unknown"],
     ),
     "garbled file": (_garbled_file, ["batch_differs", "batch_lost", "file_unreadable", "segment_altered"]),
-    "rewritten file": (_grown_file, ["file_altered"]),
+    "rewritten file": (_grown_file, ["file_altered", "segment_altered"]),
     "row lost in a file": (_row_lost, ["batch_differs", "count_altered", "segment_altered"]),
     "manifest: rows": (lambda house: house.alter_entry(rows=1), ["count_altered"]),
     "manifest: duplicates": (lambda house: house.alter_entry(duplicates=1), ["count_altered"]),
     "manifest: bytes": (lambda house: house.alter_entry(bytes=1), ["file_altered"]),
-    "ledger: rows": (lambda house: house.alter_counts(2, rows=1), ["segment_altered"]),
+    "ledger: rows": (lambda house: house.alter_counts(2, rows=1), ["ids_altered", "segment_altered"]),
     "ledger: duplicates": (lambda house: house.alter_counts(2, duplicates=1), ["segment_altered"]),
     "ledger: quarantined": (lambda house: house.alter_counts(2, quarantined=1), ["segment_altered"]),
     "ledger: units": (lambda house: house.alter_counts(2, units=1), ["segment_altered"]),
+    "ledger: files": (lambda house: house.alter_counts(2, files=1), ["segment_altered"]),
+    "file of equal size": (_flip_a_byte, ["file_altered"]),
+    "manifest: moved": (_entry_moved, ["manifest_misplaced"]),
+    "manifest: doubled": (_entry_doubled, ["manifest_misplaced", "manifest_doubled"]),
+    "ids cut": (_change_ids, ["ids_altered"]),
+    "ids deleted": (lambda house: house.objects.stored.pop(house.data_key("ids/")), ["ids_altered"]),
     "ledger: start": (lambda house: house.alter_segment(2, _gap), ["ledger_broken"]),
     "ledger: row deleted": (
         lambda house: house.ledger.rows.pop(("0001", 2)),
