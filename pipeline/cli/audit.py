@@ -116,11 +116,17 @@ def show(report: Report, console: Console) -> None:
         console.print(
             f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60"
         )
-    console.print(
-        "[bold green]balanced: nothing is missing, nothing is twice[/]"
-        if report.balanced
-        else "[bold red]NOT balanced[/]"
-    )
+    console.print(_verdict(report))
+
+
+def _verdict(report: Report) -> str:
+    if not report.balanced:
+        return "[bold red]NOT balanced[/]"
+    if not report.lines:
+        return "nothing has been received yet: there is nothing to prove"
+    if report.plain or report.unreceipted:
+        return "[bold green]balanced[/]; for units without a receipt only the loader's own count speaks"
+    return "[bold green]balanced: nothing is missing, nothing is twice[/]"
 
 
 def _cells(line: Any) -> list[str]:

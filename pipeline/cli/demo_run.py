@@ -105,6 +105,7 @@ class Demo:
         self._result = DemoResult()
         self._earlier: dict[str, float] = {}
         self._beat: dict[str, float] = {}
+        self._seen = 0
 
     def run(self, began: float) -> DemoResult:
         """Run all stages; `began` is when the command started, on the monotonic clock."""
@@ -167,6 +168,7 @@ class Demo:
             decoded = self._look(stage, units)
             done = self._committed()
             if done >= units:
+                self._stages.update(stage, units if stage == "load" else self._result.resent, "all committed")
                 self._stages.end(stage)
                 return
             if (progress := done + decoded) > best:
@@ -187,7 +189,9 @@ class Demo:
         """Show how far the loader is; return the units it has decoded."""
         self._running.check()
         beat = self._read_beat()
-        decoded = int(beat.get("units", 0))
+        decoded = self._seen = max(
+            self._seen, int(beat.get("units", 0))
+        )  # a segment being written counts in neither
         lag = beat.get("behind_ms", 0) / 1000
         seen = decoded - (units - self._result.resent if stage == "duplicates" else 0)
         self._stages.update(

@@ -7,11 +7,13 @@ from typing import BinaryIO
 import click
 import orjson
 
+from pipeline.cli.arriving import Arriving
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Refusal
 
 SHOWN_REFUSALS = 20
+MIN_PATIENCE_SECONDS = 0.05
 
 
 @click.command("produce")
@@ -38,6 +40,8 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
 
         rules, stores, clock = wiring.rules(settings), wiring.archive(settings), SystemClock()
         producer = wiring.producer(settings, stores, clock)
+        patience = max(settings.producer.linger_ms / 1000, MIN_PATIENCE_SECONDS)
+        source = Arriving(lines, rules.limits.max_event_bytes + 2, patience) if str(file) == "-" else lines
         shown = 0
 
         def refused(number: int, refusal: Refusal) -> None:
@@ -59,7 +63,7 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
             interrupts = Interrupts()
             with interrupts.installed():
                 try:
-                    report = ingest(lines, rules, producer, clock, refused, noted, interrupts.held)
+                    report = ingest(source, rules, producer, clock, refused, noted, interrupts.held)
                 except KeyboardInterrupt:
                     interrupts.hold()
                     producer.close()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.errors import InvalidEvent
@@ -25,8 +25,16 @@ class IngestReport:
     last_line: int = 0
 
 
+class Lines(Protocol):
+    """A source of lines."""
+
+    def readline(self, size: int, /) -> bytes | None:
+        """Return a line, at most `size` bytes of it, b"" at the end, or None when nothing has come for a while."""
+        ...
+
+
 def ingest(
-    lines: BinaryIO,
+    lines: Lines,
     rules: Rules,
     producer: Sender,
     clock: Clock,
@@ -37,7 +45,7 @@ def ingest(
     """Send every acceptable line, one event each; on return all of them are acknowledged.
 
     Args:
-        lines: NDJSON; empty lines are passed over.
+        lines: NDJSON; empty lines are passed over. While nothing comes, what has come is sent.
         rules: what the loader will judge by as well.
         producer: flushed, not closed, at the end - also when interrupted.
         clock: for the allowance on event times.
@@ -66,6 +74,8 @@ def _send(
     report: IngestReport,
     refused: Callable[[int, Refusal], None],
 ) -> None:
+    if not chunk:
+        return
     # A sub-sequence number says "taken apart already": a line is one event, whatever its first bytes are.
     records = [Record("0", "", line, now_us, subsequence_number=0) for _, line in chunk]
     decoded, large = Decoded(), 0
@@ -85,11 +95,15 @@ def _send(
     report.last_line = chunk[-1][0]
 
 
-def _chunks(lines: BinaryIO, max_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
+def _chunks(lines: Lines, max_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
     """Yield numbered lines; one that is too long is cut after the limit, so it is refused and costs no memory."""
     chunk: list[tuple[int, bytes]] = []
     number = 0
-    while line := lines.readline(max_bytes + 2):
+    while (line := lines.readline(max_bytes + 2)) != b"":
+        if line is None:
+            yield chunk
+            chunk = []
+            continue
         number += 1
         if not line.endswith(b"\n") and len(line) > max_bytes:
             _skip_rest(lines)
@@ -103,9 +117,9 @@ def _chunks(lines: BinaryIO, max_bytes: int) -> Iterator[list[tuple[int, bytes]]
         yield chunk
 
 
-def _skip_rest(lines: BinaryIO) -> None:
-    while part := lines.readline(65_536):
-        if part.endswith(b"\n"):
+def _skip_rest(lines: Lines) -> None:
+    while (part := lines.readline(65_536)) != b"":
+        if part is not None and part.endswith(b"\n"):
             return
 
 

@@ -216,4 +216,12 @@ def to_duckdb(query: exp.Expr) -> str:
             step.replace(exp.cast(step.copy(), "date"))
     for zoned in list(query.find_all(exp.AtTimeZone)):
         zoned.set("this", exp.cast(zoned.this.copy(), "timestamptz"))  # Athena: a plain timestamp is UTC
+    for span in list(query.find_all(exp.DateDiff)):  # Athena: whole units; DuckDB's date_diff counts borders
+        unit = exp.Literal.string(str(span.args.get("unit") or "day").strip("'").lower())
+        span.replace(
+            exp.Anonymous(this="date_sub", expressions=[unit, span.expression.copy(), span.this.copy()])
+        )
+    for part in list(query.find_all(exp.Extract)):  # Athena: Monday is 1, Sunday 7; DuckDB: Sunday is 0
+        if part.name.upper() in ("DOW", "DAY_OF_WEEK"):
+            part.set("this", exp.var("ISODOW"))
     return query.sql(dialect="duckdb", unsupported_level=sqlglot.ErrorLevel.IGNORE)
