@@ -15,7 +15,7 @@ CREATE EXTERNAL TABLE IF NOT EXISTS `${database}`.`quarantine` (
 )
 COMMENT 'Refused records, raw bytes kept; dt is the day they arrived.'
 PARTITIONED BY (
-  `dt` string COMMENT 'Day of the event time, UTC: yyyy-mm-dd. Partition key.'
+  `dt` string COMMENT 'Day it arrived, UTC: yyyy-mm-dd. Partition key.'
 )
 STORED AS PARQUET
 LOCATION 's3://${bucket}/quarantine/'

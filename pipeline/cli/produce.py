@@ -80,7 +80,8 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
             orjson.dumps({"lines": report.lines, "accepted": report.accepted, "refused": report.refused})
         )
     else:
-        click.echo(f"{report.accepted:,} events acknowledged, {report.refused:,} lines refused")
+        soon = "; readable in about a second" if settings.aws.endpoint_url and report.accepted else ""
+        click.echo(f"acknowledged: {report.accepted:,}, refused: {report.refused:,}{soon}")
     return 1 if report.refused else 0
 
 

@@ -105,6 +105,7 @@ Relation = Table | View
 Catalogue = dict[str, Relation]
 _TEXT = pa.string()
 DT = SqlColumn("dt", "string", _TEXT, "Day of the event time, UTC: yyyy-mm-dd. Partition key.")
+ARRIVAL_DAY = SqlColumn("dt", "string", _TEXT, "Day it arrived, UTC: yyyy-mm-dd. Partition key.")
 EVENT_TYPE = SqlColumn("event_type", "string", _TEXT, "Event type.")
 TIER = SqlColumn("tier", "string", _TEXT, "Tier of the archive the row was read from.")
 _SCALARS = {
@@ -154,7 +155,7 @@ def columns_of_relation(relation: Relation) -> tuple[SqlColumn, ...]:
     """Return the columns of a relation as a query sees them, partition keys included."""
     if isinstance(relation, View):
         return relation.columns
-    keys = {"dt": DT, "event_type": EVENT_TYPE}
+    keys = {"dt": ARRIVAL_DAY if relation.name == QUARANTINE_NAME else DT, "event_type": EVENT_TYPE}
     return (*relation.columns, *(keys[key] for key in relation.partition_keys))
 
 

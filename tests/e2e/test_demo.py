@@ -164,7 +164,7 @@ def test_bad_lines_are_named_and_the_rest_goes_on(home: Path, tmp_path: Path) ->
     assert found.returncode == 1
     assert "line 2: not_json" in found.stderr
     assert "line 3: unknown_tenant at /tenant_id" in found.stderr
-    assert "2 events acknowledged, 2 lines refused" in found.stdout
+    assert "acknowledged: 2, refused: 2" in found.stdout
     assert headrace("audit", "--wait", "60", home=home).returncode == 0
 
 
