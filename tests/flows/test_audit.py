@@ -81,6 +81,17 @@ def _row_lost(house: Deployment) -> None:
     house.put_object(house.data_key(), _rewritten(house, lambda table: table.slice(1)))
 
 
+def _row_repeated(house: Deployment) -> None:
+    """Put a row in the place of its neighbour of the same record: every count stays what it was."""
+
+    def change(table: Any) -> Any:
+        numbers = table["sequence_number"].to_pylist()
+        second = next(at for at in range(1, len(numbers)) if numbers[at] == numbers[at - 1])
+        return table.take([second if at == second - 1 else at for at in range(len(numbers))])
+
+    house.put_object(house.data_key(), _rewritten(house, change))
+
+
 def _rewritten(house: Deployment, change: Callable[[Any], Any], codec: str = "zstd") -> bytes:
     table = change(pq.read_table(io.BytesIO(house.objects.get(house.data_key()))))
     if codec == "zstd":
@@ -136,6 +147,7 @@ DAMAGE: dict[str, tuple[Callable[[Deployment], Any], list[str]]] = {
     "garbled file": (_garbled_file, ["batch_differs", "batch_lost", "file_unreadable", "segment_altered"]),
     "rewritten file": (_grown_file, ["file_altered", "segment_altered"]),
     "row lost in a file": (_row_lost, ["batch_differs", "count_altered", "segment_altered"]),
+    "row repeated": (_row_repeated, ["file_altered", "row_repeated"]),
     "manifest: rows": (lambda house: house.alter_entry(rows=1), ["count_altered"]),
     "manifest: duplicates": (lambda house: house.alter_entry(duplicates=1), ["count_altered"]),
     "manifest: bytes": (lambda house: house.alter_entry(bytes=1), ["file_altered"]),
