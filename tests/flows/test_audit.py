@@ -147,7 +147,7 @@ DAMAGE: dict[str, tuple[Callable[[Deployment], Any], list[str]]] = {
     "garbled file": (_garbled_file, ["batch_differs", "batch_lost", "file_unreadable", "segment_altered"]),
     "rewritten file": (_grown_file, ["file_altered", "segment_altered"]),
     "row lost in a file": (_row_lost, ["batch_differs", "count_altered", "segment_altered"]),
-    "row repeated": (_row_repeated, ["file_altered", "row_repeated"]),
+    "row repeated": (_row_repeated, ["file_altered", "row_repeated", "segment_altered"]),
     "manifest: rows": (lambda house: house.alter_entry(rows=1), ["count_altered"]),
     "manifest: duplicates": (lambda house: house.alter_entry(duplicates=1), ["count_altered"]),
     "manifest: bytes": (lambda house: house.alter_entry(bytes=1), ["file_altered"]),
