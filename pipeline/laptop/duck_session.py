@@ -1,17 +1,23 @@
 """One DuckDB connection for one statement: confined before it sees the statement, gone after its last row."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import current_thread, main_thread
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from pipeline.laptop.duck_errors import asked
 from pipeline.laptop.duck_tables import MACROS
+from pipeline.laptop.interrupts import Interrupts
 from pipeline.ports.sql import ResultColumn
 
+T = TypeVar("T")
 BATCH_ROWS = 10_000
+LOOK_SECONDS = 0.1  # between two looks whether a signal came
 _SETTINGS = {
     "TimeZone": "'UTC'",
     "memory_limit": "'512MB'",
@@ -65,8 +71,8 @@ def batches(
     sql: str,
 ) -> Iterator[pa.RecordBatch]:
     """Start the statement and return its batches, at least one; the last one closes the connection."""
-    reader = relation.to_arrow_reader(BATCH_ROWS)
-    first = _next(reader, sql)
+    reader = interruptible(connection, lambda: relation.to_arrow_reader(BATCH_ROWS))
+    first = _next(connection, reader, sql)
     fields = zip(columns, reader.schema, strict=True)
     whole = set(_WHOLE.values())
     schema = pa.schema(
@@ -78,16 +84,36 @@ def batches(
             batch = first or pa.RecordBatch.from_pylist([], schema=reader.schema)
             while batch is not None:
                 yield _cast(batch, schema)
-                batch = _next(reader, sql)
+                batch = _next(connection, reader, sql)
         finally:
             connection.close()
 
     return rest()
 
 
-def _next(reader: pa.RecordBatchReader, sql: str) -> pa.RecordBatch | None:
+def _next(
+    connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, sql: str
+) -> pa.RecordBatch | None:
     with asked(sql):
-        return next(reader, None)
+        return interruptible(connection, lambda: next(reader, None))
+
+
+def interruptible(connection: duckdb.DuckDBPyConnection, call: Callable[[], T]) -> T:
+    """Return what a long call on the connection returns; Ctrl-C stops it.
+
+    DuckDB does not always notice a signal while it works in the main thread, so it works in another one.
+    """
+    if current_thread() is not main_thread():  # signals go to the main thread alone
+        return call()
+    interrupts = Interrupts()
+    with interrupts.installed(), interrupts.held(), ThreadPoolExecutor(1, "duckdb") as pool:
+        answer = pool.submit(call)
+        while not wait([answer], timeout=LOOK_SECONDS).done:
+            if interrupts.asked:
+                connection.interrupt()  # at each look: the statement may not have begun
+        if interrupts.asked:
+            raise KeyboardInterrupt
+        return answer.result()
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

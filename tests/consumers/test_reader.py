@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import wiring
+from pipeline.aws.items import segment_item
 from pipeline.config import Settings, load_settings
 from pipeline.core.audit import Report
 from pipeline.core.segment import Segment
 from pipeline.laptop.processes import wait_until
 from tests.aws.backends import ministack
+from tests.aws.test_items import SEGMENT
 from tests.core.kit import DOOR, SCHEMAS, event, wire
 
 pytestmark = pytest.mark.stack
@@ -223,17 +226,16 @@ def _corrupt_ids(house: Deployment) -> None:
 
 
 def _broken_row(house: Deployment) -> None:
-    lineage = house.stores.ledger.register(
-        wiring.stream(house.settings).name, wiring.stream(house.settings).epoch, "shardId-000000000000", ()
-    )
-    house.stores.ledger._dynamodb.put_item(
-        TableName=house.stores.ledger._segments,
-        Item={"lineage": {"S": lineage.short}, "ordinal": {"N": "1"}, "state": {"S": SECRET}},
-    )
+    """Leave a row with a count that nobody knows: reading it raises an error that quotes its name."""
+    stream, ledger = wiring.stream(house.settings), house.stores.ledger
+    short = ledger.register(stream.name, stream.epoch, "shardId-000000000000", ()).short
+    item = segment_item(replace(SEGMENT, lineage=short, ordinal=1))
+    item["counts"]["M"][SECRET] = {"N": "1"}
+    ledger._dynamodb.put_item(TableName=ledger._segments, Item=item)
 
 
 @pytest.mark.parametrize(
-    ("damage", "error"), [(_corrupt_ids, "Corrupt at "), (_broken_row, "KeyError at items.py:")]
+    ("damage", "error"), [(_corrupt_ids, "Corrupt at "), (_broken_row, "TypeError at items.py:")]
 )
 def test_an_unknown_error_ends_the_process(
     deploy: Callable[..., Deployment], damage: Callable[[Deployment], None], error: str

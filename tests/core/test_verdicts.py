@@ -137,6 +137,7 @@ def test_patterns(pattern: str) -> None:
     """A pattern of the subset means to msgspec what it means to ECMA 262, also before a newline."""
     schema = {**CLOSED, "properties": {"v": {"type": "string", "pattern": pattern}}}
     version = Version(parse_schema("door", 1, schema))
+    assert not (pattern in SET_OPERATIONS and version.shape.decode)  # what they mean is not settled
     for word in [*WORDS, "aa", "ab", "bb", "b", "B", "[", "]", ",", ".", "b{,2}"]:
         for text in (word, word + "\n"):
             raw = json.dumps({"v": text}).encode()
@@ -156,7 +157,7 @@ def test_bounds(kind: str, keyword: str, bound: float) -> None:
     schema = {**CLOSED, "properties": {"v": {"type": kind, keyword: bound}}}
     rules = rules_for(schema)
     whole = int(bound)
-    for value in [*INTEGERS, whole - 1, whole, whole + 1, 2**64, 10**30, float(whole)]:
+    for value in [*INTEGERS, whole - 1, whole, whole + 1, 2**64, -(2**64), 10**30, float(whole)]:
         raw = json.dumps({"v": value}).encode()
         _fast_is_no_laxer(rules, raw)
 

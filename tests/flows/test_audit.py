@@ -182,6 +182,7 @@ def test_damage_is_named(name: str) -> None:
         "deleted file": "file_missing",
         "stray file": "file_stray",
         "stray file, next ordinal": "file_stray",
+        "row repeated": "row_repeated",
     }
     assert named.get(name, kinds[-1]) in house.kinds()
     assert not house.audit().balanced

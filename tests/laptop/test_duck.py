@@ -130,12 +130,12 @@ def test_a_statement_larger_than_memory_says_so() -> None:
 
 LONG_STATEMENT = """
 import sys, duckdb
-from pipeline.laptop.duck_errors import asked
-relation = duckdb.connect().sql("SELECT sum(a.range * b.range % 7) FROM range(300000) a, range(300000) b")
-print("running", flush=True)
+from pipeline.laptop.duck_session import interruptible
+connection = duckdb.connect()
+relation = connection.sql("SELECT sum(a.range * b.range % 7) FROM range(300000) a, range(300000) b")
 try:
-    with asked("SELECT"):
-        relation.to_arrow_reader(1000).read_all()
+    print("running", flush=True)
+    interruptible(connection, lambda: relation.to_arrow_reader(1000).read_all())
 except KeyboardInterrupt:
     sys.exit(130)
 """
