@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client
+from pipeline.aws.index import DynamoIndex
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
 from pipeline.aws.ledger import DynamoLedger
 from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
@@ -84,6 +86,8 @@ class Archive:
 
     objects: S3Objects
     manifest: DynamoManifest
+    index: DynamoIndex
+    aggregates: DynamoAggregates
     ledger: DynamoLedger
     receipts: DynamoReceipts
     meter: Meter
@@ -96,6 +100,8 @@ def archive(settings: Settings) -> Archive:
     return Archive(
         objects=S3Objects(make_client("s3", where, meter), settings.storage.bucket),
         manifest=DynamoManifest(dynamodb, prefix),
+        index=DynamoIndex(dynamodb, prefix),
+        aggregates=DynamoAggregates(dynamodb, prefix),
         ledger=DynamoLedger(dynamodb, prefix),
         receipts=DynamoReceipts(dynamodb, prefix),
         meter=meter,
@@ -139,7 +145,16 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
             ),
             WindowLimits(int(duplicates.window_hours * _HOUR_US), duplicates.max_ids),
         ),
-        ports=WritePorts(stores.ledger, stores.objects, stores.manifest, clock, facts, each),
+        ports=WritePorts(
+            ledger=stores.ledger,
+            objects=stores.objects,
+            manifest=stores.manifest,
+            index=stores.index,
+            aggregates=stores.aggregates,
+            clock=clock,
+            facts=facts,
+            each=each,
+        ),
         stream=stream(settings),
         meter=stores.meter,
     )

@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from pipeline.core.manifest import DataFile
+from pipeline.core.aggregate import Aggregate
+from pipeline.core.index import IndexItem
+from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
 
@@ -115,7 +117,7 @@ def file_item(entry: DataFile) -> Item:
         "name": text(entry.name),
         "key": text(entry.key),
         **{name: number(getattr(entry, name)) for name in numbers},
-        "tenants": {"L": [text(tenant) for tenant in entry.tenants]},
+        "tenants": _packed(entry.tenants),
         "digest": text(entry.digest),
     }
 
@@ -131,8 +133,43 @@ def file_of(item: Item) -> DataFile:
         bytes=int(item["bytes"]["N"]),
         min_event_time_us=int(item["min_event_time_us"]["N"]),
         max_event_time_us=int(item["max_event_time_us"]["N"]),
-        tenants=tuple(one["S"] for one in item["tenants"]["L"]),
+        tenants=_unpacked(item, "tenants", tuple[TenantRows, ...]),
         digest=item["digest"]["S"],
+    )
+
+
+def index_item(entry: IndexItem) -> Item:
+    """Return an item of the entity index."""
+    return {"partition": text(entry.partition), "name": text(entry.name), "body": {"B": entry.body}}
+
+
+def index_item_of(item: Item) -> IndexItem:
+    """Read an item of the entity index."""
+    return IndexItem(item["partition"]["S"], item["name"]["S"], bytes(item["body"]["B"]))
+
+
+_NUMBERS = ("last_ordinal", "events", "duplicates", "quarantined", "other_sources")
+
+
+def aggregate_item(one: Aggregate) -> Item:
+    """Return an item of the aggregates; `hours` and `sources` are JSON: one attribute each, cheap to write."""
+    return {
+        "partition": text(one.partition),
+        "name": text(one.name),
+        **{name: number(getattr(one, name)) for name in _NUMBERS},
+        "hours": text(msgspec.json.encode(one.hours).decode()),
+        "sources": text(msgspec.json.encode(one.sources).decode()),
+    }
+
+
+def aggregate_of(item: Item) -> Aggregate:
+    """Read an item of the aggregates."""
+    return Aggregate(
+        partition=item["partition"]["S"],
+        name=item["name"]["S"],
+        **{name: int(item[name]["N"]) for name in _NUMBERS},
+        hours=msgspec.json.decode(item["hours"]["S"], type=tuple[int, ...]),
+        sources=msgspec.json.decode(item["sources"]["S"], type=dict[str, int]),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from pipeline.aws import tables
+from pipeline.aws.dynamo import cancelled
 from pipeline.aws.errors import error_code, translated
 from pipeline.aws.items import (
     Item,
@@ -22,7 +23,7 @@ from pipeline.aws.items import (
     segment_of,
     text,
 )
-from pipeline.core.errors import Corrupt, Transient
+from pipeline.core.errors import Corrupt
 from pipeline.core.segment import Lineage, SealState, Segment
 from pipeline.ports.ledger import Opening, PlanAnswer
 
@@ -61,7 +62,7 @@ class DynamoLedger:
                 with translated(f"register lineage {name}"):
                     self._dynamodb.transact_write_items(TransactItems=self._registration(lineage, counter))
             except ClientError as exc:
-                _reasons(exc, name)  # somebody else registered meanwhile: look again
+                cancelled(exc, name)  # somebody else registered meanwhile: look again
 
     def fix_slots(self, stream: str, epoch: str, slots: int) -> int:
         """Return the number of virtual slots of a stream's epoch, fixing it at first use.
@@ -118,8 +119,11 @@ class DynamoLedger:
             answer = self._dynamodb.query(**self._by_lineage(lineage), ScanIndexForward=False, Limit=1)
         newest = segment_of(answer["Items"][0]) if answer["Items"] else None
         seal = self._get(self._state, _SEAL)
-        version = int(seal.get("version", number(0))["N"])
-        return Opening(newest, SealState(version, seal.get("sealing_to", text(""))["S"]))
+        return Opening(newest, _seal_of(seal))
+
+    def seal_state(self) -> SealState:
+        """Return the seal state; see the port."""
+        return _seal_of(self._get(self._state, _SEAL))
 
     def plan(self, segment: Segment) -> PlanAnswer:
         """Decide a segment in one transaction; see the port."""
@@ -132,7 +136,7 @@ class DynamoLedger:
             with translated(what):
                 self._dynamodb.transact_write_items(TransactItems=[item for _, item in checks])
         except ClientError as exc:
-            reasons = _reasons(exc, what)
+            reasons = cancelled(exc, what)
             for (answer, _), reason in zip(checks, reasons, strict=True):
                 if reason == _FAILED:
                     return answer
@@ -237,15 +241,6 @@ class DynamoLedger:
         return found
 
 
-def _reasons(exc: ClientError, what: str) -> list[str]:
-    """Return why a transaction was cancelled, one code per item.
-
-    Raises:
-        Transient: it met another transaction or a throttle; nothing happened.
-    """
-    if error_code(exc) != "TransactionCanceledException":
-        raise exc
-    reasons = [str(one.get("Code", "None")) for one in exc.response.get("CancellationReasons", [])]
-    if _FAILED not in reasons:
-        raise Transient(f"{what}: {', '.join(reasons)}") from exc
-    return reasons
+def _seal_of(item: Item) -> SealState:
+    days = [item.get(name, text(""))["S"] for name in ("sealing_to", "sealed_until")]
+    return SealState(int(item.get("version", number(0))["N"]), *days)

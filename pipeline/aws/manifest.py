@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.aws import tables
+from pipeline.aws.dynamo import put_all, query, scan
 from pipeline.aws.errors import translated
-from pipeline.aws.items import Item, file_item, file_of, receipt_item, receipt_of, text
-from pipeline.core.errors import Transient
+from pipeline.aws.items import file_item, file_of, receipt_item, receipt_of, text
 from pipeline.core.manifest import DataFile
 from pipeline.core.receipt import Receipt
 
-_BATCH = 25  # BatchWriteItem's limit
 _DIRECTORY = "_partitions"  # its items name the partitions, so that they can be listed without a scan
 
 
@@ -24,47 +23,24 @@ class DynamoManifest:
     def put_all(self, entries: Sequence[DataFile]) -> None:
         """Write entries as plain puts; see the port. A partition is listed before its first file."""
         new = {entry.partition for entry in entries} - self._listed
-        self._write([{"partition": text(_DIRECTORY), "name": text(name)} for name in sorted(new)])
+        directory = [{"partition": text(_DIRECTORY), "name": text(name)} for name in sorted(new)]
+        put_all(self._dynamodb, self._table, directory)
         self._listed |= new
-        self._write([file_item(entry) for entry in entries])
-
-    def _write(self, items: list[Item]) -> None:
-        for start in range(0, len(items), _BATCH):
-            puts = [{"PutRequest": {"Item": item}} for item in items[start : start + _BATCH]]
-            while puts:
-                with translated(f"write {self._table}"):
-                    answer = self._dynamodb.batch_write_item(RequestItems={self._table: puts})
-                left = answer.get("UnprocessedItems", {}).get(self._table, [])
-                if len(left) == len(puts):
-                    raise Transient(f"write {self._table}: none of {len(puts)} items was taken")
-                puts = left  # only the rest again, as long as it shrinks
+        put_all(self._dynamodb, self._table, [file_item(entry) for entry in entries])
 
     def partitions(self) -> list[str]:
         """Return every distinct `<event_type>#<dt>`, sorted."""
-        return sorted(item["name"]["S"] for item in self._query(_DIRECTORY))
+        return sorted(item["name"]["S"] for item in query(self._dynamodb, self._table, _DIRECTORY))
 
     def files(self, partition: str) -> list[DataFile]:
         """Return the files of one partition, by name."""
-        return [file_of(item) for item in self._query(partition)]
+        return [file_of(item) for item in query(self._dynamodb, self._table, partition)]
 
     def all_files(self) -> list[DataFile]:
         """Return every entry."""
-        with translated(f"scan {self._table}"):
-            pages = self._dynamodb.get_paginator("scan").paginate(TableName=self._table, ConsistentRead=True)
-            found = [item for page in pages for item in page["Items"]]
+        found = scan(self._dynamodb, self._table)
         entries = [file_of(item) for item in found if item["partition"]["S"] != _DIRECTORY]
         return sorted(entries, key=lambda one: (one.partition, one.name))
-
-    def _query(self, partition: str) -> list[Item]:
-        with translated(f"read {self._table}"):
-            pages = self._dynamodb.get_paginator("query").paginate(
-                TableName=self._table,
-                KeyConditionExpression="#partition = :partition",
-                ExpressionAttributeNames={"#partition": "partition"},
-                ExpressionAttributeValues={":partition": text(partition)},
-                ConsistentRead=True,
-            )
-            return [item for page in pages for item in page["Items"]]
 
 
 class DynamoReceipts:
@@ -80,7 +56,5 @@ class DynamoReceipts:
 
     def all(self) -> Sequence[Receipt]:
         """Return every receipt, by producer and number."""
-        with translated(f"scan {self._table}"):
-            pages = self._dynamodb.get_paginator("scan").paginate(TableName=self._table, ConsistentRead=True)
-            found = [receipt_of(item) for page in pages for item in page["Items"]]
+        found = [receipt_of(item) for item in scan(self._dynamodb, self._table)]
         return sorted(found, key=lambda one: (one.producer, one.number))

@@ -19,8 +19,10 @@ SEGMENTS = Table("segments", ("lineage", "S"), ("ordinal", "N"))
 LINEAGES = Table("lineages", ("name", "S"))
 STATE = Table("state", ("name", "S"))
 DATA_FILES = Table("data_files", ("partition", "S"), ("name", "S"))
+ENTITY_INDEX = Table("entity_index", ("partition", "S"), ("name", "S"))
+AGGREGATES = Table("aggregates", ("partition", "S"), ("name", "S"))
 RECEIPTS = Table("receipts", ("producer", "S"), ("number", "N"))
-ALL = (SEGMENTS, LINEAGES, STATE, DATA_FILES, RECEIPTS)
+ALL = (SEGMENTS, LINEAGES, STATE, DATA_FILES, ENTITY_INDEX, AGGREGATES, RECEIPTS)
 
 
 def create_tables(client: Any, prefix: str) -> None:

@@ -6,10 +6,8 @@ Rows inside a file are sorted by (tenant_id, entity_id, event_time, position), s
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,13 +15,12 @@ from pipeline.core.chunks import Chunk
 from pipeline.core.columns import MICROS, envelope_schema, quarantine_schema
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.event import Record, Refusal
+from pipeline.core.filed import I64, Filed, FileRange, Flags, Words, coded, runs
 from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
-from pipeline.core.manifest import DataFile, file_name, partition_name
+from pipeline.core.manifest import DataFile, TenantRows, file_name, partition_name
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.staging import digest_of
-from pipeline.core.window import Flags
 
-I64 = npt.NDArray[np.int64]
 ROW_GROUP_ROWS = 65_536
 _BLOOM_FLOOR = 64  # a filter is sized for at least this many values
 
@@ -36,11 +33,25 @@ class Place:
     ordinal: int
     seal: SealState
 
+    @property
+    def writer(self) -> str:
+        """Return `<lineage>#<ordinal>`, as manifest and index name a segment."""
+        return f"{self.lineage.short}#{self.ordinal:012d}"
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """The data files of a segment in key order, and their rows as integers, type by type."""
+
+    files: list[tuple[DataFile, bytes]]
+    filed: list[Filed]
+    words: Words
+
 
 def encode_rows(
     chunks: Sequence[Chunk], duplicate: Flags, records: Sequence[Record], place: Place
-) -> list[tuple[DataFile, bytes]]:
-    """Return the data files of a segment, in key order.
+) -> EncodedRows:
+    """Return the data files of a segment, and what index and aggregates are made from.
 
     Args:
         chunks: accepted rows, in stream order; aligned with `duplicate`.
@@ -49,25 +60,55 @@ def encode_rows(
         place: lineage, ordinal and seal state.
     """
     if not chunks:
-        return []
+        return EncodedRows([], [], Words([], [], []))
     common = pa.concat_tables([chunk.common for chunk in chunks]).combine_chunks()
     times = common.column("event_time").cast(pa.int64()).to_numpy()
     days = _filing_days(times, place.seal)
-    order_by = (times, _ranks(common, "entity_id"), _ranks(common, "tenant_id"), days)
+    tenants, tenant_words = coded(common.column("tenant_id"))
+    entities, entity_words = coded(common.column("entity_id"))
+    sources, source_words = coded(common.column("source"))
+    words = Words(tenant_words, entity_words, source_words)
     files: list[tuple[DataFile, bytes]] = []
+    filed: list[Filed] = []
     for event_type in sorted({name for chunk in chunks for name in chunk.typed}):
         rows, typed = _of_type(chunks, event_type)
-        order = np.lexsort([key[rows] for key in order_by])
+        order = np.lexsort([key[rows] for key in (times, entities, tenants, days)])
         chosen = rows[order]
         table = _envelope(common.take(pa.array(chosen)), duplicate[chosen], records, place.lineage)
         columns = typed.take(pa.array(order))
         for name in columns.column_names:
             table = table.append_column(name, columns.column(name))
-        sorted_times = times[chosen]
-        for first, last in _runs(days[chosen]):
-            part = table.slice(first, last - first)
-            files.append(_data_file(part, event_type, sorted_times[first:last], place))
-    return sorted(files, key=lambda one: one[0].key)
+        ranges = []
+        for first, last in runs(days[chosen]):
+            part = slice(first, last)
+            held = _tenant_rows(tenants[chosen][part], duplicate[chosen][part], tenant_words)
+            entry, body = _data_file(
+                table.slice(first, last - first), event_type, times[chosen][part], held, place
+            )
+            files.append((entry, body))
+            ranges.append(
+                FileRange(entry.name.split("#", 1)[0], entry.partition.rsplit("#", 1)[1], first, last)
+            )
+        filed.append(
+            Filed(
+                event_type,
+                tuple(ranges),
+                tenants[chosen],
+                entities[chosen],
+                sources[chosen],
+                times[chosen],
+                duplicate[chosen],
+            )
+        )
+    return EncodedRows(sorted(files, key=lambda one: one[0].key), filed, words)
+
+
+def _tenant_rows(tenants: I64, duplicate: Flags, words: Sequence[str]) -> tuple[TenantRows, ...]:
+    """Return each tenant's run of rows in a file."""
+    return tuple(
+        TenantRows(words[int(tenants[first])], first, last - first, int(duplicate[first:last].sum()))
+        for first, last in runs(tenants)
+    )
 
 
 def _filing_days(times: I64, seal: SealState) -> I64:
@@ -116,7 +157,9 @@ def _envelope(common: pa.Table, duplicate: Flags, records: Sequence[Record], lin
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _data_file(table: pa.Table, event_type: str, times: I64, place: Place) -> tuple[DataFile, bytes]:
+def _data_file(
+    table: pa.Table, event_type: str, times: I64, tenants: tuple[TenantRows, ...], place: Place
+) -> tuple[DataFile, bytes]:
     lineage, ordinal, dt = place.lineage.short, place.ordinal, day_of(int(times[0]))
     late = place.seal.is_late(dt)
     tier = "late" if late else "open"
@@ -135,11 +178,11 @@ def _data_file(table: pa.Table, event_type: str, times: I64, place: Place) -> tu
         name=file_name(tier, lineage, ordinal),
         key=data_key(Partition(tier, event_type, day), lineage, ordinal),
         rows=table.num_rows,
-        duplicates=int(pa.compute.sum(table.column("is_duplicate")).as_py()),
+        duplicates=sum(one.duplicates for one in tenants),
         bytes=len(body),
         min_event_time_us=int(times.min()),
         max_event_time_us=int(times.max()),
-        tenants=tuple(sorted(pa.compute.unique(table.column("tenant_id")).to_pylist())),
+        tenants=tenants,
         digest=digest_of(body),
     )
     return entry, body
@@ -207,21 +250,6 @@ def write_parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(metadata)
     return buffer.getvalue()
-
-
-def _ranks(table: pa.Table, name: str) -> I64:
-    """Return for each value its rank among the sorted distinct values: strings become comparable integers."""
-    codes = pa.compute.dictionary_encode(table.column(name)).combine_chunks()
-    words = codes.dictionary.to_pylist()
-    ranks = np.empty(len(words), dtype=np.int64)
-    ranks[sorted(range(len(words)), key=words.__getitem__)] = np.arange(len(words))
-    return np.asarray(ranks[codes.indices.to_numpy()], dtype=np.int64)
-
-
-def _runs(values: I64) -> list[tuple[int, int]]:
-    """Return [start, end) of each run of equal values."""
-    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    return list(pairwise(edges))
 
 
 def _arrival_day(table: pa.Table) -> str:

@@ -19,7 +19,7 @@ from pipeline.core.names import is_name
 from pipeline.core.schema import EventSchema, TypeSchema, group_types
 from pipeline.core.shapes import Shape
 
-LAYOUT_VERSION = 1  # of data files, ids files and staging objects; a change bumps it and the changelog
+LAYOUT_VERSION = 2  # of data files, ids files and staging objects; a change bumps it and the changelog
 
 
 class Version:

@@ -95,10 +95,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class SealState:
-    """How far days are sealed. `version` rises with every raise; `sealing_to` is a day or ""."""
+    """How far days are sealed. `version` rises with every raise; the others are a day or "".
+
+    Loaders go by `sealing_to`, which is raised first; readers by `sealed_until`, which follows once all is written.
+    """
 
     version: int = 0
     sealing_to: str = ""
+    sealed_until: str = ""
 
     def is_late(self, dt: str) -> bool:
         """True when rows of day `dt` must go to the late tier."""

@@ -34,10 +34,14 @@ def parse_label(partition_key: str) -> BatchLabel | None:
     return BatchLabel(found[1], int(found[2]), int(found[3]), int(found[4]))
 
 
+def entity_hash(tenant_id: str, entity_id: str) -> int:
+    """Return the 64-bit hash of an entity: the same for ever; its first bits choose slot and index prefix."""
+    return int.from_bytes(hashlib.blake2b(f"{tenant_id}\0{entity_id}".encode(), digest_size=8).digest())
+
+
 def slot_of(tenant_id: str, entity_id: str, slots: int) -> int:
     """Return the slot of an entity, in 0..slots-1; the same for ever."""
-    digest = hashlib.blake2b(f"{tenant_id}\0{entity_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) * slots >> 64
+    return entity_hash(tenant_id, entity_id) * slots >> 64
 
 
 def hash_key(slot: int, slots: int) -> str:

@@ -1,19 +1,20 @@
 """A segment's effects in one object: what a redo writes, without stream, code or window.
 
-Layout: magic, 8-byte header length, JSON header, then the objects' bytes end to end. The SHA-256 of the whole is
+Layout: magic, 8-byte header length, MessagePack header (where the objects are; manifest entries, index items and
+aggregates whole), then the objects' bytes end to end. The SHA-256 of the whole is
 in the object's name, so a torn or foreign object can never be applied.
 """
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from pipeline.core.aggregate import Aggregate
 from pipeline.core.errors import Corrupt
+from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
 
-_MAGIC = b"hrseg1\0\0"
+_MAGIC = b"hrseg2\0\0"
 
 
 class StagedObject(msgspec.Struct, frozen=True):
@@ -31,6 +32,8 @@ class Effects(msgspec.Struct, frozen=True):
     ordinal: int
     objects: tuple[StagedObject, ...]
     entries: tuple[DataFile, ...]
+    index: tuple[IndexItem, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -43,7 +46,9 @@ class _Header(msgspec.Struct, frozen=True):
     lineage: str
     ordinal: int
     objects: list[_Place]
-    entries: list[DataFile]
+    entries: tuple[DataFile, ...]
+    index: tuple[IndexItem, ...]
+    aggregates: tuple[Aggregate, ...]
 
 
 def digest_of(body: bytes | memoryview) -> str:
@@ -51,13 +56,14 @@ def digest_of(body: bytes | memoryview) -> str:
     return hashlib.sha256(body).hexdigest()[:32]
 
 
-def stage(
-    lineage: str, ordinal: int, objects: Sequence[tuple[str, bytes]], entries: Sequence[DataFile]
-) -> bytes:
+def stage(effects: Effects) -> bytes:
     """Encode effects."""
-    places = [_Place(key, len(body), digest_of(body)) for key, body in objects]
-    header = msgspec.json.encode(_Header(lineage, ordinal, places, list(entries)))
-    return b"".join((_MAGIC, len(header).to_bytes(8, "little"), header, *(body for _, body in objects)))
+    places = [_Place(one.key, len(one.body), one.digest) for one in effects.objects]
+    header = msgspec.msgpack.encode(
+        _Header(effects.lineage, effects.ordinal, places, effects.entries, effects.index, effects.aggregates)
+    )
+    bodies = (one.body for one in effects.objects)
+    return b"".join((_MAGIC, len(header).to_bytes(8, "little"), header, *bodies))
 
 
 def unstage(staged: bytes, digest: str) -> Effects:
@@ -69,9 +75,11 @@ def unstage(staged: bytes, digest: str) -> Effects:
     if digest_of(staged) != digest or not staged.startswith(_MAGIC):
         raise Corrupt(f"staging object {digest}: its bytes do not match the digest in its name")
     length = int.from_bytes(staged[8:16], "little")
-    header: Any = msgspec.json.decode(staged[16 : 16 + length], type=_Header)
+    header = msgspec.msgpack.decode(memoryview(staged)[16 : 16 + length], type=_Header)
     view, at, objects = memoryview(staged), 16 + length, []
     for place in header.objects:
         objects.append(StagedObject(place.key, view[at : at + place.length], place.digest))
         at += place.length
-    return Effects(header.lineage, header.ordinal, tuple(objects), tuple(header.entries))
+    return Effects(
+        header.lineage, header.ordinal, tuple(objects), header.entries, header.index, header.aggregates
+    )

@@ -18,10 +18,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline.core.aggregate import Aggregate, AggregateKey, apply, fold_refusals, fold_rows
 from pipeline.core.decode import Decoder
-from pipeline.core.encode import Place, encode_refusals, encode_rows
+from pipeline.core.encode import EncodedRows, Place, encode_refusals, encode_rows
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
+from pipeline.core.index import build_index
 from pipeline.core.keys import ids_key, rules_key, staging_key
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
@@ -66,6 +68,7 @@ class Cut:
     digest: str
     prints: Fingerprints
     codes: Counter[str]
+    aggregates: dict[AggregateKey, Aggregate]
 
 
 class Loader:
@@ -78,6 +81,7 @@ class Loader:
         self._window = DuplicateWindow(lineage, limits.window, ports)
         self._newest: Segment | None = None
         self._seal = SealState()
+        self._aggregates: dict[AggregateKey, Aggregate] = {}  # as the newest segment left them
         self._clear()
 
     @property
@@ -125,6 +129,7 @@ class Loader:
     def _adopt(self, opening: Opening) -> None:
         """Take ordinal, start and seal from one read, and judge the kept records again."""
         self._newest, self._seal = opening.newest, opening.seal
+        self._aggregates = {}
         kept = self._open.records
         self._clear()
         self._window.expire()
@@ -220,16 +225,44 @@ class Loader:
         place, held = Place(self.lineage, ordinal, self._seal), self._open
         prints = held.fingerprints()
         duplicate = self._window.flags(prints, min(self._arrivals()))
-        files = encode_rows(held.chunks, duplicate, held.records, place)
-        files += encode_refusals(held.refusals, held.records, place)
-        objects = [(entry.key, body) for entry, body in files]
+        rows = encode_rows(held.chunks, duplicate, held.records, place)
+        files = rows.files + encode_refusals(held.refusals, held.records, place)
+        objects = [StagedObject(entry.key, body, entry.digest) for entry, body in files]
         if len(prints):
-            objects.append((ids_key(self.lineage.short, ordinal), encode_ids(prints)))
-        staged = stage(self.lineage.short, ordinal, objects, [entry for entry, _ in files])
+            ids = encode_ids(prints)
+            objects.append(StagedObject(ids_key(self.lineage.short, ordinal), ids, digest_of(ids)))
+        effects = Effects(
+            self.lineage.short,
+            ordinal,
+            tuple(objects),
+            tuple(entry for entry, _ in files),
+            tuple(build_index(rows.filed, rows.words, place.writer)),
+            tuple(self._totals(rows, ordinal)),
+        )
+        staged = stage(effects)
         digest = digest_of(staged)
         counts = held.counts(int(duplicate.sum()), len(files), sum(len(body) for _, body in files))
         segment = self._segment(ordinal, digest, counts, shard_end)
-        return Cut(segment, staged, digest, prints, Counter(str(one.code) for one in held.refusals))
+        codes = Counter(str(one.code) for one in held.refusals)
+        return Cut(segment, staged, digest, prints, codes, {one.key: one for one in effects.aggregates})
+
+    def _totals(self, rows: EncodedRows, ordinal: int) -> list[Aggregate]:
+        """Return the aggregates as they are after this segment.
+
+        What they were before is read after the predecessor was committed, and so with all of its effects; nobody
+        adds to them but the segment that takes this ordinal.
+        """
+        lineage, held = self.lineage.short, self._open
+        deltas = fold_rows(rows.filed, rows.words, lineage)
+        fold_refusals(deltas, held.refusals, held.records, self._rules, lineage)
+        before = {key: self._aggregates[key] for key in deltas if key in self._aggregates}
+        unknown = [key for key in deltas if key not in before]
+        if unknown and ordinal > 1:
+            read = self._ports.aggregates.read
+            before |= again(
+                "aggregates", lambda: read(unknown), clock=self._ports.clock, facts=self._ports.facts
+            )
+        return apply(before, deltas, ordinal)
 
     def _segment(self, ordinal: int, digest: str, counts: Counts, shard_end: bool) -> Segment:
         start, records = self._newest.end if self._newest else None, self._open.records
@@ -274,8 +307,9 @@ class Loader:
         self.open()
 
     def _holds(self, cut: Cut) -> None:
-        """Everything collected is decided: remember its ids, let go of its records."""
+        """Everything collected is decided: remember its ids and totals, let go of its records."""
         self._window.remember(cut.segment, cut.prints)
+        self._aggregates = cut.aggregates
         self._clear()
 
     def _say(self, cut: Cut, reason: str, seconds: float) -> None:

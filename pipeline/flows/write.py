@@ -12,7 +12,9 @@ from pipeline.core.segment import Segment
 from pipeline.core.staging import Effects, StagedObject, unstage
 from pipeline.facts import FactSink, SegmentFinished
 from pipeline.flows.retrying import again
+from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import Clock
+from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
@@ -25,6 +27,8 @@ class WritePorts:
     ledger: Ledger
     objects: Objects
     manifest: Manifest
+    index: EntityIndex
+    aggregates: Aggregates
     clock: Clock
     facts: FactSink
     each: Callable[[Callable[[StagedObject], None], Iterable[StagedObject]], None]
@@ -41,7 +45,12 @@ def write(effects: Effects, ports: WritePorts) -> None:
         put_once(staged, ports)
 
     ports.each(write_object, effects.objects)
-    again("manifest", lambda: ports.manifest.put_all(effects.entries), clock=ports.clock, facts=ports.facts)
+    for name, put in (
+        ("manifest", lambda: ports.manifest.put_all(effects.entries)),
+        ("index", lambda: ports.index.put_all(effects.index)),
+        ("aggregates", lambda: ports.aggregates.put_newer(effects.aggregates)),
+    ):
+        again(name, put, clock=ports.clock, facts=ports.facts)
 
 
 def put_once(staged: StagedObject, ports: WritePorts) -> None:

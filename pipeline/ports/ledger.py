@@ -51,6 +51,14 @@ class Ledger(Protocol):
         """
         ...
 
+    def seal_state(self) -> SealState:
+        """Return the seal state; every reader asks once, before it reads anything else.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
     def plan(self, segment: Segment) -> PlanAnswer:
         """Decide a segment, all or nothing.
 

@@ -17,14 +17,22 @@ from pipeline.aws.items import (
     segment_item,
     segment_of,
 )
-from pipeline.core.manifest import DataFile
+from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
 from tests.golden.compare import matches_golden
 
 LINEAGE = Lineage("events-7-shardId-000000000001", "0002", "events", "shardId-000000000001", ("0001",))
 FILE = DataFile(
-    "door#2024-03-10", "open#0002#000000000003", "events/x.parquet", 3, 1, 999, -5, 7, ("acme", "globex")
+    "door#2024-03-10",
+    "open#0002#000000000003",
+    "events/x.parquet",
+    3,
+    1,
+    999,
+    -5,
+    7,
+    (TenantRows("acme", 0, 2, 1), TenantRows("globex", 2, 1, 0)),
 )
 SEGMENT = Segment(
     lineage="0002",

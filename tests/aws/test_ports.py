@@ -6,14 +6,13 @@ import msgspec
 import pytest
 
 from pipeline.core.errors import NotFound
-from pipeline.core.manifest import DataFile
+from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.staging import digest_of
 from tests.aws.backends import World
 
-FILE = DataFile(
-    "door#2024-03-10", "open#0001#000000000001", "events/x.parquet", 3, 1, 999, -5, 7, ("acme", "globex")
-)
+TENANTS = (TenantRows("acme", 0, 2, 1), TenantRows("globex", 2, 1, 0))
+FILE = DataFile("door#2024-03-10", "open#0001#000000000001", "events/x.parquet", 3, 1, 999, -5, 7, TENANTS)
 RECEIPT = Receipt("abcd", 0, "events", "7", 5, 9, (AckedBatch(1, 0, 5, "shardId-000000000001", "4" * 56),))
 
 

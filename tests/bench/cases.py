@@ -70,7 +70,7 @@ def load(rules: Rules, wire: Sequence[Record]) -> int:
         if held.rows >= SEGMENT_ROWS or start + 4 >= len(wire):
             prints = held.fingerprints()
             flags = window.seen(prints)
-            size += sum(len(body) for _, body in encode_rows(held.chunks, flags, held.records, PLACE))
+            size += sum(len(body) for _, body in encode_rows(held.chunks, flags, held.records, PLACE).files)
             if encode_refusals(held.refusals, held.records, PLACE):
                 raise AssertionError("the bench's events are all good")
             window.add(SegmentAge(SegmentId("0001", ordinal), ordinal, len(prints)), prints)

@@ -20,7 +20,7 @@ from pipeline.flows.write import WritePorts  # noqa: E402
 from pipeline.laptop.processes import peak_memory_bytes  # noqa: E402
 from pipeline.ports.clock import SystemClock  # noqa: E402
 from tests.bench.data import bench_rules, events, records  # noqa: E402
-from tests.bench.null_ports import NullLedger, NullManifest, NullObjects  # noqa: E402
+from tests.bench.null_ports import NullAggregates, NullIndex, NullLedger, NullManifest, NullObjects  # noqa: E402
 
 _PAGE = 4096
 _STEP = 8_000  # events made at a time, so that the input itself stays small
@@ -42,7 +42,9 @@ def main(count: int) -> None:
         if isinstance(fact, SegmentCommitted):
             print(f"{memory_mb():.0f}")
 
-    ports = WritePorts(NullLedger(), NullObjects(), NullManifest(), SystemClock(), say, each)
+    ports = WritePorts(
+        NullLedger(), NullObjects(), NullManifest(), NullIndex(), NullAggregates(), SystemClock(), say, each
+    )
     loader = Loader(
         Lineage("bench-0-shard", "0001", "bench", "shard"),
         bench_rules(load_settings().paths.schemas),

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.core.aggregate import Aggregate, AggregateKey
 from pipeline.core.errors import NotFound
+from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import Lineage, SealState, Segment
 from pipeline.ports.ledger import Opening, PlanAnswer
@@ -41,6 +43,38 @@ class NullManifest:
         return []
 
 
+class NullIndex:
+    """Takes every item."""
+
+    def put_all(self, items: Sequence[IndexItem]) -> None:
+        del items
+
+    def find(self, partitions: Sequence[str], first_dt: str, last_dt: str) -> list[IndexItem]:
+        del partitions, first_dt, last_dt
+        return []
+
+    def all_items(self) -> Iterator[IndexItem]:
+        return iter(())
+
+
+class NullAggregates:
+    """Takes every item."""
+
+    def read(self, keys: Sequence[AggregateKey]) -> dict[AggregateKey, Aggregate]:
+        del keys
+        return {}
+
+    def put_newer(self, items: Sequence[Aggregate]) -> None:
+        del items
+
+    def find(self, partition: str, first_dt: str, last_dt: str) -> list[Aggregate]:
+        del partition, first_dt, last_dt
+        return []
+
+    def all_items(self) -> Iterator[Aggregate]:
+        return iter(())
+
+
 class NullLedger:
     """Accepts every plan."""
 
@@ -53,6 +87,9 @@ class NullLedger:
     def open(self, lineage: str) -> Opening:
         del lineage
         return Opening(None, SealState())
+
+    def seal_state(self) -> SealState:
+        return SealState()
 
     def plan(self, segment: Segment) -> PlanAnswer:
         del segment

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import ROW_GROUP_ROWS, Place, encode_refusals, encode_rows
 from pipeline.core.event import Record
-from pipeline.core.manifest import DataFile
+from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.schema import parse_schema
@@ -36,7 +36,7 @@ def _files(
     opened: OpenSegment, seal: SealState | None = None, flagged: Sequence[int] = ()
 ) -> list[tuple[DataFile, bytes]]:
     flags = np.isin(np.arange(opened.rows), flagged)
-    return encode_rows(opened.chunks, flags, opened.records, Place(LINEAGE, 7, seal or SealState()))
+    return encode_rows(opened.chunks, flags, opened.records, Place(LINEAGE, 7, seal or SealState())).files
 
 
 def _read(body: bytes) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def test_the_manifest_says_what_the_file_holds() -> None:
         bytes=len(body),
         min_event_time_us=noon_us - 2 * 3_600_000_000,
         max_event_time_us=noon_us - 3_600_000_000,
-        tenants=("acme", "globex"),
+        tenants=(TenantRows("acme", 0, 2, 1), TenantRows("globex", 2, 1, 0)),
         digest=digest_of(body),
     )
     assert {one["event_id"] for one in _read(body) if one["is_duplicate"]} == {"e1"}
@@ -285,7 +285,7 @@ def test_row_groups_are_bounded() -> None:
     many = [chunk] * (ROW_GROUP_ROWS // 200 + 1)
     [(_, body)] = encode_rows(
         many, np.zeros(200 * len(many), dtype=np.bool_), opened.records, Place(LINEAGE, 1, SealState())
-    )
+    ).files
     metadata = pq.ParquetFile(io.BytesIO(body)).metadata
     assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [
         65_536,

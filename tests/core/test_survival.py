@@ -124,7 +124,7 @@ def test_survives(
     place = Place(LINEAGE, 1, SealState())
     assert not opened.refusals, opened.refusals
     assert encode_refusals(opened.refusals, opened.records, place) == []
-    files = encode_rows(opened.chunks, np.zeros(len(events), dtype=np.bool_), opened.records, place)
+    files = encode_rows(opened.chunks, np.zeros(len(events), dtype=np.bool_), opened.records, place).files
     rows = [row for _, body in files for row in pq.read_table(io.BytesIO(body)).to_pylist()]
     rows.sort(key=lambda row: (int(row["sequence_number"]), row["subsequence_number"]))
     assert len(rows) == len(events)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow as pa
 from pipeline.core.columns import arrow_type, envelope_schema, quarantine_schema
 from pipeline.core.encode import write_parquet
 from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
-from pipeline.core.manifest import DataFile, file_name, partition_name
+from pipeline.core.manifest import DataFile, TenantRows, file_name, partition_name
 from pipeline.core.schema import Column, TypeSchema, group_types, parse_schema
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
@@ -89,11 +90,22 @@ class Archive:
             bytes=len(body),
             min_event_time_us=0,
             max_event_time_us=0,
-            tenants=tuple(sorted({str(row.get("tenant_id")) for row in rows})),
+            tenants=_tenant_rows(rows),
         )
         self.objects.put_if_absent(entry.key, body, "")
         self.manifest.put_all([entry])
         return entry
+
+
+def _tenant_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[TenantRows, ...]:
+    """Return the runs of a tenant; rows are in the order of the file."""
+    found: list[TenantRows] = []
+    for name, group in groupby(enumerate(rows), key=lambda one: str(one[1].get("tenant_id"))):
+        held = list(group)
+        found.append(
+            TenantRows(name, held[0][0], len(held), sum(bool(row.get("is_duplicate")) for _, row in held))
+        )
+    return tuple(found)
 
 
 def types_of(documents: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, TypeSchema]:

@@ -34,6 +34,10 @@ class MemoryLedger:
         found = self.segments(lineage)
         return Opening(found[-1] if found else None, self.seal)
 
+    def seal_state(self) -> SealState:
+        """Return the seal state."""
+        return self.seal
+
     def plan(self, segment: Segment) -> PlanAnswer:
         """Decide a segment: all conditions hold and it is put, or nothing happens."""
         if not self.ordinal_is_free(segment):

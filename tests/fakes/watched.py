@@ -1,13 +1,17 @@
 """Ports whose every call goes through one function: for action logs, and for crashes between any two effects."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from pipeline.core.aggregate import Aggregate, AggregateKey
 from pipeline.core.errors import HeadraceError, OutcomeUnknown, Transient
+from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
-from pipeline.core.segment import Lineage, Segment
+from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import Clock
+from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger, Opening, PlanAnswer
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
@@ -95,6 +99,62 @@ class WatchedManifest:
 
 
 @dataclass(frozen=True)
+class WatchedIndex:
+    """Port `EntityIndex`, watched."""
+
+    inner: EntityIndex
+    perform: Perform
+
+    def put_all(self, items: Sequence[IndexItem]) -> None:
+        """Write items; may be torn."""
+
+        def some(count: int) -> None:
+            self.inner.put_all(items[:count])
+
+        act = lambda: self.inner.put_all(items)  # noqa: E731
+        self.perform(Effect("index.put_all", act, Transient, torn=some, parts=len(items)))
+
+    def find(self, partitions: Sequence[str], first_dt: str, last_dt: str) -> list[IndexItem]:
+        """Return the items of some partitions."""
+        find = self.inner.find
+        return self.perform(Effect("index.find", lambda: find(partitions, first_dt, last_dt)))
+
+    def all_items(self) -> Iterator[IndexItem]:
+        """Yield every item."""
+        return iter(self.perform(Effect("index.all_items", lambda: list(self.inner.all_items()))))
+
+
+@dataclass(frozen=True)
+class WatchedAggregates:
+    """Port `Aggregates`, watched."""
+
+    inner: Aggregates
+    perform: Perform
+
+    def read(self, keys: Sequence[AggregateKey]) -> dict[AggregateKey, Aggregate]:
+        """Return the items that exist."""
+        return self.perform(Effect("aggregates.read", lambda: self.inner.read(keys)))
+
+    def put_newer(self, items: Sequence[Aggregate]) -> None:
+        """Write items; may be torn."""
+
+        def some(count: int) -> None:
+            self.inner.put_newer(items[:count])
+
+        act = lambda: self.inner.put_newer(items)  # noqa: E731
+        self.perform(Effect("aggregates.put_newer", act, OutcomeUnknown, torn=some, parts=len(items)))
+
+    def find(self, partition: str, first_dt: str, last_dt: str) -> list[Aggregate]:
+        """Return the items of a partition."""
+        find = self.inner.find
+        return self.perform(Effect("aggregates.find", lambda: find(partition, first_dt, last_dt)))
+
+    def all_items(self) -> Iterator[Aggregate]:
+        """Yield every item."""
+        return iter(self.perform(Effect("aggregates.all_items", lambda: list(self.inner.all_items()))))
+
+
+@dataclass(frozen=True)
 class WatchedLedger:
     """Port `Ledger`, watched."""
 
@@ -114,6 +174,10 @@ class WatchedLedger:
     def open(self, lineage: str) -> Opening:
         """Open a lineage."""
         return self.perform(Effect(f"ledger.open {lineage}", lambda: self.inner.open(lineage)))
+
+    def seal_state(self) -> SealState:
+        """Return the seal state."""
+        return self.perform(Effect("ledger.seal_state", self.inner.seal_state))
 
     def plan(self, segment: Segment) -> PlanAnswer:
         """Plan a segment."""

@@ -18,6 +18,7 @@ from pipeline.producer import Producer, ProducerSettings
 from tests.core.kit import DOOR, event, rules_for, wire
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
+from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects, Stored
@@ -34,6 +35,7 @@ class Deployment:
         self.clock, self.facts = SteppedClock(), FactList()
         self.ledger, self.objects = MemoryLedger(), MemoryObjects()
         self.manifest, self.receipts = MemoryManifest(), MemoryReceipts()
+        self.index, self.aggregates = MemoryIndex(), MemoryAggregates()
         self.stream = MemoryStream(self.clock, shards=shards, read_limit=3)
         self.limits = LoadLimits(CutLimits(max_rows=max_rows), WindowLimits())
         self.rules = RULES
@@ -41,7 +43,16 @@ class Deployment:
 
     def write_ports(self) -> WritePorts:
         """Return the loader's ports."""
-        return WritePorts(self.ledger, self.objects, self.manifest, self.clock, self.facts, _in_order)
+        return WritePorts(
+            ledger=self.ledger,
+            objects=self.objects,
+            manifest=self.manifest,
+            index=self.index,
+            aggregates=self.aggregates,
+            clock=self.clock,
+            facts=self.facts,
+            each=_in_order,
+        )
 
     def producer(self, name: str = "prod1", **settings: Any) -> Producer:
         """Return a producer of small batches."""

@@ -14,11 +14,21 @@ from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
+from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
 from tests.fakes.stream import MemoryStream
-from tests.fakes.watched import Effect, Perform, WatchedClock, WatchedLedger, WatchedManifest, WatchedObjects
+from tests.fakes.watched import (
+    Effect,
+    Perform,
+    WatchedAggregates,
+    WatchedClock,
+    WatchedIndex,
+    WatchedLedger,
+    WatchedManifest,
+    WatchedObjects,
+)
 from tests.sim.archive import StoredRefusal, StoredRow, is_data, read_file
 from tests.sim.events import rules
 
@@ -61,6 +71,7 @@ class House:
     def __init__(self, cut: CutLimits | None = None, window: WindowLimits | None = None) -> None:
         self.clock = SteppedClock()
         self.ledger, self.objects, self.manifest = MemoryLedger(), MemoryObjects(), MemoryManifest()
+        self.index, self.aggregates = MemoryIndex(), MemoryAggregates()
         self.stream = MemoryStream(self.clock, "doors")
         self.limits = LoadLimits(cut or CutLimits(), window or WindowLimits())
         self.facts = FactList()
@@ -77,6 +88,8 @@ class House:
             ledger=WatchedLedger(self.ledger, watch),
             objects=WatchedObjects(self.objects, watch),
             manifest=WatchedManifest(self.manifest, watch),
+            index=WatchedIndex(self.index, watch),
+            aggregates=WatchedAggregates(self.aggregates, watch),
             clock=WatchedClock(self.clock, watch),
             facts=self.facts,
             each=_in_order,

@@ -1,6 +1,7 @@
 """The loader's actions in their order, and a restart after every single one of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ _BATCHES = (
     (event(1), event(2, "meter.read", "2024-03-08"), b"not json"),
     (event(1), event(3), event(3, day="2024-03-10")),
 )
-_EFFECTS = 18  # of the whole run below, see test_two_segments_take_these_actions
+_EFFECTS = 23  # of the whole run below, see test_two_segments_take_these_actions
 
 
 def _load(house: House, log: ActionLog, records: list[Record]) -> None:
@@ -37,16 +38,17 @@ def _filled() -> tuple[House, list[Record]]:
     return house, records
 
 
-def _state(house: House) -> tuple[list[StoredRow | StoredRefusal], list[Segment], list[str], list[str]]:
+def _state(house: House) -> tuple[list[StoredRow | StoredRefusal], list[Segment], list[str], list[Any]]:
     """Return everything that readers and the next loader see."""
     segments = house.ledger.segments(house.lineage.short)
     entries = [str(entry) for entry in house.manifest.all_files()]
     keys = sorted(key for key in house.objects.stored if is_data(key) or key.startswith("ids/"))
-    return house.rows(), segments, entries, keys
+    packed = [*house.index.all_items(), *house.aggregates.all_items()]
+    return house.rows(), segments, entries, [*keys, *packed]
 
 
 def test_two_segments_take_these_actions() -> None:
-    """Stage, plan, files, ids, manifest, commit: in this order, and nothing else."""
+    """Totals before, stage, plan, files, ids, manifest, index, aggregates, commit: in this order, and nothing else."""
     house, records = _filled()
     log = ActionLog()
     _load(house, log, records)
@@ -75,14 +77,16 @@ def test_two_segments_take_these_actions() -> None:
 
 
 def _segment(ordinal: int, *files: str) -> list[str]:
-    window = ["ledger.recent 0001"] if ordinal == 1 else []  # afterwards it is remembered
+    before = ["ledger.recent 0001"] if ordinal == 1 else ["aggregates.read"]  # the window is remembered
     return [
-        *window,
+        *before,
         f"objects.put staging/0001/{ordinal:012d}-<digest>.seg",
         f"ledger.plan 0001/{ordinal}",
         *[f"objects.put {file}" for file in files],
         f"objects.put ids/0001/{ordinal:012d}.ids",
         "manifest.put_all",
+        "index.put_all",
+        "aggregates.put_newer",
         f"ledger.commit 0001/{ordinal}",
     ]
 

@@ -14,6 +14,7 @@ from pipeline.flows.load import Cut, Loader, LoadLimits
 from pipeline.flows.window import DuplicateWindow
 from pipeline.flows.write import WritePorts, commit, write
 from pipeline.ports.ledger import PlanAnswer
+from tests.fakes.index import MemoryAggregates
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.objects import MemoryObjects, Stored
 from tests.sim.invariants import Invariant
@@ -30,6 +31,7 @@ class Guard:
     caught_by: frozenset[Invariant] = frozenset()
     loader: type[Loader] = Loader
     ledger: Callable[[], MemoryLedger] = MemoryLedger
+    aggregates: Callable[[], MemoryAggregates] = MemoryAggregates
     objects: Callable[[], MemoryObjects] = MemoryObjects
     checkpoint_ahead: bool = False
 

@@ -25,6 +25,8 @@ _DECISIVE = (
     "ledger.plan",
     "ledger.commit",
     "manifest.put_all",
+    "index.put_all",
+    "aggregates.put_newer",
 )  # rare among reads and puts, and the heart of it
 _MORE_FAULTS = 4
 

@@ -22,7 +22,9 @@ from tests.fakes.stream import MemoryShardReader
 from tests.fakes.watched import (
     Effect,
     Perform,
+    WatchedAggregates,
     WatchedClock,
+    WatchedIndex,
     WatchedLedger,
     WatchedManifest,
     WatchedObjects,
@@ -63,6 +65,8 @@ class Life:
             ledger=self._ledger,
             objects=WatchedObjects(world.objects, perform),
             manifest=WatchedManifest(world.manifest, perform),
+            index=WatchedIndex(world.index, perform),
+            aggregates=WatchedAggregates(world.aggregates, perform),
             clock=self._clock,
             facts=self._facts,
             each=self._each,

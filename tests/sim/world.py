@@ -6,6 +6,7 @@ from random import Random
 from pipeline.core.event import Record
 from pipeline.core.segment import Lineage, Position
 from tests.fakes.clock import SteppedClock
+from tests.fakes.index import MemoryIndex
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.stream import MemoryStream
 from tests.sim.events import BEGIN_US, DAYS, Produced, Producer
@@ -48,6 +49,7 @@ class World:
         self.random, self.scenario, self.guard = random, scenario, guard
         self.clock = SimClock(BEGIN_US)
         self.ledger, self.objects, self.manifest = guard.ledger(), guard.objects(), MemoryManifest()
+        self.index, self.aggregates = MemoryIndex(), guard.aggregates()
         self.monitor = Monitor(self.ledger, self.objects)
         self.producer = Producer(random, scenario.days, scenario.repeats, scenario.refusals)
         self.shards: list[Shard] = []

@@ -1,0 +1,55 @@
+"""Port `Aggregates` on DynamoDB: table `aggregates`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.aws import tables
+from pipeline.aws.dynamo import get_all, put_each_if, query, scan
+from pipeline.aws.items import aggregate_item, aggregate_of, number, text
+from pipeline.core.aggregate import Aggregate, AggregateKey
+
+_AFTER = "~"  # sorts after every name of a day
+
+# The fence. Time runs downwards; W is the item's writer, Z a zombie or a finisher that repeats segment 7:
+#
+#   W puts 7   condition true:  last_ordinal 6 < 7
+#   Z puts 7   condition false: last_ordinal 7 = 7, applied already
+#   W puts 8   condition true
+#   Z puts 7   condition false: last_ordinal 8 > 7; the newer total stays
+NEVER_WRITTEN = "attribute_not_exists(last_ordinal)"
+WRITTEN_BEFORE = "last_ordinal < :ordinal"
+
+
+class DynamoAggregates:
+    """The aggregates of one deployment."""
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        self._dynamodb, self._table = client, prefix + tables.AGGREGATES.name
+
+    def read(self, keys: Sequence[AggregateKey]) -> dict[AggregateKey, Aggregate]:
+        """Return the items that exist; see the port."""
+        wanted = [{"partition": text(key.partition), "name": text(key.name)} for key in keys]
+        found = map(aggregate_of, get_all(self._dynamodb, self._table, wanted))
+        return {one.key: one for one in found}
+
+    def put_newer(self, items: Sequence[Aggregate]) -> None:
+        """Write each item over an older one; see the port."""
+        puts = [
+            {
+                "TableName": self._table,
+                "Item": aggregate_item(item),
+                "ConditionExpression": f"{NEVER_WRITTEN} OR {WRITTEN_BEFORE}",
+                "ExpressionAttributeValues": {":ordinal": number(item.last_ordinal)},
+            }
+            for item in items
+        ]
+        put_each_if(self._dynamodb, puts)
+
+    def find(self, partition: str, first_dt: str, last_dt: str) -> list[Aggregate]:
+        """Return the items of a tenant and type in a range of days; see the port."""
+        between = (first_dt or " ", last_dt + _AFTER)
+        return [aggregate_of(item) for item in query(self._dynamodb, self._table, partition, between)]
+
+    def all_items(self) -> Iterator[Aggregate]:
+        """Yield every item."""
+        return map(aggregate_of, scan(self._dynamodb, self._table))
