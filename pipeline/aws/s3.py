@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.aws.errors import error_code, translated
 from pipeline.core.errors import ConfigProblem
-from pipeline.ports.objects import ObjectInfo
+from pipeline.ports.objects import ObjectInfo, Tail
 
 _DIGEST = "digest"  # metadata key: x-amz-meta-digest
 _EXISTS = ("PreconditionFailed", "412")
@@ -43,6 +43,20 @@ class S3Objects:
         """Return an object's bytes; see the port."""
         with translated(f"get s3://{self._bucket}/{key}"):
             return bytes(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+
+    def tail(self, key: str, length: int) -> Tail:
+        """Return an object's last bytes; see the port."""
+        with translated(f"get s3://{self._bucket}/{key}"):
+            answer = self._s3.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=-{length}")
+            body = bytes(answer["Body"].read())
+        _, _, size = answer.get("ContentRange", "").rpartition("/")  # `bytes 5-9/10`
+        return Tail(body, int(size) if size else len(body))
+
+    def part(self, key: str, start: int, length: int) -> bytes:
+        """Return bytes of an object; see the port."""
+        with translated(f"get s3://{self._bucket}/{key}"):
+            wanted = f"bytes={start}-{start + length - 1}"
+            return bytes(self._s3.get_object(Bucket=self._bucket, Key=key, Range=wanted)["Body"].read())
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object under a prefix; see the port."""

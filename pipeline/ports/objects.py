@@ -12,6 +12,13 @@ class ObjectInfo(NamedTuple):
     etag: str
 
 
+class Tail(NamedTuple):
+    """The last bytes of an object, and how many it has in all."""
+
+    body: bytes
+    size: int
+
+
 class Objects(Protocol):
     """A bucket whose objects are written once and never changed.
 
@@ -34,6 +41,24 @@ class Objects(Protocol):
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes.
+
+        Raises:
+            NotFound: there is no such object.
+            Transient: try again.
+        """
+        ...
+
+    def tail(self, key: str, length: int) -> Tail:
+        """Return an object's last `length` bytes, or all of it where it is shorter.
+
+        Raises:
+            NotFound: there is no such object.
+            Transient: try again.
+        """
+        ...
+
+    def part(self, key: str, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start` on; fewer where the object ends before.
 
         Raises:
             NotFound: there is no such object.

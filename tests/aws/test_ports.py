@@ -9,6 +9,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.staging import digest_of
+from pipeline.ports.objects import Tail
 from tests.aws.backends import World
 
 TENANTS = (TenantRows("acme", 0, 2, 1), TenantRows("globex", 2, 1, 0))
@@ -37,6 +38,19 @@ def test_bodies(place: World, body: bytes | memoryview) -> None:
     assert objects.put_if_absent("key", body, digest_of(body)) is None
     assert objects.get("key") == bytes(body)
     assert [one.size for one in objects.list("")] == [len(body)]
+
+
+def test_parts_of_an_object(place: World) -> None:
+    """The end and any part are read alone, and are cut where the object ends."""
+    objects = place.objects()
+    objects.put_if_absent("key", b"0123456789", "d")
+    assert objects.tail("key", 3) == Tail(b"789", 10)
+    assert objects.tail("key", 99) == Tail(b"0123456789", 10)
+    assert objects.part("key", 2, 3) == b"234"
+    assert objects.part("key", 8, 9) == b"89"
+    for read in (lambda: objects.tail("gone", 1), lambda: objects.part("gone", 0, 1)):
+        with pytest.raises(NotFound, match="gone"):
+            read()
 
 
 def test_a_missing_object(place: World) -> None:

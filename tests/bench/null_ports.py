@@ -8,7 +8,7 @@ from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import Lineage, SealState, Segment
 from pipeline.ports.ledger import Opening, PlanAnswer
-from pipeline.ports.objects import ObjectInfo
+from pipeline.ports.objects import ObjectInfo, Tail
 
 
 class NullObjects:
@@ -19,6 +19,14 @@ class NullObjects:
         return None
 
     def get(self, key: str) -> bytes:
+        raise NotFound(key)
+
+    def tail(self, key: str, length: int) -> Tail:
+        del length
+        raise NotFound(key)
+
+    def part(self, key: str, start: int, length: int) -> bytes:
+        del start, length
         raise NotFound(key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:

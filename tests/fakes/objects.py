@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.core.errors import NotFound
-from pipeline.ports.objects import ObjectInfo
+from pipeline.ports.objects import ObjectInfo, Tail
 
 
 class Stored(NamedTuple):
@@ -33,6 +33,15 @@ class MemoryObjects:
         if key not in self.stored:
             raise NotFound(f"no object {key}")
         return self.stored[key].body
+
+    def tail(self, key: str, length: int) -> Tail:
+        """Return an object's last bytes."""
+        body = self.get(key)
+        return Tail(body[max(len(body) - length, 0) :], len(body))
+
+    def part(self, key: str, start: int, length: int) -> bytes:
+        """Return bytes of an object."""
+        return self.get(key)[start : start + length]
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object under a prefix, in key order."""

@@ -14,7 +14,7 @@ from pipeline.ports.clock import Clock
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger, Opening, PlanAnswer
 from pipeline.ports.manifest import Manifest
-from pipeline.ports.objects import Objects
+from pipeline.ports.objects import Objects, Tail
 from pipeline.ports.stream import Batch, ShardReader
 
 T = TypeVar("T")
@@ -63,6 +63,14 @@ class WatchedObjects:
     def get(self, key: str) -> bytes:
         """Read an object."""
         return self.perform(Effect(f"objects.get {key}", lambda: self.inner.get(key)))
+
+    def tail(self, key: str, length: int) -> Tail:
+        """Read the end of an object."""
+        return self.perform(Effect(f"objects.tail {key}", lambda: self.inner.tail(key, length)))
+
+    def part(self, key: str, start: int, length: int) -> bytes:
+        """Read a part of an object."""
+        return self.perform(Effect(f"objects.part {key}", lambda: self.inner.part(key, start, length)))
 
     def list(self, prefix: str) -> Any:
         """List objects."""

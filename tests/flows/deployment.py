@@ -13,7 +13,7 @@ from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.read import ReadPorts, load_shard
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
-from pipeline.ports.objects import ObjectInfo
+from pipeline.ports.objects import ObjectInfo, Tail
 from pipeline.producer import Producer, ProducerSettings
 from tests.core.kit import DOOR, event, rules_for, wire
 from tests.fakes.clock import SteppedClock
@@ -166,6 +166,14 @@ class _Listed:
     def get(self, key: str) -> bytes:
         """Read an object."""
         return self._inner.get(key)
+
+    def tail(self, key: str, length: int) -> Tail:
+        """Read the end of an object."""
+        return self._inner.tail(key, length)
+
+    def part(self, key: str, start: int, length: int) -> bytes:
+        """Read a part of an object."""
+        return self._inner.part(key, start, length)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List objects."""
