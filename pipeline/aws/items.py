@@ -148,28 +148,31 @@ def index_item_of(item: Item) -> IndexItem:
     return IndexItem(item["partition"]["S"], item["name"]["S"], bytes(item["body"]["B"]))
 
 
-_NUMBERS = ("last_ordinal", "events", "duplicates", "quarantined", "other_sources")
+class _Totals(msgspec.Struct):
+    events: int
+    duplicates: int
+    quarantined: int
+    hours: tuple[int, ...]
+    sources: dict[str, int]
+    other_sources: int
 
 
 def aggregate_item(one: Aggregate) -> Item:
-    """Return an item of the aggregates; `hours` and `sources` are JSON: one attribute each, cheap to write."""
+    """Return an item of the aggregates; the totals are one JSON text: readable, and cheap to write."""
+    totals = _Totals(*(getattr(one, name) for name in _Totals.__struct_fields__))
     return {
         "partition": text(one.partition),
         "name": text(one.name),
-        **{name: number(getattr(one, name)) for name in _NUMBERS},
-        "hours": text(msgspec.json.encode(one.hours).decode()),
-        "sources": text(msgspec.json.encode(one.sources).decode()),
+        "last_ordinal": number(one.last_ordinal),
+        "totals": text(msgspec.json.encode(totals).decode()),
     }
 
 
 def aggregate_of(item: Item) -> Aggregate:
     """Read an item of the aggregates."""
+    totals = msgspec.structs.asdict(msgspec.json.decode(item["totals"]["S"], type=_Totals))
     return Aggregate(
-        partition=item["partition"]["S"],
-        name=item["name"]["S"],
-        **{name: int(item[name]["N"]) for name in _NUMBERS},
-        hours=msgspec.json.decode(item["hours"]["S"], type=tuple[int, ...]),
-        sources=msgspec.json.decode(item["sources"]["S"], type=dict[str, int]),
+        item["partition"]["S"], item["name"]["S"], last_ordinal=int(item["last_ordinal"]["N"]), **totals
     )
 
 

@@ -11,8 +11,9 @@ Events are counted by event day, without duplicates; duplicates by event day; qu
 `_unknown` where tenant or type is none that is known.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import add
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ import numpy as np
 
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.event import Record, Refusal
-from pipeline.core.filed import Filed, Words
+from pipeline.core.filed import I64, Filed, Words
 from pipeline.core.rules import Rules
 from pipeline.core.tiers import OPEN
 
@@ -69,18 +70,19 @@ class Aggregate(msgspec.Struct, frozen=True):
         return self.name.split("#", 2)[1]
 
 
+@dataclass
 class Delta:
     """What one segment adds to one item."""
 
-    def __init__(self) -> None:
-        self.duplicates = self.quarantined = 0
-        self.hours: Counter[int] = Counter()
-        self.sources: Counter[str] = Counter()
+    duplicates: int = 0
+    quarantined: int = 0
+    hours: tuple[int, ...] = (0,) * HOURS
+    sources: dict[str, int] = field(default_factory=dict)
 
     @property
     def events(self) -> int:
         """Return the number of events."""
-        return self.hours.total()
+        return sum(self.hours)
 
 
 def aggregate_key(tenant_id: str, event_type: str, dt: str, tier: str, lineage: str) -> AggregateKey:
@@ -92,28 +94,35 @@ def fold_rows(filed: Iterable[Filed], words: Words, lineage: str) -> dict[Aggreg
     """Count accepted rows."""
     deltas: dict[AggregateKey, Delta] = {}
     for one in filed:
-        tiers = np.zeros(len(one.times), dtype=np.bool_)
+        days = one.times // DAY_US
+        late = np.zeros(len(days), dtype=np.int64)
+        tiers = [OPEN]
         for file in one.files:
-            tiers[file.first : file.last] = file.tier != OPEN
-        late = next((file.tier for file in one.files if file.tier != OPEN), OPEN)
-        hours = one.times // _HOUR_US
-        base, span = int(hours.min()), int(np.ptp(hours)) + 1
-        code = one.tenants * span + (hours - base)
-        code = (code * len(words.sources) + one.sources) * 4 + one.duplicate * 2 + tiers
-        found, counts = np.unique(code, return_counts=True)
-        for value, count in zip(found.tolist(), counts.tolist(), strict=True):
-            rest, flags = divmod(value, 4)
-            rest, source = divmod(rest, len(words.sources))
-            tenant, since = divmod(rest, span)
-            day, hour = divmod(base + since, HOURS)
-            tier = late if flags & 1 else OPEN
-            key = aggregate_key(words.tenants[tenant], one.event_type, day_of(day * DAY_US), tier, lineage)
-            delta = deltas.setdefault(key, Delta())
-            if flags & 2:
-                delta.duplicates += count
-            else:
-                delta.hours[hour] += count
-                delta.sources[words.sources[source]] += count
+            if file.tier != OPEN:
+                late[file.first : file.last] = 1
+                tiers = [OPEN, file.tier]
+        first, span = int(days.min()), int(np.ptp(days)) + 1
+        codes = (one.tenants * span + days - first) * 2 + late
+        found, items = np.unique(codes, return_inverse=True)
+        counted = _count(one, words, items, len(found))
+        for code, delta in zip(found.tolist(), counted, strict=True):
+            tenant, since = divmod(code // 2, span)
+            dt, tier = day_of((first + since) * DAY_US), tiers[code % 2]
+            deltas[aggregate_key(words.tenants[tenant], one.event_type, dt, tier, lineage)] = delta
+    return deltas
+
+
+def _count(one: Filed, words: Words, items: I64, size: int) -> list[Delta]:
+    """Return for each of `size` items what its rows add; `items` says which item a row belongs to."""
+    duplicates = np.bincount(items[one.duplicate], minlength=size).tolist()
+    events = ~one.duplicate
+    hours = one.times[events] // _HOUR_US % HOURS
+    by_hour = np.bincount(items[events] * HOURS + hours, minlength=size * HOURS).reshape(size, HOURS).tolist()
+    deltas = [Delta(again, hours=tuple(row)) for again, row in zip(duplicates, by_hour, strict=True)]
+    pairs, counts = np.unique(items[events] * len(words.sources) + one.sources[events], return_counts=True)
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        item, source = divmod(pair, len(words.sources))
+        deltas[item].sources[words.sources[source]] = count
     return deltas
 
 
@@ -160,7 +169,7 @@ def _total(before: Aggregate, delta: Delta, ordinal: int) -> Aggregate:
         events=before.events + delta.events,
         duplicates=before.duplicates + delta.duplicates,
         quarantined=before.quarantined + delta.quarantined,
-        hours=tuple(count + delta.hours[hour] for hour, count in enumerate(before.hours)),
+        hours=tuple(map(add, before.hours, delta.hours)),
         sources=sources,
         other_sources=other,
     )

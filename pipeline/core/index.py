@@ -10,8 +10,7 @@ The prefix is as short as items of about 1 KB allow, chosen for each segment, te
 seven prefixes of its entity. Slots come from the same hash, so the items of a long prefix come from one shard.
 """
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,20 +18,21 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.errors import Corrupt
-from pipeline.core.filed import I64, Filed, Words, edges
+from pipeline.core.filed import I64, Filed, Flags, Words, edges
 from pipeline.core.slots import entity_hash
 from pipeline.core.tiers import file_key
 
 PREFIX_DIGITS = 6
 ITEM_BYTES = 1_000  # a write unit is 1,024 bytes, key and attribute names included
 MAX_POINTERS = 4_000  # of one item: far below DynamoDB's 400 KB, also when hashes are chosen to collide
-_POINTER_BYTES = 8  # compressed, as measured on the flights
+_POINTER_BYTES = 9  # compressed; as measured, with the ids not compressed at all
+_MAX_BODY_BYTES = 2**20  # of an item that a loader writes, uncompressed
 _MAX_ENTITY_BYTES = 200_000  # of the ids in one item, before compression
 _SECOND_US = 1_000_000
-_COLUMNS = ("entity", "file", "first", "rows", "duplicates", "second", "span")
 U64 = npt.NDArray[np.uint64]
 
 
@@ -69,7 +69,11 @@ class Entry(NamedTuple):
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True):
-    """An item's value. Columns are little-endian integers as narrow as they fit; an empty one is all zeros."""
+    """An item's value: MessagePack, compressed with LZ4, after 4 bytes of its uncompressed length.
+
+    Columns are little-endian unsigned integers of one width: entity and file (places in the lists above), first row,
+    rows, duplicates, first second of the day, seconds from the first row to the last.
+    """
 
     files: list[tuple[str, str]]  # event type and the day in the file's key
     entities: list[str]
@@ -79,13 +83,16 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class _Pointers:
-    """Pointers as aligned arrays, in the order (tenant, day, hash, file, first)."""
+    """Pointers as aligned arrays, in the order (tenant, day, hash, entity, file, first row)."""
 
     tenants: I64
     days: I64
     hashes: U64
-    entity_codes: I64
-    columns: Mapping[str, I64]
+    entities: I64
+    begins: Flags  # where another entity begins
+    lengths: I64  # of the entity's id, in characters
+    files: I64
+    columns: list[npt.NDArray[np.generic]]  # the last five of `_Body.columns`
 
 
 def prefix_of(value: int, digits: int) -> str:
@@ -112,25 +119,17 @@ def build_index(filed: Sequence[Filed], words: Words, writer: str) -> list[Index
         return []
     found = _pointers(filed, words)
     items: list[IndexItem] = []
-    bounds = edges(found.tenants, found.days)
-    for first, last in _pairs(bounds):
+    for first, last in pairwise(edges(found.tenants, found.days).tolist()):
         tenant_id = words.tenants[int(found.tenants[first])]
         dt = day_of(int(found.days[first]) * DAY_US)
-        tier = files[int(found.columns["file"][first])][1]
-        digits = _digits(found, first, last, words)
-        shift = np.uint64(64 - 2 * digits)
-        prefixes = found.hashes[first:last] >> shift if digits else np.zeros(last - first, dtype=np.uint64)
-        for begin, end in _pairs(edges(prefixes) + first):
-            prefix = prefix_of(int(found.hashes[begin]), digits)
-            for part, (start, stop) in enumerate(_parts(found, begin, end, words)):
+        tier = files[int(found.files[first])][1]
+        digits = _digits(found, first, last)
+        for begin, end in _by_prefix(found, first, last, digits):
+            partition = f"{tenant_id}#{prefix_of(int(found.hashes[begin]), digits)}"
+            for part, (start, stop) in enumerate(_parts(found, begin, end)):
                 name = f"{dt}#{tier}#{writer}" + (f"#{part}" if part else "")
-                body = _encode(found, start, stop, files, words)
-                items.append(IndexItem(f"{tenant_id}#{prefix}", name, body))
+                items.append(IndexItem(partition, name, _encode(found, start, stop, files, words)))
     return items
-
-
-def _pairs(bounds: I64) -> Iterator[tuple[int, int]]:
-    return pairwise(bounds.tolist())
 
 
 def _pointers(filed: Sequence[Filed], words: Words) -> _Pointers:
@@ -148,24 +147,24 @@ def _pointers(filed: Sequence[Filed], words: Words) -> _Pointers:
         seconds = (one.times[at] - days[at] * DAY_US) // _SECOND_US
         span = (one.times[ends] - days[at] * DAY_US) // _SECOND_US - seconds
         duplicates = np.add.reduceat(one.duplicate.astype(np.int64), at)
-        parts.append(
-            [
-                one.tenants[at],
-                days[at],
-                one.entities[at],
-                numbers[at],
-                at - begins[at],
-                np.diff(bounds),
-                duplicates,
-                seconds,
-                span,
-            ]
-        )
-    tenants, days, entities, *columns = (np.concatenate(list(column)) for column in zip(*parts, strict=True))
+        counted = [at - begins[at], np.diff(bounds), duplicates, seconds, span]
+        parts.append([one.tenants[at], days[at], one.entities[at], numbers[at], *counted])
+    tenants, days, entities, files, *columns = (
+        np.concatenate(list(column)) for column in zip(*parts, strict=True)
+    )
     hashes = _hashes(tenants, entities, words)
-    order = np.lexsort((columns[1], columns[0], entities, hashes, days, tenants))
-    numbered = dict(zip(_COLUMNS[1:], (column[order] for column in columns), strict=True))
-    return _Pointers(tenants[order], days[order], hashes[order], entities[order], numbered)
+    order = np.lexsort((columns[0], files, entities, hashes, days, tenants))
+    entities = entities[order]
+    return _Pointers(
+        tenants=tenants[order],
+        days=days[order],
+        hashes=hashes[order],
+        entities=entities,
+        begins=np.concatenate([np.ones(1, dtype=np.bool_), entities[1:] != entities[:-1]]),
+        lengths=np.array([len(word) for word in words.entities])[entities],
+        files=files[order],
+        columns=[_narrow(column[order]) for column in columns],
+    )
 
 
 def _hashes(tenants: I64, entities: I64, words: Words) -> U64:
@@ -175,10 +174,9 @@ def _hashes(tenants: I64, entities: I64, words: Words) -> U64:
     return np.array(found, dtype=np.uint64)[inverse]
 
 
-def _digits(found: _Pointers, first: int, last: int, words: Words) -> int:
+def _digits(found: _Pointers, first: int, last: int) -> int:
     """Return the shortest prefix whose items have about ITEM_BYTES."""
-    codes = found.entity_codes[first:last]
-    size = _POINTER_BYTES * (last - first) + _text_bytes(codes, words) // 2
+    size = _POINTER_BYTES * (last - first) + _text_size(found, first, last)
     if size <= ITEM_BYTES:
         return 0
     hashes = found.hashes[first:last]
@@ -189,82 +187,103 @@ def _digits(found: _Pointers, first: int, last: int, words: Words) -> int:
     return PREFIX_DIGITS
 
 
-def _text_bytes(codes: I64, words: Words) -> int:
-    chosen = codes[edges(codes)[:-1]]
-    return sum(len(words.entities[code]) for code in chosen.tolist())
+def _by_prefix(found: _Pointers, first: int, last: int, digits: int) -> list[tuple[int, int]]:
+    if not digits:
+        return [(first, last)]
+    return [
+        (first + begin, first + end)
+        for begin, end in pairwise(edges(found.hashes[first:last] >> np.uint64(64 - 2 * digits)).tolist())
+    ]
 
 
-def _parts(found: _Pointers, first: int, last: int, words: Words) -> Iterator[tuple[int, int]]:
+def _text_size(found: _Pointers, first: int, last: int) -> int:
+    """Return how many characters the ids of some pointers have, each id once."""
+    return int((found.lengths[first:last] * found.begins[first:last]).sum())
+
+
+def _parts(found: _Pointers, first: int, last: int) -> list[tuple[int, int]]:
     """Split what one item cannot hold: ids that were made to share a prefix."""
-    size = _text_bytes(found.entity_codes[first:last], words)
-    parts = max(
-        -(-(last - first) // MAX_POINTERS), -(-4 * size // _MAX_ENTITY_BYTES)
-    )  # 4: bytes of a character
+    size = 4 * _text_size(found, first, last)  # a character has 4 bytes at most
+    parts = max(-(-(last - first) // MAX_POINTERS), -(-size // _MAX_ENTITY_BYTES))
     step = -(-(last - first) // parts)
-    for start in range(first, last, step):
-        yield start, min(start + step, last)
+    return [(start, min(start + step, last)) for start in range(first, last, step)]
 
 
 def _encode(
     found: _Pointers, first: int, last: int, files: Sequence[tuple[str, str, str]], words: Words
 ) -> bytes:
-    codes = found.entity_codes[first:last]
-    begins = edges(codes)[:-1]
-    entity = np.zeros(last - first, dtype=np.int64)
-    entity[begins[1:]] = 1
-    used, local = np.unique(found.columns["file"][first:last], return_inverse=True)
-    columns = {name: found.columns[name][first:last] for name in _COLUMNS[1:]}
-    columns |= {"entity": np.cumsum(entity), "file": local}
+    begins = found.begins[first:last].copy()
+    begins[0] = True
+    numbers = found.files[first:last].tolist()
+    used = sorted(set(numbers))
+    local = {number: place for place, number in enumerate(used)}
+    entity = np.cumsum(begins) - 1
     body = _Body(
-        files=[(files[number][0], files[number][2]) for number in used.tolist()],
-        entities=[words.entities[code] for code in codes[begins].tolist()],
+        files=[(files[number][0], files[number][2]) for number in used],
+        entities=[words.entities[code] for code in found.entities[first:last][begins].tolist()],
         pointers=last - first,
-        columns=[_narrow(columns[name]) for name in _COLUMNS],
+        columns=[
+            _narrow(entity).tobytes(),
+            _narrow(np.array([local[number] for number in numbers])).tobytes(),
+            *[column[first:last].tobytes() for column in found.columns],
+        ],
     )
-    return zlib.compress(msgspec.msgpack.encode(body), 1)
+    packed = msgspec.msgpack.encode(body)
+    compressed: bytes = pa.compress(packed, codec="lz4_raw", asbytes=True)
+    return len(packed).to_bytes(4, "little") + compressed
 
 
-def _narrow(values: I64) -> bytes:
+def _narrow(values: I64) -> npt.NDArray[np.generic]:
+    """Return the values as unsigned integers of one, two or four bytes."""
     highest = int(values.max())
-    if not highest:
-        return b""
-    return values.astype("<u1" if highest < 2**8 else "<u2" if highest < 2**16 else "<u4").tobytes()
+    return values.astype("<u1" if highest < 2**8 else "<u2" if highest < 2**16 else "<u4")
 
 
-def read_item(item: IndexItem) -> list[Entry]:
-    """Return the entries of an item.
+def read_item(item: IndexItem, entity_id: str | None = None) -> list[Entry]:
+    """Return the entries of an item, or only those of one entity.
 
     Raises:
         Corrupt: its value is not one that a loader writes.
     """
-    dt, tier, lineage, ordinal = item.name.split("#")[:4]
     try:
-        body = msgspec.msgpack.decode(zlib.decompress(item.body), type=_Body)
-        columns = {
-            name: _wide(data, body.pointers) for name, data in zip(_COLUMNS, body.columns, strict=True)
-        }
-        midnight = int(np.datetime64(dt, "s").astype(np.int64))
-        keys = [file_key(kind, tier, day, f"{lineage}#{ordinal}") for kind, day in body.files]
-        return [
-            Entry(
-                body.entities[entity],
-                body.files[file][0],
-                dt,
-                tier,
-                Pointer(keys[file], first, rows),
-                duplicates,
-                midnight + second,
-                midnight + second + span,
-            )
-            for entity, file, first, rows, duplicates, second, span in zip(*columns.values(), strict=True)
-        ]
-    except (zlib.error, msgspec.MsgspecError, ValueError, LookupError) as exc:
-        raise Corrupt(f"index item {item.partition} {item.name} cannot be read: {exc}") from exc
+        return _read(item, entity_id)
+    except (pa.ArrowException, OSError, msgspec.MsgspecError, ValueError, LookupError) as exc:
+        raise Corrupt(
+            f"index item {item.partition} {item.name} cannot be read: {exc}; run `headrace audit`"
+        ) from exc
 
 
-def _wide(data: bytes, count: int) -> list[int]:
-    if not data:
-        return [0] * count
-    width = len(data) // count
-    values: list[int] = np.frombuffer(data, dtype=f"<u{width}", count=count).tolist()
-    return values
+def _read(item: IndexItem, entity_id: str | None) -> list[Entry]:
+    dt, tier, lineage, ordinal = item.name.split("#")[:4]
+    size = int.from_bytes(item.body[:4], "little")
+    if size > _MAX_BODY_BYTES:
+        raise ValueError(f"{size} bytes")
+    packed = pa.decompress(item.body[4:], size, codec="lz4_raw", asbytes=True)
+    body = msgspec.msgpack.decode(packed, type=_Body)
+    owners = _wide(body.columns[0], body.pointers)
+    chosen = slice(0, body.pointers)
+    if entity_id is not None:
+        if entity_id not in body.entities:
+            return []
+        place = body.entities.index(entity_id)
+        chosen = slice(*np.searchsorted(owners, [place, place + 1]).tolist())
+    columns = [_wide(column, body.pointers)[chosen].tolist() for column in body.columns]
+    midnight = int(np.datetime64(dt, "s").astype(np.int64))
+    keys = [file_key(kind, tier, day, f"{lineage}#{ordinal}") for kind, day in body.files]
+    return [
+        Entry(
+            body.entities[entity],
+            body.files[file][0],
+            dt,
+            tier,
+            Pointer(keys[file], first, rows),
+            duplicates,
+            midnight + second,
+            midnight + second + span,
+        )
+        for entity, file, first, rows, duplicates, second, span in zip(*columns, strict=True)
+    ]
+
+
+def _wide(data: bytes, count: int) -> npt.NDArray[np.generic]:
+    return np.frombuffer(data, dtype=f"<u{len(data) // count}", count=count)
