@@ -13,6 +13,7 @@ from tests.sim.archive import Place, StoredRefusal, StoredRow, is_data
 from tests.sim.events import Produced, Unit, prints_of, rules
 from tests.sim.invariants import Invariant, Violation
 from tests.sim.naive import Accepted, Decided, naive_flags
+from tests.sim.packed import check_packed
 from tests.sim.world import World
 
 
@@ -26,6 +27,7 @@ def _all(world: World) -> Iterator[Violation]:
     yield from _bucket(world)
     yield from _manifest(world)
     yield from _seals(world)
+    yield from check_packed(world)
     decided: dict[str, list[Decided]] = {}
     for shard in world.shards:
         lineage, produced = shard.lineage, world.produced[shard.lineage.name]
