@@ -230,6 +230,8 @@ def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
             ledger=stores.ledger,
             manifest=stores.manifest,
             objects=stores.objects,
+            index=stores.index,
+            aggregates=stores.aggregates,
             receipts=stores.receipts,
             fetch=cache.verified,
             each=pool.map,

@@ -37,14 +37,21 @@ def is_data_key(key: str) -> bool:
     return _DATA_KEY.fullmatch(key) is not None
 
 
-def manifest_place(key: str) -> tuple[str, str] | None:
-    """Return the manifest's partition and name of a data file's key, the inverse of `data_key`."""
+def data_place(key: str) -> Partition | None:
+    """Return where a data file's key belongs, the inverse of `data_key`; None for another key."""
     found = _DATA_KEY.fullmatch(key)
     if found is None:
         return None
     tier = "open" if found["tier"] == "events" else found["tier"]
-    event_type = found["type"] or QUARANTINE_TABLE
-    return f"{event_type}#{found['day']}", f"{tier}#{found['lineage']}#{found['ordinal']}"
+    return Partition(tier, found["type"] or QUARANTINE_TABLE, found["day"])
+
+
+def manifest_place(key: str) -> tuple[str, str] | None:
+    """Return the manifest's partition and name of a data file's key."""
+    place, found = data_place(key), _DATA_KEY.fullmatch(key)
+    if place is None or found is None:
+        return None
+    return f"{place.event_type}#{place.dt}", f"{place.tier}#{found['lineage']}#{found['ordinal']}"
 
 
 def segment_name(lineage: str, ordinal: int) -> str:
