@@ -74,9 +74,19 @@ def ids_key(lineage: str, ordinal: int) -> str:
     return f"{IDS}{lineage}/{ordinal:012d}.ids"
 
 
+def staging_prefix(lineage: str, ordinal: int) -> str:
+    """Return what the keys of everything that was ever staged for an ordinal begin with."""
+    return f"{STAGING}{lineage}/{ordinal:012d}-"
+
+
 def staging_key(lineage: str, ordinal: int, digest: str) -> str:
     """Return the key of a segment's staged effects."""
-    return f"{STAGING}{lineage}/{ordinal:012d}-{digest}.seg"
+    return f"{staging_prefix(lineage, ordinal)}{digest}.seg"
+
+
+def staged_digest(key: str) -> str:
+    """Return the digest that a staging key carries."""
+    return key.rsplit("-", 1)[1].removesuffix(".seg")
 
 
 def rules_key(digest: str) -> str:
