@@ -31,18 +31,11 @@ from pipeline.ports.clock import SystemClock
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
 from pipeline.producer import Producer
 from tests.bench.data import bench_rules, events, records
+from tests.bench.figure import Figure
+from tests.bench.packed import packed
 
 SEGMENT_ROWS = 65_536
 PLACE = Place(Lineage("bench-0-shard", "0001", "bench", "shard"), 1, SealState())
-
-
-class Figure(NamedTuple):
-    """One measured value. `hold` is the number it is held to, in words; "" for a mere figure."""
-
-    name: str
-    value: float
-    unit: str
-    hold: str = ""
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -222,5 +215,6 @@ CASES = {
     "kpl": Case(kpl, 100_000, 10_000),
     "producer": Case(producer, 300_000, 30_000),
     "window": Case(duplicate_window, 5_000_000, 500_000),
+    "packed": Case(packed, 10_000_000, 1_000_000),
     "memory": Case(loader_memory, 700_000, 140_000),
 }
