@@ -80,6 +80,8 @@ def as_document(report: Report) -> dict[str, Any]:
         "sent_twice": report.sent_twice,
         "unreceipted": report.unreceipted,
         "plain": report.plain,
+        "index_items": report.index_items,
+        "aggregate_rows": report.aggregate_rows,
         "shards": [
             {"shard_id": shard, "day": day, **vars(line), "difference": line.difference}
             for (shard, day), line in sorted(report.lines.items())
@@ -99,6 +101,10 @@ def show(report: Report, console: Console) -> None:
         table.add_row(shard.removeprefix("shardId-").lstrip("0") or "0", day, *_cells(line))
     table.add_row("all", "", *_cells(report.total()), style="bold")
     console.print(table)
+    if report.index_items or report.aggregate_rows:
+        console.print(
+            f"{report.index_items:,} index items and {report.aggregate_rows:,} counts held against the data files"
+        )
     for one in report.differences[:SHOWN_DIFFERENCES]:
         console.print(f"{one.kind}  {one.subject}: {one.message}", style="red", highlight=False, markup=False)
     if len(report.differences) > SHOWN_DIFFERENCES:

@@ -16,7 +16,8 @@ from pipeline.core.audit import Report
 from pipeline.core.errors import HeadraceError
 from pipeline.laptop.flights import OutgoingEvent, read_flights
 from pipeline.laptop.launch import Running
-from pipeline.laptop.processes import cpu_seconds, peak_memory_bytes
+from pipeline.laptop.memory_watch import MemoryWatch
+from pipeline.laptop.processes import cpu_seconds
 from pipeline.producer import Producer
 from pipeline.startup import release_memory
 
@@ -54,16 +55,12 @@ class DemoResult:
     stages: dict[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
-    peaks: dict[str, int] = field(default_factory=dict)  # bytes, by process
+    peak_memory_bytes: int = 0  # of all processes together, at one moment
+    peaks: dict[str, int] = field(default_factory=dict)  # bytes, by process, each at its own moment
     bytes_sent: int = 0
     loader: dict[str, float] = field(default_factory=dict)
     dynamodb_write_units: float = 0.0
     answers: list[Answer] = field(default_factory=list)
-
-    @property
-    def peak_memory_bytes(self) -> int:
-        """Return the sum of all processes' peaks."""
-        return sum(self.peaks.values())
 
     @property
     def balanced(self) -> bool:
@@ -109,6 +106,19 @@ class Demo:
 
     def run(self, began: float) -> DemoResult:
         """Run all stages; `began` is when the command started, on the monotonic clock."""
+        with MemoryWatch(self._pids) as watch:
+            result = self._run(began)
+        result.peak_memory_bytes, result.peaks = watch.most_bytes, watch.most_by_name
+        return result
+
+    def _pids(self) -> list[tuple[str, int]]:
+        """Return the processes that make up the demo."""
+        emulator = self._running.stack.emulator
+        found = [("demo", os.getpid()), ("loader", int(self._beat.get("pid", 0)))]
+        found.append(("emulator", emulator.pid if emulator else 0))
+        return [one for one in found if one[1]]
+
+    def _run(self, began: float) -> DemoResult:
         result = self._result
         producer = wiring.producer(self._settings, self._archive)
         again = self._produce(producer)
@@ -244,11 +254,6 @@ class Demo:
         result.cpu_seconds = (
             own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + cpu_seconds(emulator)
         )
-        result.peaks = {
-            "demo": peak_memory_bytes(os.getpid()),
-            "loader": int(result.loader["peak_memory_bytes"]),
-            "emulator": peak_memory_bytes(emulator),
-        }
         result.bytes_sent = producer.bytes_acknowledged
         result.dynamodb_write_units = (
             result.loader["dynamodb_write_units"] + self._archive.meter.dynamodb_write_units

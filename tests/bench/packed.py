@@ -73,7 +73,9 @@ def generate(events: int, per_second: int) -> Iterator[Segment]:
     """Yield segments of a minute, shard by shard; an entity stays in its shard, as slots have it."""
     chance = np.random.default_rng(11)
     owners = np.repeat(np.arange(TENANTS), ENTITIES)
-    hashes = [entity_hash(WORDS.tenants[owner], WORDS.entities[at]) for at, owner in enumerate(owners.tolist())]
+    hashes = [
+        entity_hash(WORDS.tenants[owner], WORDS.entities[at]) for at, owner in enumerate(owners.tolist())
+    ]
     shards = np.array([value * SHARDS >> 64 for value in hashes])
     rows = per_second * SEGMENT_SECONDS // SHARDS
     for number in range(events // rows):
