@@ -2,8 +2,10 @@
 
 import random
 import secrets
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline.aws.aggregates import DynamoAggregates
@@ -24,7 +26,10 @@ from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
 from pipeline.facts import FactSink
 from pipeline.flows.audit import AuditPorts, run_audit
+from pipeline.flows.find import FindPorts
 from pipeline.flows.load import LoadLimits
+from pipeline.flows.rows import RowReader
+from pipeline.flows.sight import TracePorts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from pipeline.laptop.object_cache import ObjectCache
@@ -34,7 +39,7 @@ from pipeline.ports.sql import SqlEngine
 from pipeline.producer import Producer, ProducerSettings
 
 _WRITERS = 8  # objects written at once by one worker
-_READERS = 8  # segments audited at once: hides the latency of S3
+_READERS = 8  # segments audited, or runs of rows read, at once: hides the latency of S3
 _LOCAL_READERS = 2  # an emulator has none, and each segment takes memory
 LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
 _HOUR_US = 3_600_000_000
@@ -240,3 +245,28 @@ def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
             progress=progress,
         )
         return run_audit(ports)
+
+
+@contextmanager
+def finding(settings: Settings, progress: Callable[[int], None]) -> Iterator[TracePorts]:
+    """Give what look-ups, counts and traces read; `progress` is told of every read, from any thread."""
+    stores, mine = archive(settings), threading.local()
+
+    def reader() -> RowReader:
+        """Return this thread's reader."""
+        if not hasattr(mine, "reader"):
+            mine.reader = RowReader(stores.objects)
+        found: RowReader = mine.reader
+        return found
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="find") as pool:
+        find = FindPorts(
+            ledger=stores.ledger,
+            manifest=stores.manifest,
+            index=stores.index,
+            aggregates=stores.aggregates,
+            read=lambda *wanted: reader().read(*wanted),
+            each=pool.map,
+            progress=progress,
+        )
+        yield TracePorts(find, stores.objects, stores.receipts, lambda *row: reader().row_group(*row))

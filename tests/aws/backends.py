@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
+from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client
+from pipeline.aws.index import DynamoIndex
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
 from pipeline.aws.ledger import DynamoLedger
 from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
@@ -21,12 +23,15 @@ from pipeline.aws.s3 import S3Objects, create_bucket
 from pipeline.aws.tables import create_tables
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
+from pipeline.ports.aggregates import Aggregates
+from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
 from pipeline.ports.receipts import Receipts
 from pipeline.ports.stream import RecordSink, Stream
 from tests.fakes.clock import SteppedClock
+from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
@@ -49,6 +54,14 @@ class World(ABC):
     @abstractmethod
     def manifest(self) -> Manifest:
         """Return an empty manifest."""
+
+    @abstractmethod
+    def index(self) -> EntityIndex:
+        """Return an empty entity index."""
+
+    @abstractmethod
+    def aggregates(self) -> Aggregates:
+        """Return empty aggregates."""
 
     @abstractmethod
     def receipts(self) -> Receipts:
@@ -79,6 +92,14 @@ class Memory(World):
     def manifest(self) -> Manifest:
         """Return an empty manifest."""
         return MemoryManifest()
+
+    def index(self) -> EntityIndex:
+        """Return an empty entity index."""
+        return MemoryIndex()
+
+    def aggregates(self) -> Aggregates:
+        """Return empty aggregates."""
+        return MemoryAggregates()
 
     def receipts(self) -> Receipts:
         """Return an empty table of receipts."""
@@ -125,6 +146,14 @@ class Aws(World):
     def manifest(self) -> Manifest:
         """Return an empty manifest."""
         return DynamoManifest(self.dynamodb, self.tables())
+
+    def index(self) -> EntityIndex:
+        """Return an empty entity index."""
+        return DynamoIndex(self.dynamodb, self.tables())
+
+    def aggregates(self) -> Aggregates:
+        """Return empty aggregates."""
+        return DynamoAggregates(self.dynamodb, self.tables())
 
     def receipts(self) -> Receipts:
         """Return an empty table of receipts."""
