@@ -97,6 +97,42 @@ class ShardEnded(Fact, frozen=True):
     shard_id: str
 
 
+class ReplayJobStarted(Fact, frozen=True):
+    """A replay job is frozen and is being sent, or goes on being sent."""
+
+    job: str
+    chunks: int
+    messages: int
+    events: int
+
+
+class ReplayChunkDone(Fact, frozen=True):
+    """A chunk of a replay job is done: its results are written. `rows` were read, `messages` were in hand."""
+
+    job: str
+    chunk: int
+    events: int
+    rows: int
+    messages: int
+    seconds: float
+
+
+class ReplayMessageRefused(Fact, frozen=True):
+    """A replay message was put into the dead-letter queue; `job` is empty where it names none."""
+
+    level: ClassVar[Level] = "ERROR"
+    job: str
+    reason: str
+
+
+class ReplayJobFinished(Fact, frozen=True):
+    """All chunks of a replay job are done. `rows` are those its pointers cover."""
+
+    job: str
+    events: int
+    rows: int
+
+
 class WorkerStarted(Fact, frozen=True):
     """A worker process is ready."""
 

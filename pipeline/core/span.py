@@ -1,0 +1,97 @@
+"""A span of event time, as a person names it by days or instants."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from pipeline.core.days import DAY_US, EPOCH, day_of
+from pipeline.core.errors import ConfigProblem
+from pipeline.core.moment import moment
+
+_MICROSECOND = timedelta(microseconds=1)
+FIRST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+END_US = (
+    datetime.max.replace(tzinfo=UTC) - EPOCH
+) // _MICROSECOND + 1  # after the last moment of the year 9999
+
+
+@dataclass(frozen=True)
+class Span:
+    """Event times from_us <= t < until_us, in microseconds since the epoch."""
+
+    from_us: int = FIRST_US
+    until_us: int = END_US
+
+    @property
+    def first_dt(self) -> str:
+        """Return the first day that has a part in the span."""
+        return day_of(self.from_us)
+
+    @property
+    def last_dt(self) -> str:
+        """Return the last day that has a part in the span."""
+        return day_of(self.until_us - 1)
+
+    def covers(self, from_us: int, until_us: int) -> bool:
+        """True when all of [from_us, until_us) lies inside."""
+        return self.from_us <= from_us and until_us <= self.until_us
+
+    def meets(self, from_us: int, until_us: int) -> bool:
+        """True when some of [from_us, until_us) lies inside."""
+        return from_us < self.until_us and self.from_us < until_us
+
+    def within(self, other: "Span") -> "Span":
+        """Return what both have in common; they must meet."""
+        return Span(max(self.from_us, other.from_us), min(self.until_us, other.until_us))
+
+    def __str__(self) -> str:
+        first = f" from {instant_of(self.from_us)}" if self.from_us > FIRST_US else ""
+        return first + (f" until {instant_of(self.until_us)}" if self.until_us < END_US else "")
+
+
+def parse_span(first: str | None, last: str | None) -> Span:
+    """Return the span between two texts, each a day (`2013-07-04`) or an RFC 3339 time; None is no bound.
+
+    A day as `last` is part of the span; a time as `last` is not.
+
+    Raises:
+        ConfigProblem: a text is neither, or the span is empty.
+    """
+    from_us = FIRST_US if first is None else _bounds("--from", first)[0]
+    until_us = END_US if last is None else _bounds("--to", last)[1]
+    if from_us >= until_us:
+        raise ConfigProblem(f"nothing lies between --from {first} and --to {last}: --from must be earlier")
+    return Span(from_us, until_us)
+
+
+def parse_day(option: str, text: str) -> str:
+    """Return the UTC day that a day or an RFC 3339 time names.
+
+    Raises:
+        ConfigProblem: it is neither.
+    """
+    return day_of(_bounds(option, text)[0])
+
+
+def instant_of(microseconds: int) -> str:
+    """Return a time as RFC 3339 writes it, with as many digits as it needs."""
+    if microseconds >= END_US:
+        return "9999-12-31T24:00:00Z"
+    return (EPOCH + timedelta(microseconds=microseconds)).isoformat().removesuffix("+00:00") + "Z"
+
+
+def _bounds(option: str, text: str) -> tuple[int, int]:
+    """Return where a day begins and ends; a time does both at once."""
+    found = moment(text)
+    if found is not None:
+        at = (found - EPOCH) // _MICROSECOND
+        return at, at
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        raise ConfigProblem(
+            f"{option} {text!r}: give a day like 2013-07-04, or a time like 2013-07-04T10:30:00Z"
+        )
+    begin = (datetime(day.year, day.month, day.day, tzinfo=UTC) - EPOCH) // _MICROSECOND
+    return begin, begin + DAY_US
