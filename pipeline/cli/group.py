@@ -16,6 +16,8 @@ COMMANDS = {
     "status": "Show what runs, and how far the loader is.",
     "produce": "Send events from an NDJSON file.",
     "query": "Ask the archive in SQL.",
+    "replay": "Reprocess a slice of the archive: plan it, start it, see it done.",
+    "process": "Do the work of replay jobs.",
     "audit": "Prove that nothing is missing.",
     "schema": "Schemas of the events, and the tables made from them.",
     "config": "Show the settings and where each comes from.",

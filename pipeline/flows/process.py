@@ -60,7 +60,7 @@ class ProcessLimits:
 
     max_attempts: int = 5
     visibility_seconds: int = 120
-    wait_seconds: int = 20  # SQS' longest
+    wait_seconds: int = 5  # SQS allows 20; a stop waits so long at most
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,9 @@ def test_partial_failures_are_sent_again() -> None:
 
 
 def _days(count: int, **changes: Any) -> list[EntityDay]:
-    return [msgspec.structs.replace(DAY, entity_id=f"door {number:04d}", **changes) for number in range(count)]
+    return [
+        msgspec.structs.replace(DAY, entity_id=f"door {number:04d}", **changes) for number in range(count)
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 250])
@@ -294,7 +296,9 @@ def test_a_newer_basis_replaces(place: World, count: int) -> None:
     days.put_newer(_days(count, basis=12, events=8))
     days.put_newer(_days(count, basis=11, events=9))
     assert {one.events for one in days.all_rows()} == {8}
-    days.put_newer([*_days(count // 2, basis=11, events=10), *_days(count, basis=13, events=11)[count // 2 :]])
+    days.put_newer(
+        [*_days(count // 2, basis=11, events=10), *_days(count, basis=13, events=11)[count // 2 :]]
+    )
     assert sorted(days.all_rows(), key=lambda one: one.entity_id) == [
         *_days(count // 2, basis=12, events=8),
         *_days(count, basis=13, events=11)[count // 2 :],

@@ -3,8 +3,9 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,10 +20,11 @@ from pipeline.flows.replay import ReplayPorts, start
 from pipeline.flows.replay_plan import Plan, PlanPorts, plan
 from pipeline.flows.rows import RowReader
 from tests.fakes.replay import MemoryEntityDays, MemoryJobs, MemoryQueue
-from tests.fakes.watched import Perform, WatchedClock, WatchedObjects
+from tests.fakes.watched import Effect, Perform, WatchedClock, WatchedObjects
 from tests.fakes.watched_replay import WatchedEntityDays, WatchedJobs, WatchedQueue
 from tests.flows.loading import ActionLog, House
 
+T = TypeVar("T")
 BUILDINGS = ("a", "b", "c")
 TYPES = ("door.opened", "meter.read")
 
@@ -58,6 +60,18 @@ def made(number: int, **changes: Any) -> bytes:
         f'"event_type":"{fields["type"]}","schema_version":1,"source":"{fields["source"]}",'
         f'"event_time":"{fields["time"]}","data":{{"n":{number}}}}}'
     ).encode()
+
+
+@dataclass
+class HookedLog(ActionLog):
+    """An action log that calls back before each effect, with its number and name."""
+
+    before: Callable[[int, str], None] = lambda _number, _name: None
+
+    def __call__(self, effect: Effect[T]) -> T:
+        """Perform one effect."""
+        self.before(len(self.names) + 1, effect.name)
+        return super().__call__(effect)
 
 
 class Yard(House):

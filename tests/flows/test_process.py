@@ -13,7 +13,7 @@ from pipeline.flows.replay import resume
 from tests.fakes.objects import Stored
 from tests.fakes.replay import Waiting
 from tests.flows.loading import ActionLog
-from tests.flows.replaying import Yard, made
+from tests.flows.replaying import HookedLog, Yard, made
 
 SELECTION = Selection("acme", event_type="door.opened")
 
@@ -83,13 +83,11 @@ def test_a_reason_is_one_short_printable_line() -> None:
 def _broken(error: Exception) -> ActionLog:
     """Return an action log in which no file can be read."""
 
-    class Broken(ActionLog):
-        def __call__(self, effect):  # type: ignore[no-untyped-def]
-            if effect.name.startswith("objects."):
-                raise error
-            return super().__call__(effect)
+    def before(_number: int, name: str) -> None:
+        if name.startswith("objects."):
+            raise error
 
-    return Broken()
+    return HookedLog(before=before)
 
 
 def test_a_chunk_that_fails_again_and_again() -> None:
@@ -151,13 +149,11 @@ def test_messages_stay_hidden_while_a_chunk_takes_long() -> None:
     """Their time is renewed, so that nobody else takes them and their attempts do not run out."""
     yard, _ = _started()
 
-    class Slow(ActionLog):
-        def __call__(self, effect):  # type: ignore[no-untyped-def]
-            if effect.name.startswith("objects."):
-                yard.clock.advance(60)
-            return super().__call__(effect)
+    def slowly(_number: int, name: str) -> None:
+        if name.startswith("objects."):
+            yard.clock.advance(60)
 
-    log = Slow()
+    log = HookedLog(before=slowly)
     yard.processor(log, ProcessLimits(visibility_seconds=120)).run(drain=True)
     assert any(name.startswith("queue.hide") and name.endswith(" 120") for name in log.names)
     assert all(one.attempts <= 1 for one in yard.queue.waiting)
