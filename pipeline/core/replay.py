@@ -118,7 +118,7 @@ def _escaped(source: str) -> str:
     text = source.replace("%", "%25").replace(",", "%2C").replace("#", "%23")
     if len(text.encode()) <= _MAX_SOURCE_BYTES:
         return text
-    return "%" + hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
+    return "%%" + hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
 
 
 def columns_for(selection: Selection) -> list[str]:
