@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from pipeline.facts import Fact, SegmentCommitted, SegmentFinished
+from pipeline.facts import Fact, LagMeasured, SegmentCommitted, SegmentFinished
 from pipeline.laptop.processes import peak_memory_bytes
 
 
@@ -22,26 +22,24 @@ class Heartbeat:
         self._path = path
         self._lock = threading.Lock()
         self._totals = dict.fromkeys(("rows", "duplicates", "quarantined", "segments", "files", "bytes"), 0)
-        self._behind: dict[str, int] = {}
+        self._behind_ms: dict[str, int] = {}
 
     def note(self, fact: Fact) -> None:
-        """Add a fact to the totals."""
+        """Add a fact to the totals (port `FactSink`)."""
         if isinstance(fact, SegmentCommitted | SegmentFinished):
             with self._lock:
                 self._totals["segments"] += 1
                 for name in ("rows", "duplicates", "quarantined", "files", "bytes"):
                     self._totals[name] += getattr(fact, name)
-
-    def behind(self, shard_id: str, milliseconds: int) -> None:
-        """Note how far a shard is behind its newest record."""
-        with self._lock:  # a shard that is new would disturb who walks over them
-            self._behind[shard_id] = milliseconds
+        elif isinstance(fact, LagMeasured):
+            with self._lock:  # a shard that is new would disturb who walks over them
+                self._behind_ms[fact.shard_id] = round(fact.behind_seconds * 1_000)
 
     def write(self, *, now_us: int, pending_units: int, write_units: float, s3_puts: int) -> None:
         """Write the file."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         with self._lock:
-            totals, behind_ms = dict(self._totals), max(self._behind.values(), default=0)
+            totals, behind_ms = dict(self._totals), max(self._behind_ms.values(), default=0)
         body = {
             "pid": os.getpid(),
             "at_us": now_us,

@@ -6,10 +6,8 @@ with status 0.
 """
 
 import gc
-import os
 import shutil
 import signal
-import sys
 import threading
 from types import FrameType
 
@@ -17,19 +15,20 @@ from pipeline.startup import light
 
 light()
 
-from consumers.fact_log import log
 from consumers.heartbeat import Heartbeat
+from consumers.process import crash, run
+from consumers.telemetry import Telemetry
 from pipeline import __version__
-from pipeline.config import Settings, load_settings
-from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound
+from pipeline.config import Settings
+from pipeline.core.errors import ConfigProblem
 from pipeline.core.segment import Lineage
-from pipeline.facts import Fact, WorkerCrashed, WorkerStarted, WorkerStopped
+from pipeline.facts import LagMeasured, WorkerStarted
 from pipeline.flows.load import Loader
 from pipeline.flows.read import ReadPorts, Shards, load_shard
 from pipeline.ports.clock import SystemClock
 from pipeline.wiring import LoaderParts, loader_parts
 
-_CRASHED = 70  # EX_SOFTWARE of sysexits.h
+_NAME = "reader"
 _HEARTBEAT_SECONDS = 0.5
 _MIN_FREE_BYTES = 128 * 2**20  # far more than a loader writes between two looks
 _DISCOVER_SECONDS = 5.0  # between two looks for new shards
@@ -39,16 +38,18 @@ _IDLE_SECONDS = 0.25  # once everything is read; Kinesis allows five reads a sec
 class Reader:
     """The running process: its threads, its heartbeat, its end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
         self._stop = threading.Event()
         self._home, self._local = settings.paths.home, settings.aws.endpoint_url is not None
-        run = settings.paths.home / "run"
-        run.mkdir(parents=True, exist_ok=True)
-        self._heartbeat = Heartbeat(run / "loader.json")
+        folder = settings.paths.home / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._heartbeat = Heartbeat(folder / "loader.json")
+        telemetry.add(self._heartbeat.note)
         self._clock = SystemClock(self._stop)
-        self._parts: LoaderParts = loader_parts(settings, self._clock, self._fact)
+        self._parts: LoaderParts = loader_parts(settings, self._clock, telemetry.fact)
         self._ports = ReadPorts(
-            self._parts.stream, self._parts.ports.ledger, self._clock, self._fact, self._stop.is_set
+            self._parts.stream, self._parts.ports.ledger, self._clock, telemetry.fact, self._stop.is_set
         )
         self._loaders: list[Loader] = []
         self._threads: list[threading.Thread] = []
@@ -99,61 +100,44 @@ class Reader:
         thread.start()
 
     def _load(self, loader: Loader) -> None:
-        shard_id = loader.lineage.shard_id
+        shard_id, tell = loader.lineage.shard_id, self._telemetry.fact
         try:
-            load_shard(loader, self._ports, _IDLE_SECONDS, lambda ms: self._heartbeat.behind(shard_id, ms))
+            load_shard(
+                loader,
+                self._ports,
+                _IDLE_SECONDS,
+                lambda behind_ms: tell(LagMeasured(shard_id=shard_id, behind_seconds=behind_ms / 1_000)),
+            )
         except BaseException as exc:  # noqa: BLE001 - a process boundary: log, and end the whole process
-            crash(exc)
+            crash(_NAME, exc, tell)
 
     def _beat(self) -> None:
+        write_units, s3_puts = self._parts.meter.dynamodb_write_units, self._parts.meter.s3_puts
+        self._telemetry.writes(write_units, s3_puts)
         self._heartbeat.write(
             now_us=self._clock.now_us(),
             pending_units=sum(loader.pending_units for loader in self._loaders),
-            write_units=self._parts.meter.dynamodb_write_units,
-            s3_puts=self._parts.meter.s3_puts,
+            write_units=write_units,
+            s3_puts=s3_puts,
         )
 
-    def _fact(self, fact: Fact) -> None:
-        log(fact)
-        self._heartbeat.note(fact)
 
-
-def crash(exc: BaseException) -> None:
-    """Log an unknown error by its type and place, and end the process at once."""
-    frame = exc.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}" if frame else "?"  # noqa: PTH119
-    # The message of a foreign error may quote a payload; ours never do.
-    message = str(exc) if isinstance(exc, HeadraceError) else ""
-    log(WorkerCrashed(worker="reader", error=f"{type(exc).__name__} at {place} {message}".strip()))
-    os._exit(_CRASHED)
-
-
-def main() -> None:
-    """Run the reader with the settings of environment and file."""
-    settings = load_settings()
+def main(settings: Settings, telemetry: Telemetry) -> None:
+    """Run the reader until it is asked to stop."""
     gc.freeze()  # what is imported stays: the collector need not look at it again
-    reader = Reader(settings)
+    reader = Reader(settings, telemetry)
     signal.signal(signal.SIGTERM, reader.stop)
     signal.signal(signal.SIGINT, reader.stop)
-    log(
+    telemetry.fact(
         WorkerStarted(
-            worker="reader",
+            worker=_NAME,
             version=__version__,
             rules=reader.rules_digest,
             endpoint=settings.aws.endpoint_url or "aws",
         )
     )
     reader.run()
-    log(WorkerStopped(worker="reader"))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ConfigProblem, NotFound) as problem:
-        sys.stderr.write(f"headrace reader: {problem}\n")
-        sys.exit(2)
-    except Exception as problem:  # noqa: BLE001 - a process boundary
-        crash(problem)
+    run(_NAME, main)

@@ -3,7 +3,7 @@
 
 * `docs/reference/cli.md` from the help texts of the commands
 * `docs/reference/settings.md` from the settings tree
-* the table of facts in `docs/operations.md`, between its two marks, from `pipeline.facts`
+* the tables of facts and of metrics in `docs/operations.md`, each between its two marks, from `pipeline.facts`
 
 `tests/docs/test_reference.py` compares what is checked in with what this writes.
 """
@@ -25,6 +25,8 @@ WIDTH = 100  # of a help text on the page, whatever the terminal of whoever gene
 GENERATED = "<!-- Written by `python docs/generate.py`: change the code, not this file. -->"
 FACTS_BEGIN = "<!-- facts: written by `python docs/generate.py` -->"
 FACTS_END = "<!-- end of facts -->"
+METRICS_BEGIN = "<!-- metrics: written by `python docs/generate.py` -->"
+METRICS_END = "<!-- end of metrics -->"
 _INTRODUCTION_OF_COMMANDS = (
     "Every command with its own help, as `headrace COMMAND --help` prints it. "
     "Exit codes: [operations](../operations.md#exit-codes)."
@@ -43,7 +45,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "reference" / "cli.md": cli_page(),
         DOCS / "reference" / "settings.md": settings_page(),
-        operations: with_facts(operations.read_text(encoding="utf-8")),
+        operations: with_tables(operations.read_text(encoding="utf-8")),
     }
 
 
@@ -120,28 +122,39 @@ def _default(value: Any) -> str:
     return "`" + (", ".join(map(str, value)) if isinstance(value, list) else str(value)) + "`"
 
 
-def all_facts() -> list[type[facts.Fact]]:
-    """Return the closed set, in the order of the file."""
-    return [one for one in vars(facts).values() if isinstance(one, type) and one.__base__ is facts.Fact]
-
-
 def facts_table() -> str:
     """Return the table of facts."""
     lines = ["| fact | level | fields | what it says |", "|---|---|---|---|"]
-    for fact in all_facts():
+    for fact in facts.FACTS:
         fields = ", ".join(f"`{name}`" for name in fact.__struct_fields__)
-        says = " ".join((fact.__doc__ or "").split())
+        says = " ".join((fact.__doc__ or "").partition("\n\n")[0].split())
         lines.append(f"| `{fact.__name__}` | {fact.level} | {fields} | {says} |")
     return "\n".join(lines)
 
 
-def with_facts(page: str) -> str:
-    """Return the page with its table of facts made anew."""
-    before, found, rest = page.partition(FACTS_BEGIN)
-    _, ended, after = rest.partition(FACTS_END)
+def metrics_table() -> str:
+    """Return the table of metrics, by the names that CloudWatch and Prometheus show."""
+    lines = ["| metric | on the page | unit | by | from | what it counts |", "|---|---|---|---|---|---|"]
+    for metric in facts.METRICS.values():
+        told_by = ", ".join(f"`{fact.__name__}`" for fact in facts.FACTS if metric in fact.metrics)
+        label = f"`{metric.label}`" if metric.label else ""
+        names = f"`{metric.name}` | `{metric.prometheus_name}`"
+        lines.append(f"| {names} | {metric.unit} | {label} | {told_by} | {metric.says} |")
+    return "\n".join(lines)
+
+
+def with_tables(page: str) -> str:
+    """Return the page with its tables of facts and of metrics made anew."""
+    page = _with_table(page, FACTS_BEGIN, facts_table(), FACTS_END)
+    return _with_table(page, METRICS_BEGIN, metrics_table(), METRICS_END)
+
+
+def _with_table(page: str, begin: str, table: str, end: str) -> str:
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
     if not found or not ended:
-        raise LookupError(f"the page lacks the marks {FACTS_BEGIN} and {FACTS_END}")
-    return f"{before}{FACTS_BEGIN}\n{facts_table()}\n{FACTS_END}{after}"
+        raise LookupError(f"the page lacks the marks {begin} and {end}")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def main() -> None:

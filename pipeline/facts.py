@@ -2,19 +2,28 @@
 
 One fact is one log line and its metrics. Names are `<Noun><PastVerb>`; a fact speaks of a batch, never of one
 event, and never carries a payload. Level: INFO as planned, WARN nothing lost but look, ERROR lost or needs a person.
+Metrics count what a process told, once or not at all: the ledger is the truth, they are how one notices.
 """
 
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
+
+from pipeline.core.metric import Metric
 
 Level = Literal["INFO", "WARN", "ERROR"]
 
 
 class Fact(msgspec.Struct, frozen=True, tag_field="fact", tag=True):
-    """One thing that happened."""
+    """One thing that happened.
+
+    A sampled fact is told at every look: a page shows it at once, the log has a line now and then.
+    """
 
     level: ClassVar[Level] = "INFO"
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    sampled: ClassVar[bool] = False
 
 
 class LoaderOpened(Fact, frozen=True):
@@ -35,9 +44,25 @@ class WindowLoaded(Fact, frozen=True):
     reached_us: int
 
 
+# Of a segment, whoever wrote it.
+_SEGMENT_METRICS = (
+    Metric("segments", "counter", "Count", "Segments committed."),
+    Metric("rows", "counter", "Count", "Events archived, duplicates included.", "rows"),
+    Metric("duplicates", "counter", "Count", "Archived events that repeat an earlier one.", "duplicates"),
+    Metric("quarantined_units", "counter", "Count", "Refused units, kept in quarantine.", "quarantined"),
+    Metric("data_files", "counter", "Count", "Parquet files written.", "files"),
+    Metric("data_file_bytes", "counter", "Bytes", "Bytes of Parquet files written.", "bytes"),
+)
+
+
 class SegmentCommitted(Fact, frozen=True):
     """A segment is decided, written and committed."""
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *_SEGMENT_METRICS,
+        Metric("records", "counter", "Count", "Kinesis records in committed segments.", "records"),
+        Metric("segment_seconds", "counter", "Seconds", "Time from cut to commit.", "seconds"),
+    )
     lineage: str
     ordinal: int
     reason: str
@@ -54,6 +79,10 @@ class SegmentFinished(Fact, frozen=True):
     """A segment that somebody had planned and not committed was finished from its staging object."""
 
     level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *_SEGMENT_METRICS,
+        Metric("finished_segments", "counter", "Count", "Segments that another worker had left half done."),
+    )
     lineage: str
     ordinal: int
     rows: int
@@ -67,6 +96,9 @@ class PlanRefused(Fact, frozen=True):
     """A plan did not hold; raw records are kept and judged again."""
 
     level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("refused_plans", "counter", "Count", "Plans that the ledger refused.", label="answer"),
+    )
     lineage: str
     ordinal: int
     answer: str
@@ -76,6 +108,16 @@ class UnitsRefused(Fact, frozen=True):
     """Units went to quarantine, by code."""
 
     level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "refused_units",
+            "counter",
+            "Count",
+            "Refused units by code; those of finished segments are counted in `quarantined_units` only.",
+            "codes",
+            "code",
+        ),
+    )
     lineage: str
     ordinal: int
     codes: dict[str, int]
@@ -85,6 +127,9 @@ class CallRetried(Fact, frozen=True):
     """A call to the outside will be tried again."""
 
     level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("retried_calls", "counter", "Count", "Failed calls that were tried again.", label="call"),
+    )
     call: str
     attempt: int
     error: str
@@ -93,22 +138,82 @@ class CallRetried(Fact, frozen=True):
 class ShardEnded(Fact, frozen=True):
     """A closed shard was read to its end, and all of it is committed."""
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("ended_shards", "counter", "Count", "Closed shards that are committed to their end."),
+    )
     lineage: str
     shard_id: str
 
 
-class ReplayJobStarted(Fact, frozen=True):
-    """A replay job is frozen and is being sent, or goes on being sent."""
+class LagMeasured(Fact, frozen=True):
+    """How far a shard's reader was behind the newest record, after its last read."""
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "lag_seconds",
+            "gauge",
+            "Seconds",
+            "How far reading is behind the newest record.",
+            "behind_seconds",
+            "shard_id",
+        ),
+    )
+    sampled: ClassVar[bool] = True
+    shard_id: str
+    behind_seconds: float
+
+
+class WritesMetered(Fact, frozen=True):
+    """What was written since it was last told, in the units that AWS bills."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "dynamodb_write_units",
+            "counter",
+            "Count",
+            "DynamoDB write units consumed.",
+            "dynamodb_write_units",
+        ),
+        Metric("s3_puts", "counter", "Count", "S3 PutObject requests.", "s3_puts"),
+    )
+    sampled: ClassVar[bool] = True
+    dynamodb_write_units: float
+    s3_puts: int
+
+
+class LinesIngested(Fact, frozen=True):
+    """Lines were judged since it was last told; the stream has acknowledged the accepted ones."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("ingested_events", "counter", "Count", "Events that the stream acknowledged.", "accepted"),
+        Metric("refused_lines", "counter", "Count", "Lines refused before they were sent.", "refused"),
+    )
+    lines: int
+    accepted: int
+    refused: int
+
+
+class ReplayJobStarted(Fact, frozen=True):
+    """A replay job begins or goes on: `chunks` are left of it."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("started_replays", "counter", "Count", "Replay jobs started or resumed."),
+        Metric("planned_replay_chunks", "counter", "Count", "Chunks these jobs had before them.", "chunks"),
+    )
     job: str
     chunks: int
-    messages: int
-    events: int
 
 
 class ReplayChunkDone(Fact, frozen=True):
-    """A chunk of a replay job is done: its results are written. `rows` were read, `messages` were in hand."""
+    """One chunk of a replay job is done, for good."""
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("replay_chunks", "counter", "Count", "Chunks of replay jobs done."),
+        Metric("replay_events", "counter", "Count", "Events replayed.", "events"),
+        Metric("replay_rows", "counter", "Count", "Rows that replay read.", "rows"),
+        Metric("replay_messages", "counter", "Count", "Messages that replay sent.", "messages"),
+        Metric("replay_seconds", "counter", "Seconds", "Time spent on chunks of replay jobs.", "seconds"),
+    )
     job: str
     chunk: int
     events: int
@@ -118,24 +223,33 @@ class ReplayChunkDone(Fact, frozen=True):
 
 
 class ReplayMessageRefused(Fact, frozen=True):
-    """A replay message was put into the dead-letter queue; `job` is empty where it names none."""
+    """A message of a replay job could not be handled and will not be tried again."""
 
     level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("refused_replay_messages", "counter", "Count", "Messages of replay jobs that were given up."),
+    )
     job: str
     reason: str
 
 
 class ReplayJobFinished(Fact, frozen=True):
-    """All chunks of a replay job are done. `rows` are those its pointers cover."""
+    """A replay job is through all of its chunks."""
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("finished_replays", "counter", "Count", "Replay jobs that are through all of their chunks."),
+    )
     job: str
-    events: int
-    rows: int
+    chunks: int
+    seconds: float
 
 
 class WorkerStarted(Fact, frozen=True):
     """A worker process is ready."""
 
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("started_workers", "counter", "Count", "Worker processes that became ready."),
+    )
     worker: str
     version: str
     rules: str
@@ -152,6 +266,9 @@ class WorkerCrashed(Fact, frozen=True):
     """A worker process ends because of an unknown error; the ledger makes its restart exact."""
 
     level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("crashed_workers", "counter", "Count", "Worker processes that an unknown error ended."),
+    )
     worker: str
     error: str
 
@@ -162,3 +279,25 @@ class FactSink(Protocol):
     def __call__(self, fact: Fact) -> None:
         """Take one fact."""
         ...
+
+
+FACTS: tuple[type[Fact], ...] = tuple(Fact.__subclasses__())  # all of them, in the order of this file
+METRICS: Mapping[str, Metric] = {metric.name: metric for fact in FACTS for metric in fact.metrics}
+
+
+class Reading(NamedTuple):
+    """One value of one metric; `key` is the value of its label, "" where it has none."""
+
+    metric: Metric
+    key: str
+    value: float
+
+
+def readings(fact: Fact) -> Iterator[Reading]:
+    """Yield the numbers that a fact carries."""
+    for metric in fact.metrics:
+        value = 1 if metric.field is None else getattr(fact, metric.field)
+        if isinstance(value, dict):
+            yield from (Reading(metric, str(key), number) for key, number in value.items())
+        else:
+            yield Reading(metric, getattr(fact, metric.label) if metric.label else "", value)

@@ -44,7 +44,8 @@ from pipeline.ports.sql import SqlEngine
 from pipeline.producer import Producer, ProducerSettings
 
 _WRITERS = 8  # objects written at once by one worker
-_READERS = 8  # segments audited, or data files read, at once
+_READERS = 8  # segments audited, or data files read, at once: hides the latency of S3
+_LOCAL_READERS = 2  # an emulator has none, and each segment takes memory
 _AHEAD = 4  # data files read ahead of a processor
 LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
 _HOUR_US = 3_600_000_000
@@ -314,11 +315,14 @@ def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
     """Run the audit; `progress` is told of every object read, from any thread."""
     stores = archive(settings)
     cache = object_cache(settings, stores)
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="audit") as pool:
+    readers = _LOCAL_READERS if settings.aws.endpoint_url else _READERS
+    with ThreadPoolExecutor(readers, thread_name_prefix="audit") as pool:
         ports = AuditPorts(
             ledger=stores.ledger,
             manifest=stores.manifest,
             objects=stores.objects,
+            index=stores.index,
+            aggregates=stores.aggregates,
             receipts=stores.receipts,
             fetch=cache.verified,
             each=pool.map,

@@ -22,6 +22,13 @@ def _number(value: object) -> object:
     return value
 
 
+def _switch(value: object) -> object:
+    """Refuse what pydantic would bend into a switch: a number is none."""
+    if isinstance(value, bool) or (isinstance(value, str) and value.lower() in {"true", "false"}):
+        return value
+    raise ValueError("must be true or false")
+
+
 def listed(value: object) -> object:
     """Take `a,b` (environment) beside a list (file)."""
     if isinstance(value, str):
@@ -39,6 +46,13 @@ def checked_endpoint(value: str | None) -> str | None:
     parts = urlsplit(value or "http://unset")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.port == 0:
         raise ValueError("must be http://HOST:PORT or https://HOST:PORT, without a user name")
+    return value
+
+
+def checked_namespace(value: str) -> str:
+    """Refuse what CloudWatch would drop without a word."""
+    if value.startswith("AWS/"):
+        raise ValueError("must not begin with AWS/, which CloudWatch keeps for itself")
     return value
 
 
@@ -64,6 +78,7 @@ def data_folder(name: str) -> Path:
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
 Seconds = Annotated[float, BeforeValidator(_number)]
 Text = Annotated[str | None, BeforeValidator(none_if_empty)]
 Secret = Annotated[SecretStr | None, BeforeValidator(none_if_empty)]

@@ -18,7 +18,7 @@ from pipeline.config.tree import SECTIONS
 MASK = "********"
 MAX_SHOWN = 80  # characters of a value in a message: enough to recognise it
 _SECRET_NAME = re.compile(r"secret|password|passwd|token|credential|access_?key", re.IGNORECASE)
-_NUMBER_WORD = {int: "a whole number", float: "a number"}
+_KIND_WORD = {int: "a whole number", float: "a number", bool: "true or false"}
 
 KNOWN_KEYS = {
     f"{section}.{key}": info
@@ -53,7 +53,7 @@ def allowed(info: FieldInfo) -> str:
     low = next((f"from {m.ge}" for m in info.metadata if isinstance(m, Ge)), None)
     low = low or next((f"above {m.gt}" for m in info.metadata if isinstance(m, Gt)), "")
     high = next((f"to {m.le}" for m in info.metadata if isinstance(m, Le)), "")
-    word = next((word for kind, word in _NUMBER_WORD.items() if kind in kinds), "text")
+    word = next((word for kind, word in _KIND_WORD.items() if kind in kinds), "text")
     pattern = next((m.pattern for m in info.metadata if getattr(m, "pattern", None)), None)
     return f"{word} matching {pattern}" if pattern else " ".join(part for part in (word, low, high) if part)
 

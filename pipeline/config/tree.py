@@ -21,10 +21,12 @@ from pipeline.config.kinds import (
     Folder,
     Seconds,
     Secret,
+    Switch,
     Tenant,
     Text,
     Whole,
     checked_endpoint,
+    checked_namespace,
     data_folder,
     default_home,
     listed,
@@ -248,6 +250,36 @@ class Replay(Section):
     )
 
 
+class Metrics(Section):
+    """Where a worker's metrics go, beside the log."""
+
+    emf: Switch = Field(
+        default=False,
+        description="Log lines carry their metrics in CloudWatch's Embedded Metric Format.",
+    )
+    namespace: str = Field(
+        default="headrace",
+        pattern=r"^[A-Za-z0-9._/#-]{1,255}$",
+        description="CloudWatch namespace of the metrics: one for each deployment in an account.",
+    )
+    sample_seconds: Seconds = Field(
+        default=60, gt=0, le=3_600, description="Time between two log lines of a shard's lag, and of writes."
+    )
+    prometheus_port: Whole = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="Port of the worker's page for Prometheus, one for each worker of a machine; 0: no page.",
+    )
+    prometheus_host: str = Field(
+        default="127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:_-]{1,253}$",
+        description="Address the page listens on. It asks for no password: whoever reaches the address reads it.",
+    )
+
+    _check_namespace = field_validator("namespace")(checked_namespace)
+
+
 class Paths(Section):
     """Folders on this machine."""
 
@@ -275,6 +307,7 @@ class Settings(Section):
     producer: Producer = Field(default_factory=Producer)
     query: Query = Field(default_factory=Query)
     replay: Replay = Field(default_factory=Replay)
+    metrics: Metrics = Field(default_factory=Metrics)
     paths: Paths = Field(default_factory=Paths)
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.days import day_of
 from pipeline.core.keys import manifest_place, segment_name
-from pipeline.core.manifest import DataFile
+from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import Counts, Lineage, Segment
 from pipeline.core.window import ids_size
@@ -62,6 +62,7 @@ class Witnesses:
     receipts: Sequence[Receipt]
     partitions: Sequence[str] | None = None  # as the manifest lists them; None: not looked at
     ids_bytes: Mapping[str, int] | None = None  # size of each ids file by segment name; None: not looked at
+    tenants: Mapping[str, tuple[TenantRows, ...]] = field(default_factory=dict)  # of each file, counted again
 
 
 @dataclass
@@ -89,6 +90,15 @@ class Difference:
 
 
 @dataclass
+class PackedReport:
+    """What the comparison of index and aggregates gave."""
+
+    differences: list[Difference]
+    index_items: int
+    aggregate_rows: int
+
+
+@dataclass
 class Report:
     """The outcome. Balanced when there is no difference and nothing is on its way."""
 
@@ -99,6 +109,8 @@ class Report:
     unreceipted: int = (
         0  # units of labelled batches without a receipt: sent twice, or their producer was killed
     )
+    index_items: int = 0
+    aggregate_rows: int = 0
     plain: int = 0  # units of producers that give no receipts; received is what the loader decoded
 
     @property
@@ -116,9 +128,12 @@ class Report:
         )
 
 
-def audit(found: Witnesses) -> Report:
-    """Hold the witnesses against each other."""
-    report = Report()
+def audit(found: Witnesses, packed: PackedReport | None = None, others: Iterable[Difference] = ()) -> Report:
+    """Hold the witnesses against each other; what was found elsewhere joins the report."""
+    report = Report(differences=[*others])
+    if packed is not None:
+        report.differences += packed.differences
+        report.index_items, report.aggregate_rows = packed.index_items, packed.aggregate_rows
     _check_files(found, report)
     _check_ledger(found, report)
     _check_ids(found, report)
@@ -154,6 +169,11 @@ def _check_files(found: Witnesses, report: Report) -> None:
             _differ(report, "file_altered", key, message)
         elif entry.digest and counted.digest and entry.digest != counted.digest:
             _differ(report, "file_altered", key, "the file's bytes are not those that were written")
+        elif entry.tenants != found.tenants.get(key, entry.tenants):
+            message = (
+                "the manifest has the tenants' rows in other places than the file: replays would go wrong"
+            )
+            _differ(report, "tenants_altered", key, message)
 
 
 def _check_entries(found: Witnesses, report: Report) -> None:

@@ -37,14 +37,21 @@ def is_data_key(key: str) -> bool:
     return _DATA_KEY.fullmatch(key) is not None
 
 
-def manifest_place(key: str) -> tuple[str, str] | None:
-    """Return the manifest's partition and name of a data file's key, the inverse of `data_key`."""
+def data_place(key: str) -> Partition | None:
+    """Return where a data file's key belongs, the inverse of `data_key`; None for another key."""
     found = _DATA_KEY.fullmatch(key)
     if found is None:
         return None
     tier = "open" if found["tier"] == "events" else found["tier"]
-    event_type = found["type"] or QUARANTINE_TABLE
-    return f"{event_type}#{found['day']}", f"{tier}#{found['lineage']}#{found['ordinal']}"
+    return Partition(tier, found["type"] or QUARANTINE_TABLE, found["day"])
+
+
+def manifest_place(key: str) -> tuple[str, str] | None:
+    """Return the manifest's partition and name of a data file's key."""
+    place, found = data_place(key), _DATA_KEY.fullmatch(key)
+    if place is None or found is None:
+        return None
+    return f"{place.event_type}#{place.dt}", f"{place.tier}#{found['lineage']}#{found['ordinal']}"
 
 
 def segment_name(lineage: str, ordinal: int) -> str:
@@ -67,9 +74,19 @@ def ids_key(lineage: str, ordinal: int) -> str:
     return f"{IDS}{lineage}/{ordinal:012d}.ids"
 
 
+def staging_prefix(lineage: str, ordinal: int) -> str:
+    """Return what the keys of everything that was ever staged for an ordinal begin with."""
+    return f"{STAGING}{lineage}/{ordinal:012d}-"
+
+
 def staging_key(lineage: str, ordinal: int, digest: str) -> str:
     """Return the key of a segment's staged effects."""
-    return f"{STAGING}{lineage}/{ordinal:012d}-{digest}.seg"
+    return f"{staging_prefix(lineage, ordinal)}{digest}.seg"
+
+
+def staged_digest(key: str) -> str:
+    """Return the digest that a staging key carries."""
+    return key.rsplit("-", 1)[1].removesuffix(".seg")
 
 
 def rules_key(digest: str) -> str:

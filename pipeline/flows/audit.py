@@ -1,27 +1,34 @@
-"""The audit: gather the witnesses, count the objects again, let core compare."""
+"""The audit: gather the witnesses, count the objects again, let core compare.
 
-import io
+What lands while it runs is on its way, never a difference; so the order of reading matters:
+
+1. receipts, then what is committed        everything at or before it must be everywhere
+2. index and aggregates
+3. the ledger and the manifest             what they name was decided before the files are listed
+4. the objects, segment by segment
+"""
+
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import msgspec
 
-from pipeline.core.audit import ObjectCount, RecordCount, Report, Witnesses, audit
-from pipeline.core.errors import HeadraceError
-from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, segment_name
-from pipeline.core.staging import digest_of
+from pipeline.core.audit import Difference, ObjectCount, RecordCount, Report, Witnesses, audit
+from pipeline.core.errors import NotFound
+from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, Partition, data_place, rules_key, segment_name
+from pipeline.core.manifest import DataFile, TenantRows
+from pipeline.core.recount import Known
+from pipeline.core.segment import Segment
+from pipeline.flows.audit_files import Counted, count_segment, split_segment
+from pipeline.flows.audit_packed import PackedAudit
+from pipeline.ports.aggregates import Aggregates
+from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import ObjectInfo, Objects
 from pipeline.ports.receipts import Receipts
-
-_COLUMNS = ("sequence_number", "subsequence_number", "ingested_time")
-_GROUP = ["sequence_number"]
-_SUMS = ("archived", "duplicates", "quarantined")
 
 
 @dataclass(frozen=True)
@@ -37,128 +44,131 @@ class AuditPorts:
     ledger: Ledger
     manifest: Manifest
     objects: Objects
+    index: EntityIndex
+    aggregates: Aggregates
     receipts: Receipts
     fetch: Callable[[ObjectInfo], bytes]
     each: Callable[[Callable[[list[ObjectInfo]], Any], Iterable[list[ObjectInfo]]], Iterable[Any]]
     progress: Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """One segment's objects, read again; a Kinesis record never spans two segments."""
+class _Rules:
+    """Tenants and types by the rules' digest, read when they are asked for."""
 
-    lineage: str
-    objects: list[ObjectCount]
-    records: dict[str, RecordCount]
+    def __init__(self, objects: Objects, segments: Iterable[Segment]) -> None:
+        self._objects = objects
+        self._digests = {segment_name(one.lineage, one.ordinal): one.rules_digest for one in segments}
+        self._known: dict[str, Known | None] = {}
+
+    def of(self, segment: str) -> Known | None:
+        """Return what a segment's rules knew; None when the rules are gone, or the segment is unknown."""
+        digest = self._digests.get(segment)
+        if digest is not None and digest not in self._known:
+            self._known[digest] = self._read(digest)
+        return self._known[digest] if digest is not None else None
+
+    def differences(self) -> list[Difference]:
+        """Name the rules that are gone."""
+        message = "the rules that segments were judged by are gone or cannot be read"
+        gone = sorted(digest for digest, known in self._known.items() if known is None)
+        return [Difference("rules_missing", rules_key(digest), message) for digest in gone]
+
+    def _read(self, digest: str) -> Known | None:
+        try:
+            document = msgspec.json.decode(self._objects.get(rules_key(digest)))
+            return Known(frozenset(document["tenants"]), frozenset(document["schemas"]))
+        except (NotFound, msgspec.MsgspecError, LookupError, TypeError):
+            return None
+
+
+class _Files:
+    """The data files of the settled segments: listed, named by the manifest, and counted."""
+
+    def __init__(self, listed: Mapping[str, list[ObjectInfo]], entries: Iterable[DataFile]) -> None:
+        self.listed = listed
+        self._named: dict[str, dict[str, DataFile]] = defaultdict(dict)
+        for entry in entries:
+            self._named[_segment_of(entry.key)][entry.key] = entry
+        self.objects: list[ObjectCount] = []
+        self.records: dict[tuple[str, str], RecordCount] = {}
+        self.tenants: dict[str, tuple[TenantRows, ...]] = {}
+        self._sound: set[str] = set()
+
+    def take(self, counted: Counted) -> bool:
+        """Add one segment; return whether its files are all there and as they were written."""
+        self.objects += counted.objects
+        for sequence, count in counted.records.items():
+            key = (counted.lineage, sequence)
+            self.records[key] = _add(self.records[key], count) if key in self.records else count
+        if counted.recount is None:
+            return False
+        self.tenants |= counted.recount.tenants
+        name = segment_name(counted.lineage, counted.ordinal)
+        written = {key: (entry.digest, entry.rows) for key, entry in self._named.get(name, {}).items()}
+        if written != {one.key: (one.digest, one.rows) for one in counted.objects}:
+            return False
+        self._sound.add(name)
+        return True
+
+    def damaged(self) -> Iterator[tuple[str, list[Partition]]]:
+        """Yield the lineage and the places of each segment whose files are not all as they were written."""
+        for name in sorted((self.listed.keys() | self._named.keys()) - self._sound):
+            keys = {info.key for info in self.listed.get(name, [])} | self._named.get(name, {}).keys()
+            yield split_segment(name)[0], [place for place in map(data_place, sorted(keys)) if place]
 
 
 def run_audit(ports: AuditPorts) -> Report:
-    """Return what agrees and what does not.
-
-    Receipts are read first, then the ledger, the manifest, and last the objects, so what lands meanwhile is on its way,
-    never a difference.
-    """
-    receipts = ports.receipts.all()
-    lineages = ports.ledger.lineages()
-    segments = [segment for one in lineages for segment in ports.ledger.segments(one.short)]
+    """Return what agrees and what does not."""
+    receipts, lineages = ports.receipts.all(), ports.ledger.lineages()
+    before = {one.short: _newest(ports.ledger.segments(one.short)) for one in lineages}
+    packed = PackedAudit(ports.index, ports.aggregates, before)
+    segments = {one.short: ports.ledger.segments(one.short) for one in lineages}
+    decided = {short: _newest(found) for short, found in segments.items()}
+    every = [segment for found in segments.values() for segment in found]
     partitions, manifest = ports.manifest.partitions(), ports.manifest.all_files()
-    newest: dict[str, int] = dict.fromkeys((one.short for one in lineages), 0)
-    for segment in segments:
-        if segment.state == "committed":
-            newest[segment.lineage] = max(newest[segment.lineage], segment.ordinal)
+    listed = _list(ports.objects)
+    moving = _on_their_way(listed, decided, ports.ledger)
+    entries = [entry for entry in manifest if _segment_of(entry.key) not in moving]
+    files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries)
+    rules = _Rules(ports.objects, every)
+    for counted in ports.each(lambda infos: _count(infos, rules, ports), files.listed.values()):
+        if files.take(counted):
+            packed.take(counted)
+    for lineage, places in files.damaged():
+        packed.damaged(lineage, places)
+    witnesses = Witnesses(
+        lineages,
+        every,
+        entries,
+        files.objects,
+        files.records,
+        receipts,
+        # before and after: one may have come in between
+        partitions=sorted({*partitions, *ports.manifest.partitions()}),
+        ids_bytes={_ids_segment(info.key): info.size for info in ports.objects.list(IDS)},
+        tenants=files.tenants,
+    )
+    known = {segment_name(one.lineage, one.ordinal) for one in every} | listed.keys()
+    return audit(witnesses, packed.finish(decided, known), rules.differences())
+
+
+def _newest(segments: Iterable[Segment]) -> int:
+    """Return the ordinal up to which everything is committed."""
+    return max((one.ordinal for one in segments if one.state == "committed"), default=0)
+
+
+def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
+    """Return the data objects by segment."""
     groups: dict[str, list[ObjectInfo]] = defaultdict(list)
     for prefix in (EVENTS, LATE, QUARANTINE):
-        for info in ports.objects.list(prefix):
+        for info in objects.list(prefix):
             groups[_segment_of(info.key)].append(info)
-    unsettled = _on_their_way(groups, newest, ports.ledger)
-    settled = [infos for name, infos in groups.items() if name not in unsettled]
-    objects: list[ObjectCount] = []
-    records: dict[tuple[str, str], RecordCount] = {}
-    for counted in ports.each(lambda infos: _count(infos, ports), settled):
-        objects += counted.objects
-        for sequence, count in counted.records.items():
-            key = (counted.lineage, sequence)
-            records[key] = _add(records[key], count) if key in records else count
-    entries = [entry for entry in manifest if _segment_of(entry.key) not in unsettled]
-    listed = {*partitions, *ports.manifest.partitions()}  # before and after: one may have come in between
-    ids = {_ids_segment(info.key): info.size for info in ports.objects.list(IDS)}
-    return audit(
-        Witnesses(
-            lineages, segments, entries, objects, records, receipts, partitions=sorted(listed), ids_bytes=ids
-        )
-    )
+    return groups
 
 
-def _count(infos: list[ObjectInfo], ports: AuditPorts) -> _Counted:
-    objects, tables = [], []
-    for info in infos:
-        count, table = _read(info, ports.fetch)
-        objects.append(count)
-        tables += [table] if table is not None else []
-        ports.progress(1)
-    lineage = _split(_segment_of(infos[0].key))[0]
-    return _Counted(lineage, objects, _records(tables))
-
-
-def _read(info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> tuple[ObjectCount, pa.Table | None]:
-    """Count one object. Whatever is odd about it is its own problem, and the audit goes on."""
-    segment = _segment_of(info.key)
-    refused = info.key.startswith(QUARANTINE)
-    try:
-        body = fetch(info)
-        counted = _units(body, refused=refused)
-    except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
-        problem = f"cannot be read as a data file: {exc}".splitlines()[0]
-        return ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None
-    rows, duplicates = counted.num_rows, pa.compute.sum(counted.column("duplicates")).as_py() or 0
-    quarantined = rows if refused else 0
-    count = ObjectCount(info.key, segment, info.size, rows, duplicates, quarantined, digest=digest_of(body))
-    return count, counted
-
-
-def _units(body: bytes, *, refused: bool) -> pa.Table:
-    """Return a data file's units: position, arrival, and which of the three they are."""
-    columns = list(_COLUMNS) if refused else [*_COLUMNS, "is_duplicate"]
-    table = pq.ParquetFile(io.BytesIO(body)).read(columns=columns)
-    rows = table.num_rows
-    zeros, ones = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=np.int64)
-    flags = zeros if refused else table.column("is_duplicate").cast(pa.int64()).to_numpy()
-    found = pa.table(
-        {
-            "sequence_number": table.column("sequence_number").cast(pa.string()),
-            "subsequence_number": table.column("subsequence_number").cast(pa.int64()),
-            "arrived_us": table.column("ingested_time").cast(pa.int64()),
-            "archived": pa.array(zeros if refused else ones - flags, pa.int64()),
-            "duplicates": pa.array(flags, pa.int64()),
-            "quarantined": pa.array(ones if refused else zeros, pa.int64()),
-        }
-    )
-    if any(column.null_count for column in found.columns):
-        raise ValueError("nulls where a loader writes none")
-    return found
-
-
-def _records(tables: list[pa.Table]) -> dict[str, RecordCount]:
-    if not tables:
-        return {}
-    grouped = (
-        pa.concat_tables(tables)
-        .group_by(_GROUP)
-        .aggregate(
-            [(name, "sum") for name in _SUMS]
-            + [("subsequence_number", "count_distinct"), ("arrived_us", "min")]
-        )
-    )
-    return {
-        row["sequence_number"]: RecordCount(
-            row["archived_sum"],
-            row["duplicates_sum"],
-            row["quarantined_sum"],
-            row["subsequence_number_count_distinct"],
-            row["arrived_us_min"],
-        )
-        for row in grouped.to_pylist()
-    }
+def _count(infos: list[ObjectInfo], rules: _Rules, ports: AuditPorts) -> Counted:
+    segment = _segment_of(infos[0].key)
+    return count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
 
 
 def _add(one: RecordCount, other: RecordCount) -> RecordCount:
@@ -178,7 +188,7 @@ def _on_their_way(names: Iterable[str], newest: dict[str, int], ledger: Ledger) 
     A plan comes before the first file, so a file that was listed belongs to a segment that the ledger holds by now,
     or to none.
     """
-    places = {name: _split(name) for name in names}
+    places = {name: split_segment(name) for name in names}
     later = {name: place for name, place in places.items() if place[1] > newest.get(place[0], 0)}
     until: dict[str, int] = {}
     for lineage in {lineage for lineage, _ in later.values()}:
@@ -195,8 +205,3 @@ def _ids_segment(key: str) -> str:
     """Return the segment of `ids/<lineage>/<ordinal>.ids`; "" for a key that no loader makes."""
     lineage, _, ordinal = key.removeprefix(IDS).removesuffix(".ids").rpartition("/")
     return segment_name(lineage, int(ordinal)) if ordinal.isascii() and ordinal.isdigit() else ""
-
-
-def _split(segment: str) -> tuple[str, int]:
-    lineage, _, ordinal = segment.rpartition("-")
-    return lineage, int(ordinal) if ordinal.isascii() and ordinal.isdigit() else 0

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Record, Refusal, RefusalCode
 from pipeline.core.rules import Rules
+from pipeline.facts import FactSink, LinesIngested
 from pipeline.ports.clock import Clock
 from pipeline.ports.sender import Sender
 
 _LINES = 1_000  # judged at once
+_TELL_SECONDS = 60.0  # between two facts of a long pipe: as fine as CloudWatch keeps its numbers
 
 
 @dataclass
@@ -41,6 +43,7 @@ def ingest(
     refused: Callable[[int, Refusal], None],
     progress: Callable[[IngestReport], None],
     undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
+    facts: FactSink = lambda _: None,
 ) -> IngestReport:
     """Send every acceptable line, one event each; on return all of them are acknowledged.
 
@@ -52,18 +55,45 @@ def ingest(
         refused: told of every refused line: its number, from 1, and why.
         progress: told now and then.
         undisturbed: surrounds what must not be torn by Ctrl-C: an event half put is an event lost.
+        facts: told of what is acknowledged, once a minute and at the end.
     """
-    report, decoder = IngestReport(), Decoder(rules)
+    report, decoder, told = IngestReport(), Decoder(rules), _Told(facts, clock)
     try:
         for chunk in _chunks(lines, rules.limits.max_event_bytes):
             with undisturbed():
                 _send(chunk, decoder, producer, clock.now_us(), report, refused)
                 progress(report)
                 producer.tick()
+                if told.due():
+                    producer.flush()
+                    told.tell(report)
     finally:
         with undisturbed():
             producer.flush()
+            told.tell(report)
     return report
+
+
+class _Told:
+    """What was told of a report, and when."""
+
+    def __init__(self, facts: FactSink, clock: Clock) -> None:
+        self._facts, self._clock = facts, clock
+        self._before, self._at = IngestReport(), clock.monotonic()
+
+    def due(self) -> bool:
+        return self._clock.monotonic() - self._at >= _TELL_SECONDS
+
+    def tell(self, now: IngestReport) -> None:
+        """Tell what is new; everything accepted is acknowledged by now."""
+        before, self._before, self._at = self._before, replace(now), self._clock.monotonic()
+        self._facts(
+            LinesIngested(
+                lines=now.lines - before.lines,
+                accepted=now.accepted - before.accepted,
+                refused=now.refused - before.refused,
+            )
+        )
 
 
 def _send(

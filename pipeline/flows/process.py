@@ -207,7 +207,7 @@ class Processor:
                 chunk=chunk.number,
                 events=chunk.events,
                 rows=chunk.rows,
-                messages=len(group.messages),
+                messages=chunk.messages,
                 seconds=round(self._ports.clock.monotonic() - began, 3),
             )
         )

@@ -120,7 +120,7 @@ def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = la
     now_us = ports.clock.now_us()
     ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, "sending", now_us))
     chunks = [one for one in ports.ask("chunks", lambda: ports.jobs.chunks(job_id)) if not one.done]
-    ports.facts(ReplayJobStarted(job=job_id, chunks=job.chunks, messages=job.messages, events=job.events))
+    ports.facts(ReplayJobStarted(job=job_id, chunks=len(chunks)))
     try:
         _send(job, chunks, 0 if job.state in ("sent", "failed") else job.sent_steps, ports, progress)
     except NotFound as exc:
@@ -138,7 +138,8 @@ def settle(job_id: str, jobs: ReplayJobs, clock: Clock, facts: FactSink) -> Job:
         return job
     now_us = clock.now_us()
     if again("job", lambda: jobs.move(job_id, ("sent", "failed"), "done", now_us), clock=clock, facts=facts):
-        facts(ReplayJobFinished(job=job_id, events=job.events, rows=job.rows))
+        seconds = round((now_us - job.created_us) / 1e6, 3)
+        facts(ReplayJobFinished(job=job_id, chunks=job.chunks, seconds=seconds))
     return again("job", lambda: jobs.get(job_id), clock=clock, facts=facts)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipeline.core.errors import Corrupt, NotFound
+from pipeline.core.keys import staged_digest
 from pipeline.core.segment import Segment
 from pipeline.core.staging import Effects, StagedObject, unstage
 from pipeline.facts import FactSink, SegmentFinished
@@ -92,7 +93,7 @@ def finish(segment: Segment, ports: WritePorts) -> None:
             f"segment {segment.lineage}/{segment.ordinal} is planned, but its staging object {segment.staging_key} "
             "is gone: see docs/operations.md, `A planned segment whose staging object is gone`"
         ) from exc
-    write(unstage(staged, staged_digest(segment)), ports)
+    write(unstage(staged, staged_digest(segment.staging_key)), ports)
     commit(segment, ports)
     counts = segment.counts
     ports.facts(
@@ -106,8 +107,3 @@ def finish(segment: Segment, ports: WritePorts) -> None:
             bytes=counts.bytes,
         )
     )
-
-
-def staged_digest(segment: Segment) -> str:
-    """Return the digest that a segment's staging key carries."""
-    return segment.staging_key.rsplit("-", 1)[1].removesuffix(".seg")

@@ -6,6 +6,7 @@ else meanwhile is neither believed nor killed.
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -152,6 +153,15 @@ def peak_memory_bytes(pid: int) -> int:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
+        return int(_ps("rss=", pid) or 0) * 1024
+
+
+def memory_bytes(pid: int) -> int:
+    """Return the memory a process holds now; 0 when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
         return int(_ps("rss=", pid) or 0) * 1024
 
 

@@ -11,7 +11,8 @@ from pipeline.startup import light
 
 light()
 
-from tests.bench.cases import CASES, Figure  # noqa: E402 - after light()
+from tests.bench.cases import CASES  # noqa: E402 - after light()
+from tests.bench.figure import Figure  # noqa: E402
 
 
 def main() -> int:

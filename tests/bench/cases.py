@@ -7,17 +7,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from aws_kinesis_agg.aggregator import RecordAggregator
 from aws_kinesis_agg.deaggregator import deaggregate_records
 
@@ -28,43 +23,19 @@ from pipeline.core.event import Record
 from pipeline.core.kpl import split
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.receipt import Receipt
-from pipeline.core.replay import Selection
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.window import Fingerprints, SegmentAge, SegmentId, Window, fingerprints
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
 from pipeline.producer import Producer
-from tests.bench.data import SOURCES, TENANTS, bench_rules, events, records
-from tests.flows.replaying import Yard
+from tests.bench.data import bench_rules, events, records
+from tests.bench.figure import Figure, cpu_seconds, paired
+from tests.bench.packed import packed
+from tests.bench.replay import replay
 
 SEGMENT_ROWS = 65_536
 PLACE = Place(Lineage("bench-0-shard", "0001", "bench", "shard"), 1, SealState())
-
-
-class Figure(NamedTuple):
-    """One measured value. `hold` is the number it is held to, in words; "" for a mere figure."""
-
-    name: str
-    value: float
-    unit: str
-    hold: str = ""
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of one call, all threads of this process."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def paired(
-    first: Callable[[], object], second: Callable[[], object], rounds: int
-) -> tuple[float, float, float]:
-    """Run two works in turn; return the median seconds of each and the median of the ratios, pair by pair."""
-    pairs = [(cpu_seconds(first), cpu_seconds(second)) for _ in range(rounds)]
-    ones, twos = zip(*pairs, strict=True)
-    return statistics.median(ones), statistics.median(twos), statistics.median(a / b for a, b in pairs)
 
 
 def load(rules: Rules, wire: Sequence[Record]) -> int:
@@ -215,58 +186,6 @@ def loader_memory(count: int, rounds: int) -> list[Figure]:
     ]
 
 
-REPLAY_FILES = 10
-REPLAY_TENANT = TENANTS[0]
-
-
-def _replay_yard(count: int) -> Yard:
-    """Return an archive of one tenant, one type and ten segments, in memory."""
-    yard = Yard()
-    rules, wire = bench_rules(load_settings().paths.schemas), records(events(count, tenants=(REPLAY_TENANT,)))
-    size = -(-len(wire) // REPLAY_FILES)
-    for start in range(0, len(wire), size):
-        loader = yard.loader(judged_by=rules)
-        loader.start()
-        loader.process(wire[start : start + size])
-        loader.cut("bench")
-    return yard
-
-
-def replay(count: int, rounds: int) -> list[Figure]:
-    """A replay job over ports in memory: planning it, and folding its rows by entity and day."""
-    yard, selection = _replay_yard(count), Selection(REPLAY_TENANT, event_type="order.placed")
-    from_shop = msgspec.structs.replace(selection, source=SOURCES[0])
-    hashing = _hashes_of(yard)
-
-    def process() -> None:
-        yard.start(selection)
-        yard.processor().run(drain=True)
-
-    whole, some, ratio = paired(lambda: yard.plan(selection), lambda: yard.plan(from_shop), rounds)
-    work, hashed, share = paired(process, hashing, rounds)
-    if yard.jobs.newest()[0].done_events != count:
-        raise AssertionError("the job is not done")
-    return [
-        Figure("replay plan, from the manifest", count / whole, "events/s/core", ">= 1,000,000"),
-        Figure("replay plan by source, rows read", count / some, "events/s/core", ">= 1,000,000"),
-        Figure("replay plan, manifest / rows read", ratio, "x"),
-        Figure("replay processor, aggregate", count / work, "rows/s/core", ">= 300,000"),
-        Figure("replay processor / hashing alone", share, "x"),
-        Figure("row hash", hashed / count * 1e6, "us/event"),
-    ]
-
-
-def _hashes_of(yard: Yard) -> Callable[[], object]:
-    """Return a work that only hashes what the job's rows hold: the least that any processor must do."""
-    held = [
-        bytes(data, "utf-8")
-        for key, stored in yard.objects.stored.items()
-        if key.startswith("events/")
-        for data in pq.ParquetFile(pa.BufferReader(stored.body)).read(["data_json"])["data_json"].to_pylist()
-    ]
-    return lambda: [blake2b(one, digest_size=16).digest() for one in held]
-
-
 class Case(NamedTuple):
     """One bench: what to run, with how many events, whole and quick."""
 
@@ -280,6 +199,7 @@ CASES = {
     "kpl": Case(kpl, 100_000, 10_000),
     "producer": Case(producer, 300_000, 30_000),
     "window": Case(duplicate_window, 5_000_000, 500_000),
+    "packed": Case(packed, 10_000_000, 1_000_000),
     "replay": Case(replay, 400_000, 40_000),
     "memory": Case(loader_memory, 700_000, 140_000),
 }

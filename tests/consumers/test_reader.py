@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import orjson
 import pyarrow.parquet as pq
@@ -21,6 +24,7 @@ from pipeline.aws.items import segment_item
 from pipeline.config import Settings, load_settings
 from pipeline.core.audit import Report
 from pipeline.core.segment import Segment
+from pipeline.laptop.emulator import free_port
 from pipeline.laptop.processes import wait_until
 from tests.aws.backends import ministack
 from tests.aws.test_items import SEGMENT
@@ -252,6 +256,106 @@ def test_an_unknown_error_ends_the_process(
     assert crashed[0]["error"].startswith(error)
     assert SECRET not in house.log.read_text()
     assert b"Traceback" not in house.log.read_bytes()
+
+
+def test_numbers_by_log_and_page(deploy: Callable[..., Deployment]) -> None:
+    """The page, the EMF lines and the ledger say the same; neither names a tenant, an entity or anything of an event."""
+    port = free_port()
+    house = deploy(
+        HEADRACE_SEGMENT__MAX_IDLE_SECONDS="0.3",
+        HEADRACE_METRICS__EMF="true",
+        HEADRACE_METRICS__PROMETHEUS_PORT=str(port),
+    ).provision()
+    house.produce(100)
+    reader = house.start()
+    assert wait_until(lambda: house.heartbeat().get("units") == 100, PATIENCE), house.log.read_text()
+    assert wait_until(lambda: _page(port).get("headrace_rows_total") == 90, PATIENCE), house.log.read_text()
+    page = _page(port)
+    reader.terminate()
+    assert reader.wait(PATIENCE) == 0
+    counts, heartbeat, lines = (
+        [segment.counts for segment in house.segments()],
+        house.heartbeat(),
+        house.lines(),
+    )
+    expected = {
+        "rows": sum(one.rows for one in counts),
+        "quarantined_units": sum(one.quarantined for one in counts),
+        "data_file_bytes": sum(one.bytes for one in counts),
+        "segments": len(counts),
+        "refused_units_not_json": 10,
+        "dynamodb_write_units": heartbeat["dynamodb_write_units"],
+        "s3_puts": heartbeat["s3_puts"],
+    }
+    assert {name: _summed(lines, name) for name in expected} == expected
+    assert 'headrace_refused_units_total{code="not_json",worker="reader"}' in page
+    for name in ("rows", "quarantined_units", "data_file_bytes", "segments"):
+        assert page[f"headrace_{name}_total"] == expected[name], name
+    assert 0 < page["headrace_s3_puts_total"] <= expected["s3_puts"]
+    assert sum(name.startswith("headrace_lag_seconds{") for name in page) == 2
+    for text in (house.log.read_text(), "\n".join(page)):
+        assert not any(word in text for word in (SECRET, "acme", "door-"))
+
+
+def _page(port: int) -> dict[str, float]:
+    """Return the page's samples by name and labels, those without a label of their own by name; nothing if unserved."""
+    with suppress(URLError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+        samples = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#"]
+        return {name.replace('{worker="reader"}', ""): float(value) for name, value in samples}
+    return {}
+
+
+def _summed(lines: list[dict[str, Any]], name: str) -> float:
+    """Add up what CloudWatch would: the metric's value in every document that defines it."""
+    total = 0.0
+    for line in lines:
+        for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
+            total += sum(line[name] for metric in directive["Metrics"] if metric["Name"] == name)
+    return total
+
+
+def test_a_crash_is_counted(deploy: Callable[..., Deployment]) -> None:
+    """The last line of a process that dies is a metric too, whichever thread it dies of."""
+    house = deploy(shards=1, HEADRACE_METRICS__EMF="true").provision()
+    _broken_row(house)
+    assert house.start().wait(PATIENCE) == 70
+    house.environment |= {
+        "HEADRACE_AWS__ENDPOINT_URL": "http://127.0.0.1:1",
+        "HEADRACE_AWS__MAX_ATTEMPTS": "1",
+    }
+    assert house.start().wait(PATIENCE) == 70
+    crashed = [line for line in house.lines() if line["fact"] == "WorkerCrashed"]
+    assert [_summed([line], "crashed_workers") for line in crashed] == [1, 1]
+
+
+def test_a_taken_port(deploy: Callable[..., Deployment]) -> None:
+    """A page that cannot be served is status 2 and a sentence that names the setting, before anything is read."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        house = deploy(HEADRACE_METRICS__PROMETHEUS_PORT=str(port))
+        assert house.start().wait(PATIENCE) == 2
+    assert house.log.read_text().startswith(f"headrace reader: metrics.prometheus_port = {port}: ")
+
+
+def test_produce_tells_its_numbers(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    """With `metrics.emf` the command ends with one document of what it sent; a person's terminal has none."""
+    house = deploy(HEADRACE_METRICS__EMF="true").provision()
+    path = tmp_path / "lines.ndjson"
+    path.write_bytes(b"\n".join([wire(event(event_id="e1")), b"{", wire(event(event_id="e2"))]))
+    for emf, told in (("true", [(2, 1)]), ("false", [])):
+        house.environment["HEADRACE_METRICS__EMF"] = emf
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli.main", "produce", str(path)],
+            env={"PATH": os.environ["PATH"]} | house.environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        lines = [orjson.loads(line) for line in done.stderr.splitlines() if line.startswith(b"{")]
+        assert [(_summed([one], "ingested_events"), _summed([one], "refused_lines")) for one in lines] == told
+        assert [one["worker"] for one in lines] == ["produce"] * len(told)
 
 
 def test_nothing_answers(deploy: Callable[..., Deployment]) -> None:

@@ -17,6 +17,7 @@ from pipeline.config import reference
 from pipeline.core.audit import Difference
 from pipeline.core.errors import HeadraceError
 from pipeline.core.event import RefusalCode
+from pipeline.facts import FACTS, METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -115,6 +116,17 @@ def test_every_setting_is_on_the_page() -> None:
         line = next((line for line in page.splitlines() if line.startswith(f"| `{row.key}` |")), "")
         assert f"`{row.variable}`" in line
         assert row.description.replace("|", "\\|") in line
+
+
+def test_every_metric_is_on_the_page() -> None:
+    """By both its names, with its unit and every fact that tells it."""
+    text = (DOCS / "operations.md").read_text(encoding="utf-8")
+    table = text.partition(GENERATE.METRICS_BEGIN)[2].partition(GENERATE.METRICS_END)[0].splitlines()
+    for metric in METRICS.values():
+        [line] = [one for one in table if one.startswith(f"| `{metric.name}` | `{metric.prometheus_name}` |")]
+        assert f"| {metric.unit} |" in line
+        tellers = [fact.__name__ for fact in FACTS if metric in fact.metrics]
+        assert [name for name in tellers if f"`{name}`" not in line] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids(PAGES))
@@ -231,7 +243,7 @@ def test_the_readme_shows_its_two_commands() -> None:
 def test_operations_name_every_alarm_and_exit_code() -> None:
     """A fact above INFO, an error of the tree, a difference of the audit and an exit code: each has its paragraph."""
     text = (DOCS / "operations.md").read_text(encoding="utf-8")
-    alarms = [fact.__name__ for fact in GENERATE.all_facts() if fact.level != "INFO"]
+    alarms = [fact.__name__ for fact in FACTS if fact.level != "INFO"]
     advice = text.partition(GENERATE.FACTS_END)[2]
     assert [name for name in alarms if f"`{name}`" not in advice] == []
     assert [one.__name__ for one in HeadraceError.__subclasses__() if f"`{one.__name__}`" not in text] == []

@@ -1,4 +1,8 @@
-"""Port `FactSink` that keeps what it is told."""
+"""Port `FactSink` that keeps what it is told, and facts to tell."""
+
+from typing import Any
+
+import msgspec
 
 from pipeline.facts import Fact
 
@@ -16,3 +20,12 @@ class FactList:
     def names(self) -> list[str]:
         """Return the names of the facts told."""
         return [type(fact).__name__ for fact in self.told]
+
+
+_EXAMPLES: dict[Any, Any] = {str: "word", int: 7, float: 2.5, dict[str, int]: {"not_json": 3, "too_deep": 4}}
+
+
+def example(kind: type[Fact], **given: Any) -> Fact:
+    """Return a fact of any kind: numbers are above zero, words are `word`."""
+    fields = msgspec.structs.fields(kind)
+    return kind(**{one.name: _EXAMPLES[one.type] for one in fields} | given)

@@ -103,6 +103,8 @@ class Deployment:
                 ledger=self.ledger,
                 manifest=self.manifest,
                 objects=_Listed(self.objects, self.on_list),
+                index=self.index,
+                aggregates=self.aggregates,
                 receipts=self.receipts,
                 fetch=lambda info: self.objects.get(info.key),
                 each=map,

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from pipeline.core.event import Limits, Refusal
 from pipeline.core.kpl import split
+from pipeline.facts import Fact, LinesIngested
 from pipeline.flows.ingest import IngestReport, explain, ingest
 from pipeline.producer.producer import MAX_EVENT_BYTES
 from tests.core.kit import DOOR, event, rules_for, wire
+from tests.fakes.clock import SteppedClock
+from tests.fakes.facts import FactList
 from tests.flows.deployment import Deployment
 
 LIMIT = 1_000
@@ -139,6 +142,39 @@ def test_progress_is_told() -> None:
     """Progress comes with every thousand lines and at the end."""
     run = _Run(b"\n".join(_event(number) for number in range(2_500)))
     assert run.progress == [1_000, 2_000, 2_500]
+
+
+class _Slow(io.BytesIO):
+    """A pipe whose lines take their time."""
+
+    def __init__(self, lines: list[bytes], clock: SteppedClock, seconds: float) -> None:
+        super().__init__(b"\n".join(lines))
+        self._clock, self._seconds = clock, seconds
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return a line, later."""
+        self._clock.advance(self._seconds)
+        return super().readline(size)
+
+
+def test_facts_tell_what_is_acknowledged() -> None:
+    """Once a minute and at the end, each line in one fact; what is accepted then is acknowledged."""
+    house, told = Deployment(), FactList()
+    producer = house.producer(max_batch_events=10_000, linger_seconds=1e9)
+    acknowledged: list[int] = []
+
+    def facts(fact: Fact) -> None:
+        told(fact)
+        acknowledged.append(producer.events_acknowledged)
+
+    lines = [b"{" if number % 10 == 9 else _event(number) for number in range(2_500)]
+    source = _Slow(lines, house.clock, 0.05)  # a thousand lines take 50 s
+    ingest(source, RULES, producer, house.clock, lambda *_: None, lambda _: None, facts=facts)
+    assert told.told == [
+        LinesIngested(lines=2_000, accepted=1_800, refused=200),
+        LinesIngested(lines=500, accepted=450, refused=50),
+    ]
+    assert acknowledged == [1_800, 2_250]
 
 
 def test_the_clock_judges_event_times() -> None:

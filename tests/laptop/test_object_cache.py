@@ -3,13 +3,17 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.core.errors import ConfigProblem, Corrupt
+from pipeline.core.keys import staging_key
 from pipeline.core.manifest import DataFile
+from pipeline.core.staging import Effects, StagedObject, digest_of, stage
 from pipeline.laptop.object_cache import FETCH_THREADS, IN_USE_SECONDS, ObjectCache
 from pipeline.ports.objects import ObjectInfo
-from tests.fakes.files import CountingObjects
+from tests.fakes.files import Archive, CountingObjects
+from tests.fakes.objects import Stored
 
 START = 1_000_000.0
 
@@ -104,3 +108,19 @@ def test_a_key_that_leads_elsewhere_is_no_path(tmp_path: Path, key: str) -> None
         cache.fetch([DataFile("a#2024-01-01", "open#x", key, 1, 0, 4, 0, 0, ())])
     assert cache.verified(ObjectInfo(key, 4, "etag")) == b"evil"
     assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_many_files_of_a_segment_come_out_of_its_staging_object(tmp_path: Path) -> None:
+    """While it is kept, one read brings them all; what it holds in other bytes is read from the bucket."""
+    archive = Archive()
+    files = [archive.add("ride.begun", f"2024-03-{day:02}", 1, [{}], []) for day in range(1, 26)]
+    bodies = {file.key: archive.objects.stored[file.key].body for file in files}
+    files = [msgspec.structs.replace(file, digest=digest_of(bodies[file.key])) for file in files]
+    staged_bodies = bodies | {files[0].key: b"other bytes"}
+    objects = tuple(StagedObject(key, body, digest_of(body)) for key, body in staged_bodies.items())
+    staged = stage(Effects("a1", 1, objects, tuple(files)))
+    archive.objects.stored[staging_key("a1", 1, digest_of(staged))] = Stored(staged, "")
+    archive.objects.stored[staging_key("a1", 1, "0" * 32)] = Stored(b"torn", "")
+    paths = ObjectCache(archive.objects, tmp_path).fetch(files)
+    assert {key: path.read_bytes() for key, path in paths.items()} == bodies
+    assert [key for key in archive.objects.gets if not key.startswith("staging/")] == [files[0].key]

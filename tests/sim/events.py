@@ -145,7 +145,7 @@ class Producer:
             "entity_id": f"thing-{random.randrange(3)}",
             "event_type": random.choice(TYPES),
             "schema_version": 1,
-            "source": "sim",
+            "source": f"sim{self._serial % 2}",
             "event_time": f"{random.choice(self._days)}T0{random.randrange(10)}:00:00Z",
             "data": {"n": self._serial, "note": "x" * random.randrange(4)},
         }

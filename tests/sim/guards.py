@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import add
 
+import msgspec
 import numpy as np
 
+from pipeline.core.aggregate import Aggregate, AggregateKey, fold_rows
+from pipeline.core.encode import EncodedRows
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
 from pipeline.core.segment import Lineage, Position, Segment
@@ -13,7 +17,7 @@ from pipeline.core.window import Fingerprints, SegmentId
 from pipeline.flows.load import Cut, Loader, LoadLimits
 from pipeline.flows.window import DuplicateWindow
 from pipeline.flows.write import WritePorts, commit, write
-from pipeline.ports.ledger import PlanAnswer
+from pipeline.ports.ledger import Opening, PlanAnswer
 from tests.fakes.index import MemoryAggregates
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.objects import MemoryObjects, Stored
@@ -219,10 +223,57 @@ class PartsForgotten(Loader):
         return Position(held[-1].sequence_number, held[-1].subsequence_number or 0)
 
 
+class NoFence(MemoryAggregates):
+    """Totals are plain puts: whoever comes last wins."""
+
+    def is_newer(self, item: Aggregate) -> bool:
+        return item is not None
+
+
+class TotalsAdded(MemoryAggregates):
+    """What a segment makes of an item is added to it each time it is written."""
+
+    def put_newer(self, items: Sequence[Aggregate]) -> None:
+        for item in items:
+            before = self.items.get(item.key)
+            if before is not None and before.last_ordinal == item.last_ordinal:
+                hours = tuple(map(add, before.hours, item.hours))
+                self.items[item.key] = msgspec.structs.replace(item, hours=hours)
+            else:
+                super().put_newer([item])
+
+
+class TotalsKept(Loader):
+    """The totals of the last segment are trusted after somebody else decided one."""
+
+    def _adopt(self, opening: Opening) -> None:
+        kept = self._aggregates
+        super()._adopt(opening)
+        self._aggregates = kept
+
+
+class TotalsReadBefore(Loader):
+    """The totals are read before the segment's predecessor is known to be committed."""
+
+    def _read_opening(self) -> Opening:
+        self._early = self._ports.aggregates.read(list(self._seen()))
+        return super()._read_opening()
+
+    def _seen(self) -> set[AggregateKey]:
+        found: set[AggregateKey] = getattr(self, "_keys", set())
+        return found
+
+    def _totals(self, rows: EncodedRows, ordinal: int) -> list[Aggregate]:
+        self._keys = self._seen() | set(fold_rows(rows.filed, rows.words, self.lineage.short))
+        self._aggregates = {**getattr(self, "_early", {}), **self._aggregates}
+        return super()._totals(rows, ordinal)
+
+
 _I = Invariant
 _REDONE = frozenset({_I.AGREEMENT, _I.NOT_LOST, _I.NOT_REPEATED, _I.MANIFEST})
 _LOST = frozenset({_I.NOT_LOST})
 _FLAGS = frozenset({_I.DUPLICATES})
+_TOTALS = frozenset({_I.AGGREGATES})
 
 GUARDS = {
     one.name: one
@@ -247,6 +298,10 @@ GUARDS = {
         Guard("ancestors", _FLAGS, NoAncestors),
         Guard("window of a backlog", _FLAGS, WindowOfNow),
         Guard("seal version", frozenset({_I.SEALED}), ledger=SealNotChecked),
+        Guard("fence", _TOTALS, aggregates=NoFence),
+        Guard("totals, not additions", _TOTALS, aggregates=TotalsAdded),
+        Guard("totals of the predecessor", _TOTALS, TotalsKept),
+        Guard("totals after the commit", _TOTALS, TotalsReadBefore),
         Guard("planned finished first", _LOST | {_I.DRAINS}, PlannedNotFinished),
         Guard(
             "planned finished first + predecessor",

@@ -15,6 +15,8 @@ class Invariant(StrEnum):
     LEDGER = "segments follow each other without holes"
     COUNTS = "a segment's counts are what it holds"
     MANIFEST = "the manifest names the data files"
+    INDEX = "the index names every row once"
+    AGGREGATES = "aggregates equal the archive"
     NAMED = "the bucket holds what committed segments name"
     SEALED = "a sealed day stays closed"
     UNCHANGED = "an object is never overwritten"

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from pipeline.core.errors import HeadraceError
-from pipeline.core.keys import ids_key
+from pipeline.core.keys import ids_key, staged_digest
 from pipeline.core.segment import Lineage, Segment
 from pipeline.core.staging import unstage
 from pipeline.core.window import decode_ids
-from pipeline.flows.write import staged_digest
 from tests.sim.archive import Place, StoredRefusal, StoredRow, is_data
 from tests.sim.events import Produced, Unit, prints_of, rules
 from tests.sim.invariants import Invariant, Violation
 from tests.sim.naive import Accepted, Decided, naive_flags
+from tests.sim.packed import check_packed
 from tests.sim.world import World
 
 
@@ -26,6 +26,7 @@ def _all(world: World) -> Iterator[Violation]:
     yield from _bucket(world)
     yield from _manifest(world)
     yield from _seals(world)
+    yield from check_packed(world)
     decided: dict[str, list[Decided]] = {}
     for shard in world.shards:
         lineage, produced = shard.lineage, world.produced[shard.lineage.name]
@@ -114,7 +115,7 @@ def _bucket(world: World) -> Iterator[Violation]:
     for segment in world.ledger.rows.values():
         try:
             staged = world.objects.get(segment.staging_key)
-            for one in unstage(staged, staged_digest(segment)).objects:
+            for one in unstage(staged, staged_digest(segment.staging_key)).objects:
                 named[one.key] = one.digest
         except HeadraceError as exc:
             yield Violation(Invariant.NAMED, f"{segment.staging_key}: {exc}")

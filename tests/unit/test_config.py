@@ -160,11 +160,31 @@ def test_a_home_that_is_none_is_refused(home: str) -> None:
     assert problems({"HEADRACE_HOME": home})[0].startswith("paths.home")
 
 
+@pytest.mark.parametrize(("value", "on"), [("true", True), ("True", True), ("false", False)])
+def test_a_switch(value: str, on: bool) -> None:
+    """A switch is true or false, as a person or a parent process writes it."""
+    assert load_settings(environ={"HEADRACE_METRICS__EMF": value}).metrics.emf is on
+
+
+@pytest.mark.parametrize("value", ["1", "yes", ""])
+def test_a_switch_is_nothing_else(tmp_path: Path, value: str) -> None:
+    """What might mean either is refused, from the environment and from the file."""
+    assert problems({"HEADRACE_METRICS__EMF": value})[0].endswith(
+        "must be true or false; correct or unset HEADRACE_METRICS__EMF"
+    )
+    assert "must be true or false" in problems(file_with(tmp_path, "[metrics]\nemf = 1\n"))[0]
+
+
+def test_a_namespace_of_aws_is_refused() -> None:
+    """CloudWatch would drop its metrics without a word."""
+    assert "must not begin with AWS/" in problems({"HEADRACE_METRICS__NAMESPACE": "AWS/Kinesis"})[0]
+
+
 def test_a_child_loads_the_same_settings(tmp_path: Path) -> None:
     """The environment given to a child process makes it load equal settings, whatever their source was."""
     environ = file_with(tmp_path, "[events]\ntenants = ['aa', 'bb']\n[aws]\nendpoint_url = 'http://a:1'\n")
     environ |= {"HEADRACE_AWS__ACCESS_KEY_ID": "id", "HEADRACE_AWS__SECRET_ACCESS_KEY": "hunter2"}
-    environ |= {"HEADRACE_AWS__ENDPOINT_URL": ""}
+    environ |= {"HEADRACE_AWS__ENDPOINT_URL": "", "HEADRACE_METRICS__EMF": "true"}
     settings = load_settings({"stream": {"shards": 5}}, environ)
     again = load_settings(environ=as_environment(settings))
     assert again.aws.endpoint_url is None

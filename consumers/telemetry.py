@@ -1,0 +1,66 @@
+"""What a worker process tells the outside: one sink for its facts, fanned out to log, page and whoever else listens."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pipeline.config import Settings
+from pipeline.facts import Fact, FactSink, WorkerStopped, WritesMetered
+from pipeline.telemetry.log import FactLog
+
+if TYPE_CHECKING:
+    from pipeline.telemetry.page import Page
+
+
+class Telemetry:
+    """The facts of one process, from its first to its last; `fact` is safe from any thread.
+
+    Serves the page on entry. On exit everything held is written; the last fact is `WorkerStopped` when nothing went wrong.
+
+    Args:
+        settings: section `metrics` says where facts go beside the log.
+        worker: what the process is called: `reader`, `sqs`.
+
+    Raises:
+        ConfigProblem: (on entry) the port of the page cannot be had.
+    """
+
+    def __init__(self, settings: Settings, worker: str) -> None:
+        self.worker = worker
+        self._metrics = metrics = settings.metrics
+        self._log = FactLog(worker, metrics.namespace if metrics.emf else None, metrics.sample_seconds)
+        self._sinks: list[FactSink] = [self._log]
+        self._page: Page | None = None
+        self._told = WritesMetered(0.0, 0)
+
+    def __enter__(self) -> Self:
+        metrics = self._metrics
+        if metrics.prometheus_port:
+            from pipeline.telemetry.page import Page  # noqa: PLC0415 - only where a page is wanted
+
+            self._page = Page(self.worker)
+            self._page.serve(metrics.prometheus_host, metrics.prometheus_port)
+            self.add(self._page.take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log.close()
+        if kind is None:
+            self.fact(WorkerStopped(worker=self.worker))
+        if self._page is not None:
+            self._page.close()
+
+    def add(self, sink: FactSink) -> None:
+        """Let somebody else hear the facts too; call before the first."""
+        self._sinks.append(sink)
+
+    def fact(self, fact: Fact) -> None:
+        """Tell one fact (port `FactSink`)."""
+        for sink in self._sinks:
+            sink(fact)
+
+    def writes(self, dynamodb_write_units: float, s3_puts: int) -> None:
+        """Tell what was written, from the running totals of a meter; call now and then, from one thread."""
+        told, self._told = self._told, WritesMetered(dynamodb_write_units, s3_puts)
+        self.fact(WritesMetered(dynamodb_write_units - told.dynamodb_write_units, s3_puts - told.s3_puts))

@@ -1,0 +1,83 @@
+"""The audit's second half: index and aggregates against what the data files come to, every difference by name."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipeline.core.aggregate import Aggregate, AggregateKey, Delta
+from pipeline.core.audit import Difference
+from pipeline.core.errors import Corrupt
+from pipeline.core.index import Entry, IndexItem, partitions_of, read_item
+
+_NAMED = 3  # entries named one by one for each segment; the rest is counted
+Pointed = tuple[str, Entry]  # tenant and entry
+
+
+def compare_index(
+    segment: str, expected: Sequence[IndexItem], stored: Sequence[IndexItem]
+) -> list[Difference]:
+    """Return how a segment's index items differ from its data files; no difference where bytes alone differ."""
+    found: set[Pointed] = set()
+    differences: list[Difference] = []
+    for item in stored:
+        try:
+            found |= set(_pointed(item))
+        except Corrupt as problem:
+            differences.append(Difference("index_altered", f"{item.partition} {item.name}", str(problem)))
+    wanted = {one for item in expected for one in _pointed(item)}
+    for kind, wrong, says in (
+        ("index_missing", wanted - found, "are in no index item: a look-up does not find them"),
+        ("index_altered", found - wanted, "are in the index, and the data file does not hold them so"),
+    ):
+        for tenant, entry in sorted(wrong)[:_NAMED]:
+            pointer = entry.pointer
+            rows = f"rows {pointer.first_row} to {pointer.first_row + pointer.rows - 1} of {pointer.key}"
+            subject = f"{tenant}/{entry.entity_id} on {entry.dt}"
+            differences.append(Difference(kind, subject, f"{rows} {says}"))
+        if len(wrong) > _NAMED:
+            message = f"{len(wrong) - _NAMED} more pointers of this segment {says}"
+            differences.append(Difference(kind, segment, message))
+    return differences
+
+
+def _pointed(item: IndexItem) -> Iterable[Pointed]:
+    """Yield an item's entries; one that stands where no look-up asks is none."""
+    tenant = item.partition.split("#", 1)[0]
+    for entry in read_item(item):
+        if item.partition in partitions_of(tenant, entry.entity_id):
+            yield tenant, entry
+
+
+def compare_totals(
+    expected: Mapping[AggregateKey, Delta], stored: Mapping[AggregateKey, Aggregate]
+) -> list[Difference]:
+    """Return which totals are not what the data files come to."""
+    differences = []
+    for key in sorted(expected.keys() | stored.keys()):
+        wanted, total = expected.get(key, Delta()), stored.get(key)
+        subject = f"{key.partition} {key.name}"
+        if total is None:
+            message = f"the data files hold {_says(wanted)}; there is no such item"
+            differences.append(Difference("aggregate_missing", subject, message))
+        elif not _agree(wanted, total):
+            message = f"the item says {_says(total)}; the data files hold {_says(wanted)}"
+            if _says(total) == _says(wanted):
+                message += ", in other hours or of other sources"
+            differences.append(Difference("aggregate_altered", subject, message))
+    return differences
+
+
+def _says(one: Delta | Aggregate) -> str:
+    return f"{one.events} events, {one.duplicates} duplicates, {one.quarantined} quarantined"
+
+
+def _agree(wanted: Delta, total: Aggregate) -> bool:
+    """True when all counts are equal; of many sources, those that are named."""
+    if (total.events, total.duplicates, total.quarantined, total.hours) != (
+        wanted.events,
+        wanted.duplicates,
+        wanted.quarantined,
+        wanted.hours,
+    ):
+        return False
+    if any(wanted.sources.get(source) != count for source, count in total.sources.items()):
+        return False
+    return sum(total.sources.values()) + total.other_sources == wanted.events

@@ -1,0 +1,44 @@
+"""What a number of a fact is called, and what it may be broken down by.
+
+One declaration serves the log, CloudWatch and Prometheus. Every value of a label is a series of its own, which
+somebody keeps and pays for, so a label takes its values from a small closed set: never a tenant, an entity, an id, an
+ordinal, a job or a message. `LABELS` are all there are.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge"]
+Unit = Literal["Count", "Bytes", "Seconds"]  # words of CloudWatch; a name that ends in one says it too
+LABELS = {
+    "code": "why units were refused",
+    "answer": "what the ledger said",
+    "call": "the call, a word of the code",
+    "shard_id": "the shard; for the lag only, which says nothing without it",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that a fact carries.
+
+    Attributes:
+        name: what is counted, in snake case; `_bytes` or `_seconds` at the end where that is the unit.
+        kind: a counter is added up, a gauge is what holds now.
+        unit: of the number.
+        says: one sentence for a person.
+        field: the fact's field that holds it; None: every fact counts one.
+        label: a field of the fact, or, where `field` is a dict, what its keys are; "" for none.
+    """
+
+    name: str
+    kind: Kind
+    unit: Unit
+    says: str
+    field: str | None = None
+    label: str = ""
+
+    @property
+    def prometheus_name(self) -> str:
+        """Return the name on the page: `headrace_rows_total`, `headrace_lag_seconds`."""
+        return f"headrace_{self.name}" + ("_total" if self.kind == "counter" else "")

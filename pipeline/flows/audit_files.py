@@ -1,0 +1,150 @@
+"""The audit's reading of data files: units, records, tenants, and what index and totals must be."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.audit import ObjectCount, RecordCount
+from pipeline.core.errors import HeadraceError
+from pipeline.core.keys import QUARANTINE, data_place
+from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Known, Recount, StoredRows, recount
+from pipeline.core.staging import digest_of
+from pipeline.ports.objects import ObjectInfo
+
+_COLUMNS = ("sequence_number", "subsequence_number", "ingested_time")
+_GROUP = ["sequence_number"]
+_SUMS = ("archived", "duplicates", "quarantined")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One segment's objects, read again; a Kinesis record never spans two segments.
+
+    `recount` is None when a file could not be read, or stands where no loader writes.
+    """
+
+    lineage: str
+    ordinal: int
+    objects: list[ObjectCount]
+    records: dict[str, RecordCount]
+    recount: Recount | None
+
+
+@dataclass(frozen=True)
+class _File:
+    count: ObjectCount
+    units: pa.Table | None
+    rows: pa.Table | None
+
+
+def count_segment(
+    segment: str,
+    infos: Sequence[ObjectInfo],
+    fetch: Callable[[ObjectInfo], bytes],
+    known: Known | None,
+    progress: Callable[[int], None],
+) -> Counted:
+    """Read the objects of one segment.
+
+    Args:
+        segment: `<lineage>-<ordinal>`.
+        infos: its data objects, as they were listed.
+        fetch: returns an object's bytes.
+        known: tenants and types of the segment's rules; None when they are gone.
+        progress: told of every object read.
+    """
+    files = []
+    for info in infos:
+        files.append(_read(segment, info, fetch))
+        progress(1)
+    lineage, ordinal = split_segment(segment)
+    return Counted(
+        lineage,
+        ordinal,
+        [file.count for file in files],
+        _records([file.units for file in files if file.units is not None]),
+        _recount(files, lineage, ordinal, known),
+    )
+
+
+def split_segment(segment: str) -> tuple[str, int]:
+    """Return lineage and ordinal of `<lineage>-<ordinal>`; ordinal 0 for what no loader names so."""
+    lineage, _, ordinal = segment.rpartition("-")
+    return lineage, int(ordinal) if ordinal.isascii() and ordinal.isdigit() else 0
+
+
+def _recount(files: Sequence[_File], lineage: str, ordinal: int, known: Known | None) -> Recount | None:
+    stored = []
+    for file in files:
+        place = data_place(file.count.key)
+        if place is None or file.rows is None or (known is None and place.tier == "quarantine"):
+            return None
+        stored.append(StoredRows(place, file.count.key, file.rows))
+    try:
+        return recount(stored, lineage, ordinal, known or Known(frozenset(), frozenset()))
+    except (pa.ArrowException, LookupError, TypeError, ValueError):
+        return None  # the file itself is named for what is odd about it
+
+
+def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> _File:
+    """Count one object. Whatever is odd about it is its own problem, and the audit goes on."""
+    refused = info.key.startswith(QUARANTINE)
+    columns = REFUSED_COLUMNS if refused else ROW_COLUMNS
+    try:
+        body = fetch(info)
+        table = pq.ParquetFile(io.BytesIO(body)).read(columns=[*dict.fromkeys([*_COLUMNS, *columns])])
+        counted, rows = _units(table, refused=refused), table.select(columns)
+    except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
+        problem = f"cannot be read as a data file: {exc}".splitlines()[0]
+        return _File(ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None, None)
+    units, duplicates = counted.num_rows, pa.compute.sum(counted.column("duplicates")).as_py() or 0
+    quarantined = units if refused else 0
+    count = ObjectCount(info.key, segment, info.size, units, duplicates, quarantined, digest=digest_of(body))
+    return _File(count, counted, rows)
+
+
+def _units(table: pa.Table, *, refused: bool) -> pa.Table:
+    """Return a data file's units: position, arrival, and which of the three they are."""
+    rows = table.num_rows
+    zeros, ones = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=np.int64)
+    flags = zeros if refused else table.column("is_duplicate").cast(pa.int64()).to_numpy()
+    found = pa.table(
+        {
+            "sequence_number": table.column("sequence_number").cast(pa.string()),
+            "subsequence_number": table.column("subsequence_number").cast(pa.int64()),
+            "arrived_us": table.column("ingested_time").cast(pa.int64()),
+            "archived": pa.array(zeros if refused else ones - flags, pa.int64()),
+            "duplicates": pa.array(flags, pa.int64()),
+            "quarantined": pa.array(ones if refused else zeros, pa.int64()),
+        }
+    )
+    if any(column.null_count for column in found.columns):
+        raise ValueError("nulls where a loader writes none")
+    return found
+
+
+def _records(tables: list[pa.Table]) -> dict[str, RecordCount]:
+    if not tables:
+        return {}
+    grouped = (
+        pa.concat_tables(tables)
+        .group_by(_GROUP)
+        .aggregate(
+            [(name, "sum") for name in _SUMS]
+            + [("subsequence_number", "count_distinct"), ("arrived_us", "min")]
+        )
+    )
+    return {
+        row["sequence_number"]: RecordCount(
+            row["archived_sum"],
+            row["duplicates_sum"],
+            row["quarantined_sum"],
+            row["subsequence_number_count_distinct"],
+            row["arrived_us_min"],
+        )
+        for row in grouped.to_pylist()
+    }

@@ -1,0 +1,82 @@
+"""Facts as JSON lines on standard error: one line each, never a payload."""
+
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from pipeline.facts import Fact, readings
+from pipeline.ports.clock import Clock, SystemClock
+from pipeline.telemetry.emf import embedded
+
+
+def to_stderr(line: bytes) -> None:
+    """Write one line and flush it."""
+    sys.stderr.buffer.write(line)
+    sys.stderr.buffer.flush()
+
+
+class FactLog:
+    """The log of one process; safe from any thread.
+
+    Args:
+        worker: the name of the process, a dimension in CloudWatch.
+        namespace: of the metrics in CloudWatch; None: lines without metrics.
+        sample_seconds: between two lines of a sampled fact with the same label.
+        clock: stepped in tests.
+        write: takes one finished line.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        namespace: str | None = None,
+        sample_seconds: float = 60.0,
+        clock: Clock | None = None,
+        write: Callable[[bytes], None] = to_stderr,
+    ) -> None:
+        self._worker, self._namespace, self._sample_seconds = worker, namespace, sample_seconds
+        self._clock, self._write = clock or SystemClock(), write
+        self._lock = threading.Lock()
+        self._held: dict[tuple[str, ...], Fact] = {}
+        self._written_at: dict[tuple[str, ...], float] = {}
+
+    def __call__(self, fact: Fact) -> None:
+        """Write one line: time, level, the fact's name and its fields; of a sampled fact one in a while."""
+        with self._lock:
+            if fact.sampled:
+                key = (type(fact).__name__, *(one.key for one in readings(fact)))
+                held = self._held.pop(key, None)
+                fact = fact if held is None else _merged(held, fact)
+                now, written_at = self._clock.monotonic(), self._written_at.get(key)
+                if written_at is not None and now - written_at < self._sample_seconds:
+                    self._held[key] = fact
+                    return
+                self._written_at[key] = now
+            self._line(fact)
+
+    def close(self) -> None:
+        """Write what is held of sampled facts."""
+        with self._lock:
+            while self._held:
+                self._line(self._held.popitem()[1])
+
+    def _line(self, fact: Fact) -> None:
+        now_ms = self._clock.now_us() // 1_000
+        time = datetime.fromtimestamp(now_ms / 1_000, UTC).isoformat(timespec="milliseconds")
+        body: dict[str, Any] = {"time": time, "level": fact.level, **msgspec.to_builtins(fact)}
+        if self._namespace is not None:
+            body |= embedded(fact, self._worker, self._namespace, now_ms)
+        self._write(orjson.dumps(body) + b"\n")
+
+
+def _merged(held: Fact, fact: Fact) -> Fact:
+    """Return the newer fact with the held one's counters added: no count is lost between two lines."""
+    counters = [metric.field for metric in fact.metrics if metric.kind == "counter" and metric.field]
+    return msgspec.structs.replace(
+        fact, **{field: getattr(held, field) + getattr(fact, field) for field in counters}
+    )

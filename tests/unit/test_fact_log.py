@@ -1,0 +1,187 @@
+"""The log: one JSON line per fact, plain or as a document of CloudWatch's Embedded Metric Format."""
+
+from typing import Any
+
+import jsonschema
+import orjson
+import pytest
+
+from pipeline.core.event import RefusalCode
+from pipeline.facts import (
+    FACTS,
+    Fact,
+    LagMeasured,
+    SegmentCommitted,
+    UnitsRefused,
+    WritesMetered,
+)
+from pipeline.telemetry.emf import MAX_METRICS
+from pipeline.telemetry.log import FactLog
+from tests.fakes.clock import NOON_US, SteppedClock
+from tests.fakes.facts import example
+
+# MetricDatum of the CloudWatch API reference: all units there are.
+_BYTES = ["Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes"]
+_BITS = ["Bits", "Kilobits", "Megabits", "Gigabits", "Terabits"]
+_RATES = [f"{one}/Second" for one in (*_BYTES, *_BITS, "Count")]
+UNITS = ["Seconds", "Microseconds", "Milliseconds", "Percent", "Count", "None", *_BYTES, *_BITS, *_RATES]
+
+# "Specification: Embedded metric format" of the CloudWatch user guide, in the words of JSON Schema.
+_NAME = {"type": "string", "minLength": 1, "maxLength": 255}
+_DEFINITION = {
+    "type": "object",
+    "required": ["Name"],
+    "properties": {"Name": _NAME, "Unit": {"enum": UNITS}, "StorageResolution": {"enum": [1, 60]}},
+    "additionalProperties": False,
+}
+_DIRECTIVE = {
+    "type": "object",
+    "required": ["Namespace", "Dimensions", "Metrics"],
+    "properties": {
+        "Namespace": _NAME,
+        "Dimensions": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "array", "maxItems": 30, "uniqueItems": True, "items": _NAME},
+        },
+        "Metrics": {"type": "array", "minItems": 1, "maxItems": 100, "items": _DEFINITION},
+    },
+    "additionalProperties": False,
+}
+_METADATA = {
+    "type": "object",
+    "required": ["Timestamp", "CloudWatchMetrics"],
+    "properties": {
+        "Timestamp": {"type": "integer"},
+        "CloudWatchMetrics": {"type": "array", "minItems": 1, "items": _DIRECTIVE},
+    },
+    "additionalProperties": False,
+}
+DOCUMENT = {"type": "object", "required": ["_aws"], "properties": {"_aws": _METADATA}}
+
+every_fact = pytest.mark.parametrize("kind", FACTS, ids=lambda kind: kind.__name__)
+
+
+class Log:
+    """A log whose lines are kept."""
+
+    def __init__(self, namespace: str | None = None) -> None:
+        self.clock = SteppedClock()
+        self.written: list[bytes] = []
+        self.tell = FactLog("reader", namespace, 60.0, self.clock, self.written.append)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in self.written)
+        return [orjson.loads(line) for line in self.written]
+
+
+def embedded(fact: Fact) -> dict[str, Any]:
+    log = Log("headrace")
+    log.tell(fact)
+    [line] = log.lines
+    return line
+
+
+def directives(line: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = line["_aws"]["CloudWatchMetrics"]
+    return found
+
+
+def test_a_plain_line() -> None:
+    """Time, level, name and fields in this order; nothing of CloudWatch unless it was asked for."""
+    log = Log()
+    log.tell(UnitsRefused(lineage="0001", ordinal=7, codes={"not_json": 3}))
+    [line] = log.written
+    assert line == (
+        b'{"time":"2024-03-10T12:00:00.000+00:00","level":"WARN","fact":"UnitsRefused","lineage":"0001",'
+        b'"ordinal":7,"codes":{"not_json":3}}\n'
+    )
+
+
+@every_fact
+def test_every_fact_is_a_document_or_plain(kind: type[Fact]) -> None:
+    """With metrics it keeps to the specification of EMF, without it has no `_aws`; the fact's own fields stay."""
+    fact, line = example(kind), embedded(example(kind))
+    if not kind.metrics:
+        assert "_aws" not in line
+        return
+    jsonschema.validate(line, DOCUMENT)
+    assert line["_aws"]["Timestamp"] == NOON_US // 1_000
+    for directive in directives(line):
+        for metric in directive["Metrics"]:
+            assert type(line[metric["Name"]]) in (int, float), metric
+        for dimension in (key for keys in directive["Dimensions"] for key in keys):
+            assert type(line[dimension]) is str, dimension
+    own = {name: getattr(fact, name) for name in kind.__struct_fields__ if name != "worker"}
+    assert {name: line[name] for name in own} == own
+    assert (line["worker"], line["fact"], line["level"]) == ("reader", kind.__name__, kind.level)
+
+
+@every_fact
+def test_a_document_counts_a_metric_once_per_dimensions(kind: type[Fact]) -> None:
+    """A metric that stood twice under the same dimensions would be added twice."""
+    if kind.metrics:
+        told = [
+            (metric["Name"], tuple(keys))
+            for directive in directives(embedded(example(kind)))
+            for metric in directive["Metrics"]
+            for keys in directive["Dimensions"]
+        ]
+        assert len(told) == len(set(told))
+
+
+def test_a_label_is_a_dimension() -> None:
+    """The lag is there by worker, for an alarm, and by worker and shard."""
+    line = embedded(LagMeasured(shard_id="shardId-000000000001", behind_seconds=2.5))
+    [directive] = directives(line)
+    assert directive["Namespace"] == "headrace"
+    assert directive["Dimensions"] == [["worker"], ["worker", "shard_id"]]
+    assert directive["Metrics"] == [{"Name": "lag_seconds", "Unit": "Seconds"}]
+    assert (line["lag_seconds"], line["shard_id"]) == (2.5, "shardId-000000000001")
+
+
+def test_refusals_are_one_metric_per_code() -> None:
+    """One line for the fact, a metric of its own for every code; all codes there are fit into one document."""
+    line = embedded(UnitsRefused(lineage="0001", ordinal=7, codes={"not_json": 3, "too_deep": 1}))
+    assert (line["refused_units_not_json"], line["refused_units_too_deep"]) == (3, 1)
+    assert [one["Dimensions"] for one in directives(line)] == [[["worker"]]]
+    jsonschema.validate(
+        embedded(UnitsRefused(lineage="0001", ordinal=7, codes={str(code): 1 for code in RefusalCode})),
+        DOCUMENT,
+    )
+    assert len(RefusalCode) <= MAX_METRICS == 100
+
+
+@every_fact
+def test_dimensions_are_no_data(kind: type[Fact]) -> None:
+    """What varies with the data is in the line, for a person, and in no dimension; the shard is one of the lag only."""
+    allowed = {"worker", "call", "answer"} | ({"shard_id"} if kind is LagMeasured else set())
+    if kind.metrics:
+        keys = [keys for directive in directives(embedded(example(kind))) for keys in directive["Dimensions"]]
+        assert {key for one in keys for key in one} <= allowed
+
+
+def test_a_sampled_fact_is_written_now_and_then() -> None:
+    """The first at once, then one a minute and shard: gauges as they are now, counters added up, none lost."""
+    log = Log()
+    for second in range(125):
+        log.tell(LagMeasured(shard_id="a", behind_seconds=float(second)))
+        log.tell(LagMeasured(shard_id="b", behind_seconds=0.0))
+        log.tell(WritesMetered(dynamodb_write_units=2.0, s3_puts=1))
+        log.clock.advance(1.0)
+    assert [line["behind_seconds"] for line in log.lines if line.get("shard_id") == "a"] == [0.0, 60.0, 120.0]
+    assert len([line for line in log.lines if line.get("shard_id") == "b"]) == 3
+    log.tell.close()
+    log.tell.close()
+    writes = [line for line in log.lines if line["fact"] == "WritesMetered"]
+    assert [line["s3_puts"] for line in writes] == [1, 60, 60, 4]
+    assert sum(line["dynamodb_write_units"] for line in writes) == 250.0
+
+
+def test_other_facts_are_never_held() -> None:
+    """What happened is written when it happened, each time."""
+    log = Log()
+    for _ in range(3):
+        log.tell(example(SegmentCommitted))
+    assert len(log.lines) == 3
