@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.aws.jobs import DynamoJobs
 from pipeline.aws.replay_items import (
     chunk_item,
     chunk_of,
@@ -77,6 +78,38 @@ def test_freezing_again_changes_nothing(place: World) -> None:
     assert jobs.move(JOB.id, ("frozen",), "sending", 5)
     _frozen(jobs)
     assert jobs.get(JOB.id).state == "sending"
+
+
+class _Broken:
+    """A client of DynamoDB that ends before its n-th write."""
+
+    def __init__(self, inner: Any, writes: int) -> None:
+        self._inner, self._left = inner, writes
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("put_item", "batch_write_item"):
+            if not self._left:
+                raise Transient("ended")
+            self._left -= 1
+        return getattr(self._inner, name)
+
+
+def test_a_job_that_was_not_frozen_to_its_end(place: World) -> None:
+    """Nobody sees it; frozen again it is whole."""
+    if not isinstance(place, Aws):
+        pytest.skip("a table in memory freezes at once")
+    jobs = place.jobs()
+    assert isinstance(jobs, DynamoJobs)
+    whole = jobs._dynamodb
+    for writes in range(4):  # two chunks' pointers, the chunks, the job
+        jobs._dynamodb = _Broken(whole, writes)
+        with pytest.raises(Transient):
+            _frozen(jobs)
+        jobs._dynamodb = whole
+        assert jobs.newest() == []
+    _frozen(jobs)
+    assert [one.id for one in jobs.newest()] == [JOB.id]
+    assert jobs.chunks(JOB.id) == CHUNKS
 
 
 def test_jobs_are_listed_newest_first(place: World) -> None:

@@ -63,6 +63,14 @@ def test_a_start_takes_these_actions() -> None:
     assert log.names[-1] == "jobs.get"
 
 
+def test_the_heads_of_all_chunks_are_sent_first() -> None:
+    """Processors that begin at once then begin with different chunks."""
+    yard = _filled()
+    _start(yard, ActionLog())
+    messages = [read_message(body) for body in _bodies(yard)]
+    assert [one.chunk for one in messages if not isinstance(one, str)] == [1, 2, 3, 1, 2, 3]
+
+
 def test_a_processor_takes_these_actions() -> None:
     """For each chunk: pointers, rows, results, chunk done, job looked at, and only then the messages are deleted."""
     yard, log = _filled(), ActionLog()
