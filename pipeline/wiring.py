@@ -3,19 +3,24 @@
 import random
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client
+from pipeline.aws.entity_days import DynamoEntityDays
 from pipeline.aws.index import DynamoIndex
+from pipeline.aws.jobs import DynamoJobs
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
 from pipeline.aws.ledger import DynamoLedger
 from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
 from pipeline.aws.meter import Meter
 from pipeline.aws.s3 import S3Objects, create_bucket
+from pipeline.aws.sqs import SqsQueue, create_queues
 from pipeline.aws.tables import create_tables
 from pipeline.config import Settings
 from pipeline.core.audit import Report
@@ -28,6 +33,9 @@ from pipeline.facts import FactSink
 from pipeline.flows.audit import AuditPorts, run_audit
 from pipeline.flows.find import FindPorts
 from pipeline.flows.load import LoadLimits
+from pipeline.flows.process import ProcessLimits, ProcessPorts
+from pipeline.flows.replay import ReplayPorts
+from pipeline.flows.replay_plan import PlanPorts, ReadRows
 from pipeline.flows.rows import RowReader
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.window import WindowLimits
@@ -41,6 +49,7 @@ from pipeline.producer import Producer, ProducerSettings
 _WRITERS = 8  # objects written at once by one worker
 _READERS = 8  # segments audited, or runs of rows read, at once: hides the latency of S3
 _LOCAL_READERS = 2  # an emulator has none, and each segment takes memory
+_AHEAD = 4  # data files read ahead of a processor
 LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
 _HOUR_US = 3_600_000_000
 
@@ -70,6 +79,18 @@ def provision(settings: Settings) -> None:
     )
     create_bucket(make_client("s3", where, meter), settings.storage.bucket, settings.aws.region)
     create_tables(make_client("dynamodb", where, meter), settings.storage.table_prefix)
+    create_queues(
+        make_client("sqs", where, meter),
+        *_queue_names(settings),
+        visibility_seconds=settings.replay.visibility_seconds,
+        max_attempts=settings.replay.max_attempts,
+    )
+
+
+def _queue_names(settings: Settings) -> tuple[str, str]:
+    """Return the names of the replay queue and its dead-letter queue; SQS allows no dots."""
+    prefix, replay = settings.storage.table_prefix.replace(".", "-"), settings.replay
+    return prefix + replay.queue, prefix + replay.dead_queue
 
 
 def rules(settings: Settings) -> Rules:
@@ -196,6 +217,72 @@ def producer(settings: Settings, stores: Archive, clock: Clock | None = None) ->
             linger_seconds=batches.linger_ms / 1000,
         ),
     )
+
+
+@dataclass(frozen=True)
+class ReplayParts:
+    """What replay is made of: planning, starting, processing, and the stores they share."""
+
+    plan: PlanPorts
+    start: ReplayPorts
+    process: ProcessPorts
+    limits: ProcessLimits
+    jobs: DynamoJobs
+    days: DynamoEntityDays
+    queue: SqsQueue
+    meter: Meter
+
+
+def replay_parts(
+    settings: Settings, clock: Clock, facts: FactSink, stopping: Callable[[], bool] = lambda: False
+) -> ReplayParts:
+    """Return the parts of replay; `stopping` turns true when the process is asked to stop."""
+    stores, where, meter = archive(settings), connection(settings), Meter()
+    dynamodb, prefix = make_client("dynamodb", where, meter), settings.storage.table_prefix
+    jobs, days = DynamoJobs(dynamodb, prefix), DynamoEntityDays(dynamodb, prefix)
+    visibility = settings.replay.visibility_seconds
+    queue = SqsQueue(make_client("sqs", where, meter), *_queue_names(settings), visibility)
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+    read = _row_readers(stores.objects)
+
+    def ahead(call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        return map_ahead(pool, call, items, _AHEAD)
+
+    return ReplayParts(
+        plan=PlanPorts(stores.ledger, stores.manifest, stores.index, read, pool.map, clock, facts),
+        start=ReplayPorts(jobs, queue, read, lambda: secrets.token_hex(3), clock, facts),
+        process=ProcessPorts(queue, jobs, days, read, ahead, clock, facts, stopping),
+        limits=ProcessLimits(settings.replay.max_attempts, visibility),
+        jobs=jobs,
+        days=days,
+        queue=queue,
+        meter=meter,
+    )
+
+
+def _row_readers(objects: S3Objects) -> ReadRows:
+    """Return a function that reads rows from any thread; each thread has a reader of its own."""
+    local = threading.local()
+
+    def read(key: str, first_row: int, rows: int, columns: Sequence[str]) -> Any:
+        if not hasattr(local, "reader"):
+            local.reader = RowReader(objects)
+        return local.reader.read(key, first_row, rows, columns)
+
+    return read
+
+
+def map_ahead(
+    pool: ThreadPoolExecutor, call: Callable[[Any], Any], items: Iterable[Any], width: int
+) -> Iterator[Any]:
+    """Map in order, at most `width` results ahead of whoever takes them: their memory is bounded."""
+    futures: deque[Future[Any]] = deque()
+    for item in items:
+        futures.append(pool.submit(call, item))
+        if len(futures) >= width:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
 
 
 def sql_engine(settings: Settings, engine: str | None) -> SqlEngine:

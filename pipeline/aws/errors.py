@@ -44,7 +44,17 @@ _LATER = frozenset(
     }
 )
 _UNKNOWN = frozenset({"InternalServerError", "InternalFailure", "InternalError", "ServiceUnavailable"})
-_MISSING = frozenset({"ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404", "NotFound"})
+_MISSING = frozenset(
+    {
+        "404",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "NoSuchBucket",
+        "NoSuchKey",
+        "NotFound",
+        "QueueDoesNotExist",
+        "ResourceNotFoundException",
+    }
+)
 _SETTINGS = frozenset(
     {
         "403",

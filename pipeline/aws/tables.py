@@ -22,7 +22,9 @@ DATA_FILES = Table("data_files", ("partition", "S"), ("name", "S"))
 ENTITY_INDEX = Table("entity_index", ("partition", "S"), ("name", "S"))
 AGGREGATES = Table("aggregates", ("partition", "S"), ("name", "S"))
 RECEIPTS = Table("receipts", ("producer", "S"), ("number", "N"))
-ALL = (SEGMENTS, LINEAGES, STATE, DATA_FILES, ENTITY_INDEX, AGGREGATES, RECEIPTS)
+REPLAY_JOBS = Table("replay_jobs", ("partition", "S"), ("name", "S"))
+ENTITY_DAYS = Table("entity_days", ("partition", "S"), ("name", "S"))
+ALL = (SEGMENTS, LINEAGES, STATE, DATA_FILES, ENTITY_INDEX, AGGREGATES, RECEIPTS, REPLAY_JOBS, ENTITY_DAYS)
 
 
 def create_tables(client: Any, prefix: str) -> None:

@@ -19,6 +19,8 @@ COMMANDS = {
     "events": "Show what happened to one entity, or the events of a type.",
     "counts": "Count events exactly, without reading them.",
     "trace": "Follow one event from its arrival to what it counts in.",
+    "replay": "Reprocess a slice of the archive: plan it, start it, see it done.",
+    "process": "Do the work of replay jobs.",
     "audit": "Prove that nothing is missing.",
     "schema": "Schemas of the events, and the tables made from them.",
     "config": "Show the settings and where each comes from.",

@@ -226,6 +226,30 @@ class Query(Section):
     )
 
 
+class Replay(Section):
+    """The queue of replay jobs, and how its processors handle messages."""
+
+    queue: str = Field(
+        default="replay",
+        pattern=r"^[a-zA-Z0-9_-]{1,60}$",
+        description="Name of the SQS queue, after storage.table_prefix.",
+    )
+    dead_queue: str = Field(
+        default="replay-dead",
+        pattern=r"^[a-zA-Z0-9_-]{1,60}$",
+        description="Name of its dead-letter queue, after storage.table_prefix.",
+    )
+    max_attempts: Whole = Field(
+        default=5, ge=1, le=900, description="Attempts at a message before it goes to the dead-letter queue."
+    )
+    visibility_seconds: Whole = Field(
+        default=120,
+        ge=10,
+        le=43_200,
+        description="How long a message stays hidden from others; renewed while its chunk is worked on.",
+    )
+
+
 class Metrics(Section):
     """Where a worker's metrics go, beside the log."""
 
@@ -282,6 +306,7 @@ class Settings(Section):
     events: Events = Field(default_factory=Events)
     producer: Producer = Field(default_factory=Producer)
     query: Query = Field(default_factory=Query)
+    replay: Replay = Field(default_factory=Replay)
     metrics: Metrics = Field(default_factory=Metrics)
     paths: Paths = Field(default_factory=Paths)
 

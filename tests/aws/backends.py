@@ -14,20 +14,27 @@ from moto import mock_aws
 
 from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client
+from pipeline.aws.entity_days import DynamoEntityDays
 from pipeline.aws.index import DynamoIndex
+from pipeline.aws.jobs import DynamoJobs
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
 from pipeline.aws.ledger import DynamoLedger
 from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
 from pipeline.aws.meter import Meter
 from pipeline.aws.s3 import S3Objects, create_bucket
+from pipeline.aws.sqs import SqsQueue, create_queues
 from pipeline.aws.tables import create_tables
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
 from pipeline.ports.aggregates import Aggregates
+from pipeline.ports.clock import SystemClock
+from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.index import EntityIndex
+from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
+from pipeline.ports.queue import MessageQueue
 from pipeline.ports.receipts import Receipts
 from pipeline.ports.stream import RecordSink, Stream
 from tests.fakes.clock import SteppedClock
@@ -36,6 +43,7 @@ from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
 from tests.fakes.receipts import MemoryReceipts
+from tests.fakes.replay import MemoryEntityDays, MemoryJobs, MemoryQueue
 from tests.fakes.stream import MemoryStream
 
 REGION = "us-east-1"
@@ -76,6 +84,22 @@ class World(ABC):
         """Raise the seal of a ledger by one version, as the sealer will."""
 
     @abstractmethod
+    def jobs(self) -> ReplayJobs:
+        """Return an empty table of replay jobs."""
+
+    @abstractmethod
+    def days(self) -> EntityDays:
+        """Return an empty table of results."""
+
+    @abstractmethod
+    def queue(self, visibility_seconds: int = 120) -> MessageQueue:
+        """Return an empty queue."""
+
+    @abstractmethod
+    def buried(self, queue: MessageQueue) -> list[tuple[str, str]]:
+        """Return what was put into a queue's dead-letter queue: bodies and reasons."""
+
+    @abstractmethod
     def stream(self, shards: int) -> tuple[Stream, RecordSink]:
         """Return an empty stream and a sink to it."""
 
@@ -109,6 +133,23 @@ class Memory(World):
         """Return an empty ledger."""
         return MemoryLedger()
 
+    def jobs(self) -> ReplayJobs:
+        """Return an empty table of replay jobs."""
+        return MemoryJobs()
+
+    def days(self) -> EntityDays:
+        """Return an empty table of results."""
+        return MemoryEntityDays()
+
+    def queue(self, visibility_seconds: int = 120) -> MessageQueue:
+        """Return an empty queue."""
+        return MemoryQueue(SystemClock(), visibility_seconds)
+
+    def buried(self, queue: MessageQueue) -> list[tuple[str, str]]:
+        """Return what was buried."""
+        assert isinstance(queue, MemoryQueue)
+        return queue.buried
+
     def raise_seal(self, ledger: Ledger, day: str) -> None:
         """Raise the seal."""
         assert isinstance(ledger, MemoryLedger)
@@ -127,8 +168,8 @@ class Aws(World):
         self.name = name
         where = Connection(REGION, endpoint_url, "headrace", "headrace", max_attempts=2)
         self.meter = Meter()
-        self.s3, self.dynamodb, self.kinesis = (
-            make_client(service, where, self.meter) for service in ("s3", "dynamodb", "kinesis")
+        self.s3, self.dynamodb, self.kinesis, self.sqs = (
+            make_client(service, where, self.meter) for service in ("s3", "dynamodb", "kinesis", "sqs")
         )
 
     def objects(self) -> Objects:
@@ -162,6 +203,32 @@ class Aws(World):
     def ledger(self) -> Ledger:
         """Return an empty ledger."""
         return DynamoLedger(self.dynamodb, self.tables())
+
+    def jobs(self) -> ReplayJobs:
+        """Return an empty table of replay jobs."""
+        return DynamoJobs(self.dynamodb, self.tables())
+
+    def days(self) -> EntityDays:
+        """Return an empty table of results."""
+        return DynamoEntityDays(self.dynamodb, self.tables())
+
+    def queue(self, visibility_seconds: int = 120) -> MessageQueue:
+        """Return an empty queue."""
+        name = f"queue-{next(_NUMBERS)}"
+        dead = f"{name}-dead"
+        create_queues(self.sqs, name, dead, visibility_seconds=visibility_seconds, max_attempts=5)
+        return SqsQueue(self.sqs, name, dead, visibility_seconds)
+
+    def buried(self, queue: MessageQueue) -> list[tuple[str, str]]:
+        """Return what was buried."""
+        assert isinstance(queue, SqsQueue)
+        answer = self.sqs.receive_message(
+            QueueUrl=queue._dead_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        )
+        return [
+            (one["Body"], one["MessageAttributes"]["reason"]["StringValue"])
+            for one in answer.get("Messages", [])
+        ]
 
     def raise_seal(self, ledger: Ledger, day: str) -> None:
         """Raise the seal."""

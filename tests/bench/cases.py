@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,27 +30,12 @@ from pipeline.ports.clock import SystemClock
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
 from pipeline.producer import Producer
 from tests.bench.data import bench_rules, events, records
-from tests.bench.figure import Figure
+from tests.bench.figure import Figure, cpu_seconds, paired
 from tests.bench.packed import packed
+from tests.bench.replay import replay
 
 SEGMENT_ROWS = 65_536
 PLACE = Place(Lineage("bench-0-shard", "0001", "bench", "shard"), 1, SealState())
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of one call, all threads of this process."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def paired(
-    first: Callable[[], object], second: Callable[[], object], rounds: int
-) -> tuple[float, float, float]:
-    """Run two works in turn; return the median seconds of each and the median of the ratios, pair by pair."""
-    pairs = [(cpu_seconds(first), cpu_seconds(second)) for _ in range(rounds)]
-    ones, twos = zip(*pairs, strict=True)
-    return statistics.median(ones), statistics.median(twos), statistics.median(a / b for a, b in pairs)
 
 
 def load(rules: Rules, wire: Sequence[Record]) -> int:
@@ -220,5 +204,6 @@ CASES = {
     "producer": Case(producer, 300_000, 30_000),
     "window": Case(duplicate_window, 5_000_000, 500_000),
     "packed": Case(packed, 10_000_000, 1_000_000),
+    "replay": Case(replay, 400_000, 40_000),
     "memory": Case(loader_memory, 700_000, 140_000),
 }

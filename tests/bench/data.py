@@ -1,6 +1,7 @@
 """Generated events for the benches: about 435 bytes each, nested objects and lists, seeded."""
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -64,7 +65,7 @@ def bench_rules(schemas_folder: Any) -> Rules:
     )
 
 
-def events(count: int, seed: int = 7) -> list[bytes]:
+def events(count: int, seed: int = 7, tenants: Sequence[str] = TENANTS) -> list[bytes]:
     """Return events as JSON lines without newline, all of one day, in no order of entity."""
     chance = random.Random(seed)
     made: list[bytes] = []
@@ -76,7 +77,7 @@ def events(count: int, seed: int = 7) -> list[bytes]:
         ]
         body = {
             "event_id": f"{chance.getrandbits(64):016x}",
-            "tenant_id": chance.choice(TENANTS),
+            "tenant_id": chance.choice(tenants),
             "entity_id": f"customer-{chance.randrange(20_000):05d}",
             "event_type": "order.placed",
             "schema_version": 1,

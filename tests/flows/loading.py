@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pipeline.core.errors import Transient
 from pipeline.core.event import Record
+from pipeline.core.rules import Rules
 from pipeline.core.segment import CutLimits, Lineage
 from pipeline.core.staging import StagedObject
 from pipeline.flows.load import Loader, LoadLimits
@@ -81,7 +82,12 @@ class House:
         """Register a shard."""
         return self.ledger.register("doors", "1", shard_id, parents)
 
-    def loader(self, perform: Perform | None = None, lineage: Lineage | None = None) -> Loader:
+    def loader(
+        self,
+        perform: Perform | None = None,
+        lineage: Lineage | None = None,
+        judged_by: Rules | None = None,
+    ) -> Loader:
         """Return a new loader, as a worker that starts makes one."""
         watch = perform or ActionLog()
         ports = WritePorts(
@@ -94,7 +100,7 @@ class House:
             facts=self.facts,
             each=_in_order,
         )
-        return Loader(lineage or self.lineage, rules(), self.limits, ports)
+        return Loader(lineage or self.lineage, judged_by or rules(), self.limits, ports)
 
     def put(self, *events: bytes, arrived_us: int | None = None) -> list[Record]:
         """Put plain records."""

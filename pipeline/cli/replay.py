@@ -1,0 +1,304 @@
+"""`headrace replay`: plan, start and watch replay jobs."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import orjson
+
+from pipeline.cli.settings import home_option, settings_with_stack
+from pipeline.core.errors import ConfigProblem
+
+if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.core.replay import Selection
+    from pipeline.core.replay_job import Job
+    from pipeline.flows.replay_plan import Plan
+    from pipeline.wiring import ReplayParts
+
+POLL_SECONDS = 0.25
+PATIENCE_SECONDS = 5.0  # without any progress, until somebody is told to look for a processor
+FAILED = 1
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group("replay")
+def command() -> None:
+    """Reprocess a slice of the archive: plan it, start it, see it done.
+
+    A job is about one entity (--tenant, --entity, any --from and --to), or about one event type of a tenant (--tenant,
+    --type, whole days). `headrace process` does the work.
+    """
+
+
+def selection_options(function: F) -> F:
+    """Add the options that say which events."""
+    options = (
+        click.option("--tenant", help="Tenant."),
+        click.option("--entity", help="Entity."),
+        click.option("--type", "event_type", help="Event type."),
+        click.option("--source", help="Only events of this source."),
+        click.option("--from", "first", metavar="DAY|TIME", help="First day, or time (RFC 3339)."),
+        click.option("--to", "last", metavar="DAY|TIME", help="Last day, included; or time, not included."),
+        click.option(
+            "--limit", type=click.IntRange(min=1), help="Only the first so many, by day, type and file."
+        ),
+        click.option("--include-duplicates", is_flag=True, help="Replay flagged repeats too."),
+        click.option(
+            "--granularity",
+            type=click.Choice(["pointer", "event"]),
+            default="pointer",
+            show_default=True,
+            help="One message per run of rows, or per event.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command.command("plan")
+@selection_options
+@click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
+@home_option
+def plan_command(*, as_json: bool, home: Path | None, **chosen: Any) -> None:
+    """Say what a job would be, and change nothing. Events, messages and times are exact; bytes and cost are estimates.
+
+    \b
+    headrace replay plan --tenant ua --entity N14228
+    headrace replay plan --tenant ua --type flight.departed --from 2013-01-01 --to 2013-01-31 --source JFK
+    """  # noqa: D301 - click's mark against re-wrapping
+    parts = _parts(home)
+    plan = _plan(parts, chosen)
+    click.echo(_json(plan_document(plan)) if as_json else _plan_text(plan))
+
+
+@command.command("start")
+@selection_options
+@click.option("--resume", metavar="JOB", help="Go on sending a job; nothing else is given then.")
+@click.option("--wait", is_flag=True, help="Wait until the job is done.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as one object.")
+@home_option
+def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path | None, **chosen: Any) -> int:
+    """Freeze a plan as a job, send its messages and print its id.
+
+    From then on it means the same rows, whatever lands later. Interrupted, `--resume JOB` goes on with it; messages that
+    are sent twice do no harm. Exit code 1 when the job is stale or has failed.
+
+    \b
+    headrace replay start --tenant ua --type flight.departed --from 2013-01-01 --to 2013-01-31
+    headrace replay start --resume 20240310T120000Z-1a2b3c --wait
+    """  # noqa: D301 - click's mark against re-wrapping
+    from pipeline.cli.progress import Progress
+    from pipeline.flows import replay as flow
+
+    given = {name: value for name, value in chosen.items() if value and name != "granularity"}
+    if resume and given:
+        raise ConfigProblem("--resume goes on with a job as it was frozen: leave the other options out")
+    parts = _parts(home)
+    job = resume or flow.freeze(_plan(parts, chosen), parts.start).id
+    if not as_json:
+        click.echo(job)
+    with Progress("send", unit="messages") as progress:
+        found = flow.resume(job, parts.start, progress.update)
+    found = _wait(parts, found) if wait else found
+    if as_json:
+        click.echo(_json(job_document(found)))
+    return _told(found)
+
+
+@command.command("status")
+@click.argument("job", required=False)
+@click.option("--wait", is_flag=True, help="Wait until the job is done.")
+@click.option("--json", "as_json", is_flag=True, help="One object, or an array of all jobs, for programs.")
+@home_option
+def status_command(job: str | None, *, wait: bool, as_json: bool, home: Path | None) -> int:
+    """Show a job, or all of them, newest first. Exit code 1 when the job that is named is stale or has failed."""
+    parts = _parts(home)
+    if job is None:
+        if wait:
+            raise ConfigProblem("--wait needs the id of a job: `headrace replay status` lists them")
+        jobs = parts.jobs.newest()
+        click.echo(_json([job_document(one) for one in jobs]) if as_json else _list_text(jobs))
+        return 0
+    found = parts.jobs.get(job)
+    found = _wait(parts, found) if wait else found
+    click.echo(_json(job_document(found)) if as_json else _job_text(found))
+    return _told(found)
+
+
+def _parts(home: Path | None) -> "ReplayParts":
+    settings = settings_with_stack(home)
+    from pipeline import wiring
+    from pipeline.ports.clock import SystemClock
+
+    return wiring.replay_parts(settings, SystemClock(), lambda _fact: None)
+
+
+def selection_of(chosen: dict[str, Any]) -> "Selection":
+    """Return the selection that options name.
+
+    Raises:
+        ConfigProblem: it makes no sense.
+    """
+    from pipeline.core.replay import Selection, check
+    from pipeline.core.span import parse_span
+
+    if not chosen["tenant"]:
+        raise ConfigProblem("give --tenant: a replay job is about one tenant")
+    span = parse_span(chosen["first"], chosen["last"])
+    return check(
+        Selection(
+            tenant_id=chosen["tenant"],
+            entity_id=chosen["entity"],
+            event_type=chosen["event_type"],
+            source=chosen["source"],
+            from_us=span.from_us,
+            until_us=span.until_us,
+            include_duplicates=chosen["include_duplicates"],
+            limit=chosen["limit"],
+        )
+    )
+
+
+def _plan(parts: "ReplayParts", chosen: dict[str, Any]) -> "Plan":
+    from pipeline.flows.replay_plan import plan
+
+    return plan(selection_of(chosen), parts.plan, chosen["granularity"])
+
+
+def _wait(parts: "ReplayParts", job: "Job") -> "Job":
+    """Look at a job until it is done, stale or failed, showing how far it is."""
+    from pipeline.cli.progress import Progress
+    from pipeline.core.replay_job import ENDED
+
+    changed, told = time.monotonic(), False
+    with Progress("replay", total=job.events, unit="events") as progress:
+        while job.state not in ENDED:
+            time.sleep(POLL_SECONDS)
+            before, job = job, parts.jobs.get(job.id)
+            progress.update(job.done_events)
+            if job.done_chunks != before.done_chunks:
+                changed = time.monotonic()
+            elif not told and time.monotonic() - changed > PATIENCE_SECONDS:
+                told = True
+                click.echo("waiting for a processor: `headrace process` starts one", err=True)
+    return job
+
+
+def _told(job: "Job") -> int:
+    """Return the exit code of a job, and say on standard error what became of one that went wrong."""
+    if job.state not in ("stale", "failed"):
+        return 0
+    step = "start a new one" if job.state == "stale" else f"`headrace replay start --resume {job.id}`"
+    click.echo(f"headrace: replay job {job.id} is {job.state}: {job.reason}; {step}", err=True)
+    return FAILED
+
+
+def plan_document(plan: "Plan") -> dict[str, Any]:
+    """Return a plan as JSON-ready values."""
+    return {
+        "selection": _selection_document(plan.selection),
+        "granularity": plan.granularity,
+        "basis": plan.basis,
+        "events": plan.events,
+        "rows": plan.rows,
+        "messages": plan.messages,
+        "chunks": len(plan.chunks),
+        "bytes": plan.bytes,
+        "first_event_time": _time(plan.first_us),
+        "last_event_time": _time(plan.last_us),
+        "sqs_requests": plan.queue_requests,
+        "s3_gets": plan.gets,
+        "dollars": round(plan.dollars, 6),
+    }
+
+
+def job_document(job: "Job") -> dict[str, Any]:
+    """Return a job as JSON-ready values."""
+    return {
+        "job": job.id,
+        "state": job.state,
+        "reason": job.reason or None,
+        "selection": _selection_document(job.selection),
+        "granularity": job.granularity,
+        "basis": job.basis,
+        "events": job.events,
+        "rows": job.rows,
+        "messages": job.messages,
+        "chunks": job.chunks,
+        "done_chunks": job.done_chunks,
+        "done_events": job.done_events,
+        "first_event_time": _time(job.first_us),
+        "last_event_time": _time(job.last_us),
+        "created": _time(job.created_us),
+        "ended": _time(job.ended_us),
+    }
+
+
+def _selection_document(selection: "Selection") -> dict[str, Any]:
+    from pipeline.core.span import END_US, FIRST_US
+
+    return {
+        "tenant": selection.tenant_id,
+        "entity": selection.entity_id,
+        "type": selection.event_type,
+        "source": selection.source,
+        "from": _time(selection.from_us) if selection.from_us > FIRST_US else None,
+        "until": _time(selection.until_us) if selection.until_us < END_US else None,
+        "limit": selection.limit,
+        "include_duplicates": selection.include_duplicates,
+    }
+
+
+def _time(at_us: int | None) -> str | None:
+    from pipeline.core.span import instant_of
+
+    return None if at_us is None else instant_of(at_us)
+
+
+def _json(document: Any) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def _plan_text(plan: "Plan") -> str:
+    if not plan.events:
+        return "nothing to replay"
+    lines = [
+        f"events    {plan.events:,}, from {_time(plan.first_us)} to {_time(plan.last_us)}",
+        f"messages  {plan.messages:,} in {len(plan.chunks):,} chunks",
+        f"bytes     about {plan.bytes / 1024:,.0f} KiB of data files",
+        f"cost      about ${plan.dollars:.6f}: {plan.queue_requests:,} SQS requests, {plan.gets:,} S3 GETs",
+    ]
+    return "\n".join(lines)
+
+
+def _list_text(jobs: list["Job"]) -> str:
+    if not jobs:
+        return "no replay jobs yet: `headrace replay start` makes one"
+    return "\n".join(f"{one.id}  {_progress(one)}  {_words(one)}" for one in jobs)
+
+
+def _job_text(job: "Job") -> str:
+    lines = [f"{job.id}  {_words(job)}", f"state     {_progress(job)}"]
+    lines.append(f"messages  {job.messages:,}, one per {job.granularity}; {job.rows:,} rows")
+    lines.append(f"created   {_time(job.created_us)}, of {job.basis:,} committed segments")
+    if job.ended_us is not None:
+        lines.append(f"ended     {_time(job.ended_us)}, after {(job.ended_us - job.created_us) / 1e6:,.1f} s")
+    return "\n".join(lines)
+
+
+def _progress(job: "Job") -> str:
+    return f"{job.state:7} {job.done_events:,} of {job.events:,} events, {job.done_chunks} of {job.chunks} chunks"
+
+
+def _words(job: "Job") -> str:
+    """Say a selection as the options that chose it."""
+    said = []
+    for name, value in _selection_document(job.selection).items():
+        if value is True:
+            said.append(name.replace("_", " "))
+        elif value:
+            said.append(f"{name} {value}")
+    return ", ".join(said)

@@ -1,0 +1,195 @@
+"""A replay job's life: freeze the plan, send its messages, see it done.
+
+1. freeze: pointers, chunks, then the job; from here on it means these rows, whatever lands later
+2. frozen -> sending
+3. send the first message of every chunk, then the rest chunk by chunk: processors that share the queue then begin with
+   different chunks, and the rest of a chunk usually finds it done
+4. sending -> sent; processors work since the first message (`flows.process`)
+5. sent -> done, by whoever sees the last chunk done
+
+Any step may be repeated: a message that is sent twice finds its chunk done.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.core.days import EPOCH
+from pipeline.core.errors import ConfigProblem, NotFound
+from pipeline.core.replay import Selection, columns_for, matches
+from pipeline.core.replay_job import UNFINISHED, Chunk, Job, Message, write_message
+from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted
+from pipeline.flows.replay_plan import Plan, ReadRows, messages_of
+from pipeline.flows.retrying import again
+from pipeline.ports.clock import Clock
+from pipeline.ports.jobs import ReplayJobs
+from pipeline.ports.queue import MessageQueue
+
+SEND_MESSAGES = 1_000  # held at once, and what a crash sends again
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReplayPorts:
+    """What starting a job needs. `new_id` returns letters and digits that nobody had before."""
+
+    jobs: ReplayJobs
+    queue: MessageQueue
+    read: ReadRows
+    new_id: Callable[[], str]
+    clock: Clock
+    facts: FactSink
+
+    def ask(self, name: str, call: Callable[[], T]) -> T:
+        """Make a call that may be repeated."""
+        return again(name, call, clock=self.clock, facts=self.facts)
+
+
+def start(plan: Plan, ports: ReplayPorts, progress: Callable[[int], None] = lambda _sent: None) -> Job:
+    """Freeze a plan as a job and send it; return the job as it is then.
+
+    Raises:
+        Transient, OutcomeUnknown: the job is frozen, and `resume` goes on sending it.
+    """
+    return resume(freeze(plan, ports).id, ports, progress)
+
+
+def freeze(plan: Plan, ports: ReplayPorts) -> Job:
+    """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again."""
+    now_us = ports.clock.now_us()
+    job = f"{_stamp(now_us)}-{ports.new_id()}"
+    chunks = [
+        (
+            Chunk(
+                job=job,
+                number=one.number,
+                first_dt=one.first_dt,
+                last_dt=one.last_dt,
+                events=one.events,
+                rows=sum(pointer.rows for pointer in one.pointers),
+                messages=messages_of(one, plan.granularity),
+            ),
+            one.pointers,
+        )
+        for one in plan.chunks
+    ]
+    frozen = Job(
+        id=job,
+        selection=plan.selection,
+        granularity=plan.granularity,
+        basis=plan.basis,
+        chunks=len(chunks),
+        events=plan.events,
+        rows=plan.rows,
+        messages=plan.messages,
+        bytes=plan.bytes,
+        first_us=plan.first_us,
+        last_us=plan.last_us,
+        created_us=now_us,
+    )
+    ports.ask("freeze", lambda: ports.jobs.freeze(frozen, chunks))
+    return frozen
+
+
+def _stamp(now_us: int) -> str:
+    """Return the second, so that ids sort by time."""
+    moment: datetime = EPOCH + timedelta(microseconds=now_us)
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = lambda _sent: None) -> Job:
+    """Send what is not sent yet of a job (steps 2 to 5); return the job as it is then.
+
+    A job that was sent, or has failed, is sent again, all its chunks that are not done: messages do not live for ever.
+
+    Raises:
+        NotFound: there is no such job.
+        ConfigProblem: it is stale.
+    """
+    job = ports.ask("job", lambda: ports.jobs.get(job_id))
+    if job.state == "stale":
+        raise ConfigProblem(f"replay job {job_id} is stale: {job.reason}; start a new one")
+    if job.state == "done":
+        return job
+    if job.state in ("sent", "failed"):
+        ports.ask("note", lambda: ports.jobs.note_sent(job_id, 0))
+    now_us = ports.clock.now_us()
+    ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, "sending", now_us))
+    chunks = [one for one in ports.ask("chunks", lambda: ports.jobs.chunks(job_id)) if not one.done]
+    ports.facts(ReplayJobStarted(job=job_id, chunks=len(chunks)))
+    try:
+        _send(job, chunks, 0 if job.state in ("sent", "failed") else job.sent_steps, ports, progress)
+    except NotFound as exc:
+        reason = f"an object is gone: {exc}"
+        ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, "stale", now_us, reason))
+        return ports.ask("job", lambda: ports.jobs.get(job_id))
+    ports.ask("job", lambda: ports.jobs.move(job_id, ("sending",), "sent", now_us))
+    return settle(job_id, ports.jobs, ports.clock, ports.facts)
+
+
+def settle(job_id: str, jobs: ReplayJobs, clock: Clock, facts: FactSink) -> Job:
+    """Move a job that is sent, and whose chunks are all done, to done (step 5); return it as it is then."""
+    job = again("job", lambda: jobs.get(job_id), clock=clock, facts=facts)
+    if job.state not in ("sent", "failed") or job.done_chunks < job.chunks:
+        return job
+    now_us = clock.now_us()
+    if again("job", lambda: jobs.move(job_id, ("sent", "failed"), "done", now_us), clock=clock, facts=facts):
+        seconds = round((now_us - job.created_us) / 1e6, 3)
+        facts(ReplayJobFinished(job=job_id, chunks=job.chunks, seconds=seconds))
+    return again("job", lambda: jobs.get(job_id), clock=clock, facts=facts)
+
+
+def _send(
+    job: Job, chunks: Sequence[Chunk], begin: int, ports: ReplayPorts, progress: Callable[[int], None]
+) -> None:
+    """Send steps `begin` and on (step 3). Step k < chunks: the head of chunk k + 1; after those: the rest of each."""
+    held: list[str] = []
+    sent = 0
+    for step in range(begin, 2 * job.chunks):
+        number, head = step % job.chunks + 1, step < job.chunks
+        chunk = next((one for one in chunks if one.number == number), None)
+        if chunk is not None:
+            found = _messages(job, chunk, ports)
+            for text in islice(found, 1) if head else islice(found, 1, None):
+                held.append(text)
+                if len(held) >= SEND_MESSAGES:
+                    sent += _flush(job, held, step, ports)
+                    progress(sent)
+    sent += _flush(job, held, 2 * job.chunks, ports)
+    progress(sent)
+
+
+def _flush(job: Job, held: list[str], steps: int, ports: ReplayPorts) -> int:
+    """Send what is held; only then is it noted. `steps`: the first that is not sent to its end."""
+    sent = len(held)
+    if held:
+        ports.ask("send", lambda: ports.queue.send(held))
+        held.clear()
+    ports.ask("note", lambda: ports.jobs.note_sent(job.id, steps))
+    return sent
+
+
+def _messages(job: Job, chunk: Chunk, ports: ReplayPorts) -> Iterator[str]:
+    """Yield a chunk's messages, in order, one pointer's rows in memory at a time."""
+    pointers = ports.ask("pointers", lambda: ports.jobs.pointers(chunk))
+    for one in pointers:
+        if job.granularity == "pointer":
+            yield write_message(Message(1, job.id, chunk.number, one.key, one.first_row, one.rows))
+            continue
+        for row, event_id in _events(job.selection, one.key, one.first_row, one.rows, ports):
+            yield write_message(Message(1, job.id, chunk.number, one.key, row, 1, event_id))
+
+
+def _events(
+    selection: Selection, key: str, first_row: int, rows: int, ports: ReplayPorts
+) -> Iterator[tuple[int, str]]:
+    columns = [*columns_for(selection), "event_id"]
+    table = ports.ask("rows", lambda: ports.read(key, first_row, rows, columns))
+    hits = np.flatnonzero(matches(table, selection))
+    ids = table.column("event_id").to_pylist()
+    for place in hits.tolist():
+        yield first_row + place, ids[place]

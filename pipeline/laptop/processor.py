@@ -1,0 +1,31 @@
+"""A processor of replay messages in the foreground: the process itself, and what it is told of signals."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+PROCESSOR = (sys.executable, "-m", "consumers.sqs")
+
+
+def run_processor(environment: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Run a processor until it ends; SIGINT and SIGTERM are passed on. Return its exit code.
+
+    Args:
+        environment: of the settings; whatever else is set for headrace or AWS stays outside.
+        arguments: `--drain` or nothing.
+    """
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    with subprocess.Popen((*PROCESSOR, *arguments), env=outside | dict(environment)) as child:
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            child.send_signal(number)  # a second one from the terminal itself does no harm
+
+        before = {one: signal.signal(one, pass_on) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,119 @@
+"""`headrace replay` and `headrace process`: what a person and a program see."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.cli import process as process_command
+from pipeline.cli import replay as replay_command
+from pipeline.core.errors import ConfigProblem, NotFound
+from pipeline.laptop import processor
+from tests.flows.replaying import Yard, made
+
+DOORS = ("--tenant", "acme", "--type", "door.opened")
+
+
+@pytest.fixture
+def yard(monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """A loaded archive in memory, behind the command."""
+    found = Yard()
+    found.load(*[made(number) for number in range(60)])
+    parts = SimpleNamespace(plan=found.plan_ports(), start=found.replay_ports(), jobs=found.jobs)
+    monkeypatch.setattr(replay_command, "_parts", lambda _home: parts)
+    return found
+
+
+@pytest.fixture
+def run(yard: Yard) -> Callable[..., Result]:
+    """The command; errors leave it as they are."""
+    del yard
+    return lambda *arguments: CliRunner().invoke(replay_command.command, arguments, standalone_mode=False)
+
+
+def test_a_plan(run: Callable[..., Result], yard: Yard) -> None:
+    """Events, messages, chunks, bytes, cost and times, for people and for programs; nothing changes."""
+    found = json.loads(run("plan", *DOORS, "--to", "2024-03-09", "--json").stdout)
+    assert found["events"] == found["rows"] == 16
+    assert (found["messages"], found["chunks"]) == (2, 2)
+    assert found["selection"]["until"] == "2024-03-10T00:00:00Z"
+    assert found["first_event_time"].startswith("2024-03-08T")
+    assert found["bytes"] > 0
+    assert found["dollars"] > 0
+    text = run("plan", *DOORS).stdout
+    assert text.startswith("events    24, from 2024-03-08T")
+    assert "3 in 3 chunks" in text
+    assert run("plan", "--tenant", "acme", "--entity", "nobody").stdout == "nothing to replay\n"
+    assert (yard.jobs.jobs, yard.queue.waiting) == ({}, [])
+
+
+def test_a_job_from_start_to_done(run: Callable[..., Result], yard: Yard) -> None:
+    """Its id alone is on standard output; status shows how far it is; the list has the newest first."""
+    first = run("start", *DOORS).stdout.strip()
+    assert "sent    0 of 24 events, 0 of 3 chunks" in run("status", first).stdout
+    yard.clock.advance(60)
+    second = json.loads(run("start", "--tenant", "acme", "--entity", "a", "--json").stdout)
+    yard.processor().run(drain=True)
+    shown = run("status", first, "--wait")
+    assert (shown.return_value, "done    24 of 24 events" in shown.stdout) == (0, True)
+    listed = json.loads(run("status", "--json").stdout)
+    assert [one["job"] for one in listed] == [second["job"], first]
+    assert {one["state"] for one in listed} == {"done"}
+    assert [line.split("  ")[0] for line in run("status").stdout.splitlines()] == [second["job"], first]
+
+
+def test_a_job_that_goes_wrong(run: Callable[..., Result], yard: Yard) -> None:
+    """Exit code 1, what happened and the next step; resumed it goes on."""
+    job = run("start", *DOORS).stdout.strip()
+    yard.jobs.move(job, ("sent",), "failed", 1, "chunk 1: no row")
+    shown = run("status", job, "--wait")
+    assert shown.return_value == 1
+    assert f"headrace replay start --resume {job}" in shown.stderr
+    assert run("start", "--resume", job).return_value == 0
+    assert yard.jobs.get(job).state == "sent"
+    yard.jobs.move(job, ("sent",), "stale", 1, "an object is gone")
+    assert run("status", job).return_value == 1
+    assert isinstance(run("start", "--resume", job).exception, ConfigProblem)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("plan",), "--tenant"),
+        (("plan", "--tenant", "acme"), "--entity"),
+        (("plan", *DOORS, "--from", "2024-03-09T10:00:00Z"), "whole days"),
+        (("plan", *DOORS, "--from", "yesterday"), "2013-07-04"),
+        (("plan", *DOORS, "--from", "2024-03-09", "--to", "2024-03-08"), "earlier"),
+        (("start", "--resume", "x", "--tenant", "acme"), "--resume"),
+        (("status", "--wait"), "id of a job"),
+    ],
+)
+def test_wrong_usage(run: Callable[..., Result], arguments: tuple[str, ...], word: str) -> None:
+    """It is named with what to give instead."""
+    found = run(*arguments)
+    assert isinstance(found.exception, ConfigProblem)
+    assert word in str(found.exception)
+
+
+def test_an_unknown_job(run: Callable[..., Result]) -> None:
+    """It is not found."""
+    assert isinstance(run("status", "nothing").exception, NotFound)
+
+
+def test_a_processor_gets_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The process that does the work has the settings of the command, and its exit code is the command's."""
+    report = tmp_path / "report"
+    script = f"import os, sys; open({str(report)!r}, 'w').write(os.environ['HEADRACE_AWS__ENDPOINT_URL'] + str(sys.argv)); sys.exit(3)"
+    monkeypatch.setattr(processor, "PROCESSOR", (sys.executable, "-c", script))
+    for name in [name for name in os.environ if name.startswith("HEADRACE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_AWS__ENDPOINT_URL", "http://127.0.0.1:1")
+    found = CliRunner().invoke(process_command.command, ["--drain"], standalone_mode=False)
+    assert found.return_value == 3
+    assert report.read_text() == "http://127.0.0.1:1['-c', '--drain']"
