@@ -101,28 +101,27 @@ def show(report: Report, console: Console) -> None:
         table.add_row(shard.removeprefix("shardId-").lstrip("0") or "0", day, *_cells(line))
     table.add_row("all", "", *_cells(report.total()), style="bold")
     console.print(table)
-    if report.index_items or report.aggregate_rows:
-        console.print(
-            f"{report.index_items:,} index items and {report.aggregate_rows:,} counts held against the data files"
-        )
     for one in report.differences[:SHOWN_DIFFERENCES]:
         console.print(f"{one.kind}  {one.subject}: {one.message}", style="red", highlight=False, markup=False)
     if len(report.differences) > SHOWN_DIFFERENCES:
         kinds = ", ".join(f"{number} {kind}" for kind, number in count_by_kind(report.differences).items())
         console.print(f"... in all {len(report.differences)} differences: {kinds}; --json lists them")
-    if report.sent_twice:
-        console.print(f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates")
-    if report.plain:
-        console.print(f"{report.plain:,} units came from plain producers, which give no receipts")
-    if report.unreceipted > 0:
-        console.print(
-            f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed"
-        )
-    if report.in_flight:
-        console.print(
-            f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60"
-        )
+    for note in _notes(report):
+        console.print(note)
     console.print(_verdict(report))
+
+
+def _notes(report: Report) -> list[str]:
+    """Return what a reader should know beside the balance."""
+    notes = {
+        f"{report.index_items:,} index items and {report.aggregate_rows:,} counts were held against the data files": report.index_items
+        + report.aggregate_rows,
+        f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates": report.sent_twice,
+        f"{report.plain:,} units came from plain producers, which give no receipts": report.plain,
+        f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed": report.unreceipted,
+        f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60": report.in_flight,
+    }
+    return [note for note, count in notes.items() if count > 0]
 
 
 def _verdict(report: Report) -> str:
