@@ -16,7 +16,15 @@ from pipeline.core.find import Run, check_owner, day_span, file_runs, partitions
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import Counts, Lineage, Position, SealState, Segment
-from pipeline.core.sighting import ReceiptName, covering, holds, parse_receipt
+from pipeline.core.sighting import (
+    Place,
+    ReceiptName,
+    Sighting,
+    acknowledged_by,
+    covering,
+    holds,
+    parse_receipt,
+)
 from pipeline.core.span import END_US, FIRST_US, Span, instant_of, parse_day, parse_span
 from pipeline.core.window import Fingerprints, decode_ids, encode_ids, fingerprints
 
@@ -221,6 +229,25 @@ def test_segments_of_a_receipt() -> None:
     batches = (AckedBatch(1, 0, 5, "shard-1", "100"), AckedBatch(1, 1, 5, "shard-2", "90"))
     found = covering(Receipt("prod", 0, "s", "2", 0, 0, batches), lineages, segments)
     assert [(one.lineage, one.ordinal) for one in found] == [("00021", 2), ("00022", 1)]
+
+
+def test_a_receipt_of_another_shard_or_stream_acknowledged_nothing_here() -> None:
+    """Sequence numbers repeat from shard to shard, and from one creation of a stream to the next."""
+    lineage = Lineage("s-2-shard-1", "0001", "s", "shard-1")
+    position = Position("100", 3)
+    unit = Sighting("accepted", Place("k", 0), 0, "open", "0001", 1, "e", "door", 0, "shard-1", position)
+    found = [
+        acknowledged_by(
+            unit, lineage, [Receipt("prod", 4, "s", epoch, 0, 0, (AckedBatch(1, 0, 5, shard, number),))]
+        )
+        for epoch, shard, number in (
+            ("2", "shard-1", "100"),
+            ("1", "shard-1", "100"),
+            ("2", "shard-2", "100"),
+            ("2", "shard-1", "10"),
+        )
+    ]
+    assert found == [ReceiptName("prod", 4), None, None, None]
 
 
 def test_a_receipts_name() -> None:

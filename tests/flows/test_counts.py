@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.core import aggregate
 from pipeline.core.aggregate import UNKNOWN
 from pipeline.core.count import Answer, By, Question
+from pipeline.core.segment import SealState
 from pipeline.core.span import Span, parse_span
 from pipeline.flows.counts import count_events
 from tests.core.kit import event, wire
@@ -148,6 +149,16 @@ def test_duplicates_by_hour_come_from_rows() -> None:
         ("2024-03-10T10:00:00Z", 10, 0),
         ("2024-03-10T11:00:00Z", 10, 1),
     ]
+
+
+def test_a_sealed_day_keeps_its_quarantine() -> None:
+    """Sealing replaces the open rows of a day, of which none are counted then; refused units have no other tier."""
+    house = _house()
+    house.stream.append("shardId-000000000000", b'{"tenant_id":"acme"}', "key")
+    house.load()
+    house.ledger.seal = SealState(1, "2024-03-10", "2024-03-10")
+    total = count(house, Question()).total
+    assert (total.events, total.quarantined) == (0, 1)
 
 
 def test_another_tenant_counts_nothing_of_it() -> None:

@@ -109,6 +109,18 @@ def test_two_accepted_rows_of_one_id() -> None:
     assert follow(house, "e11").found[2].first == found[1].sighting.place
 
 
+def test_a_copy_never_repeats_what_came_after_it() -> None:
+    """Also when the same id is accepted anew later."""
+    house = _house(12)
+    for hours in (1, 26):
+        house.clock.advance(hours * 3_600)
+        house.produce(1, f"prod{hours}", first=11)
+        house.load()
+    first, copy, anew = follow(house, "e11").found
+    assert [one.sighting.outcome for one in (first, copy, anew)] == ["accepted", "duplicate", "accepted"]
+    assert copy.first == first.sighting.place
+
+
 def test_a_refused_unit_is_told_with_its_reason() -> None:
     """Code, pointer and message, the quarantine file and its row, and that it counts by its arrival day."""
     house = _house(5)
@@ -214,6 +226,20 @@ def test_a_planned_segment_is_told_as_planned() -> None:
     assert one.segment.state == "planned"
     assert one.counted is not None
     assert not one.counted.included
+
+
+def test_ids_that_are_not_there_yet_are_not_gone() -> None:
+    """A planned segment's ids may still be unwritten: it is on its way, and nothing is missing."""
+    house = _house(5, shards=1)
+    house.clock.advance(60)
+    house.produce(1, "prod2", first=9)
+    house.load()
+    newest = max(house.ledger.rows)
+    house.ledger.rows[newest] = replace(house.ledger.rows[newest], state="planned")
+    del house.objects.stored[f"ids/{newest[0]}/{newest[1]:012d}.ids"]
+    searched = follow(house, "e99").searched
+    assert searched.notes == ()
+    assert searched.sentence.endswith("to 2024-03-10T12:00:00Z")
 
 
 @given(STEPS, st.sampled_from(TENANTS))
