@@ -35,7 +35,7 @@ from pipeline.flows.find import FindPorts
 from pipeline.flows.load import LoadLimits
 from pipeline.flows.process import ProcessLimits, ProcessPorts
 from pipeline.flows.replay import ReplayPorts
-from pipeline.flows.replay_plan import PlanPorts, ReadRows
+from pipeline.flows.replay_plan import PlanPorts
 from pipeline.flows.rows import RowReader
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.window import WindowLimits
@@ -243,7 +243,10 @@ def replay_parts(
     visibility = settings.replay.visibility_seconds
     queue = SqsQueue(make_client("sqs", where, meter), *_queue_names(settings), visibility)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
-    read = _row_readers(stores.objects)
+    reader = _readers(stores.objects)
+
+    def read(key: str, first_row: int, rows: int, columns: Sequence[str]) -> Any:
+        return reader().read(key, first_row, rows, columns)
 
     def ahead(call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         return map_ahead(pool, call, items, _AHEAD)
@@ -260,16 +263,17 @@ def replay_parts(
     )
 
 
-def _row_readers(objects: S3Objects) -> ReadRows:
-    """Return a function that reads rows from any thread; each thread has a reader of its own."""
-    local = threading.local()
+def _readers(objects: S3Objects) -> Callable[[], RowReader]:
+    """Return a function that gives each thread a reader of its own."""
+    mine = threading.local()
 
-    def read(key: str, first_row: int, rows: int, columns: Sequence[str]) -> Any:
-        if not hasattr(local, "reader"):
-            local.reader = RowReader(objects)
-        return local.reader.read(key, first_row, rows, columns)
+    def reader() -> RowReader:
+        if not hasattr(mine, "reader"):
+            mine.reader = RowReader(objects)
+        found: RowReader = mine.reader
+        return found
 
-    return read
+    return reader
 
 
 def map_ahead(
@@ -337,15 +341,8 @@ def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
 @contextmanager
 def finding(settings: Settings, progress: Callable[[int], None]) -> Iterator[TracePorts]:
     """Give what look-ups, counts and traces read; `progress` is told of every read, from any thread."""
-    stores, mine = archive(settings), threading.local()
-
-    def reader() -> RowReader:
-        """Return this thread's reader."""
-        if not hasattr(mine, "reader"):
-            mine.reader = RowReader(stores.objects)
-        found: RowReader = mine.reader
-        return found
-
+    stores = archive(settings)
+    reader = _readers(stores.objects)
     with ThreadPoolExecutor(_READERS, thread_name_prefix="find") as pool:
         find = FindPorts(
             ledger=stores.ledger,
