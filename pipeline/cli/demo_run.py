@@ -10,6 +10,8 @@ import orjson
 
 from pipeline import wiring
 from pipeline.cli.audit import as_document
+from pipeline.cli.demo_aircraft import Aircraft, Investigation
+from pipeline.cli.demo_aircraft import as_document as aircraft_document
 from pipeline.cli.progress import Stages
 from pipeline.config import Settings
 from pipeline.core.audit import Report
@@ -21,7 +23,7 @@ from pipeline.laptop.processes import cpu_seconds
 from pipeline.producer import Producer
 from pipeline.startup import release_memory
 
-STAGES = ("start", "produce", "load", "duplicates", "query", "audit")
+STAGES = ("start", "produce", "load", "duplicates", "query", "find", "replay", "audit")
 RESENT = 1_000
 POLL_SECONDS = 0.25
 STALL_SECONDS = 60.0  # without one further row the demo gives up rather than wait for ever
@@ -61,11 +63,12 @@ class DemoResult:
     loader: dict[str, float] = field(default_factory=dict)
     dynamodb_write_units: float = 0.0
     answers: list[Answer] = field(default_factory=list)
+    aircraft: Aircraft = field(default_factory=Aircraft)
 
     @property
     def balanced(self) -> bool:
-        """True when the audit balances."""
-        return self.report.balanced
+        """True when the audit balances, and look-up, counts and replay agree."""
+        return self.report.balanced and self.aircraft.agrees
 
     def document(self) -> dict[str, Any]:
         """Return the figures of `--json`."""
@@ -89,6 +92,9 @@ class DemoResult:
             "parquet_bytes": int(self.loader["bytes"]),
             "dynamodb_write_units": round(self.dynamodb_write_units, 1),
             "s3_puts": int(self.loader["s3_puts"]),
+            "index_items": self.report.index_items,
+            "aggregate_rows": self.report.aggregate_rows,
+            **aircraft_document(self.aircraft),
             "answers": {one.name: [list(row) for row in one.rows] for one in self.answers},
         }
 
@@ -103,6 +109,7 @@ class Demo:
         self._earlier: dict[str, float] = {}
         self._beat: dict[str, float] = {}
         self._seen = 0
+        self._investigation = Investigation(settings, stages)
 
     def run(self, began: float) -> DemoResult:
         """Run all stages; `began` is when the command started, on the monotonic clock."""
@@ -115,7 +122,7 @@ class Demo:
         """Return the processes that make up the demo."""
         emulator = self._running.stack.emulator
         found = [("demo", os.getpid()), ("loader", int(self._beat.get("pid", 0)))]
-        found.append(("emulator", emulator.pid if emulator else 0))
+        found += [("emulator", emulator.pid if emulator else 0), ("processor", self._investigation.pid)]
         return [one for one in found if one[1]]
 
     def _run(self, began: float) -> DemoResult:
@@ -129,6 +136,7 @@ class Demo:
         self._ask()
         self._stages.end("query")
         release_memory()
+        result.aircraft = self._investigation.run()
         self._stages.begin("audit")
         result.report = self._audit()
         self._stages.end("audit")
@@ -252,7 +260,11 @@ class Demo:
         own = resource.getrusage(resource.RUSAGE_SELF)
         emulator = stack.emulator.pid if stack.emulator else 0
         result.cpu_seconds = (
-            own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + cpu_seconds(emulator)
+            own.ru_utime
+            + own.ru_stime
+            + result.loader["cpu_seconds"]
+            + result.aircraft.cpu_seconds
+            + cpu_seconds(emulator)
         )
         result.bytes_sent = producer.bytes_acknowledged
         result.dynamodb_write_units = (

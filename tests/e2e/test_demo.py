@@ -92,7 +92,16 @@ def test_the_figures_are_whole(figures: dict[str, Any]) -> None:
     """Every figure that --json promises is there and was counted."""
     for name in ("files", "segments", "s3_puts", "dynamodb_write_units", "cpu_seconds", "peak_memory_bytes"):
         assert figures[name] > 0, name
-    assert set(figures["stages"]) == {"start", "produce", "load", "duplicates", "query", "audit"}
+    assert set(figures["stages"]) == {
+        "start",
+        "produce",
+        "load",
+        "duplicates",
+        "query",
+        "find",
+        "replay",
+        "audit",
+    }
     assert figures["s3_puts"] >= figures["files"] + 2 * figures["segments"]
 
 
