@@ -214,23 +214,28 @@ def _encode(
 ) -> bytes:
     begins = found.begins[first:last].copy()
     begins[0] = True
+    entities = found.entities[first:last][begins].tolist()
     numbers = found.files[first:last].tolist()
     used = sorted(set(numbers))
     local = {number: place for place, number in enumerate(used)}
-    entity = np.cumsum(begins) - 1
     body = _Body(
         files=[(files[number][0], files[number][2]) for number in used],
-        entities=[words.entities[code] for code in found.entities[first:last][begins].tolist()],
+        entities=[words.entities[code] for code in entities],
         pointers=last - first,
         columns=[
-            _narrow(entity).tobytes(),
-            _narrow(np.array([local[number] for number in numbers])).tobytes(),
+            _places(np.cumsum(begins) - 1, len(entities)),
+            _places(np.array([local[number] for number in numbers]), len(used)),
             *[column[first:last].tobytes() for column in found.columns],
         ],
     )
     packed = msgspec.msgpack.encode(body)
     compressed: bytes = pa.compress(packed, codec="lz4_raw", asbytes=True)
     return len(packed).to_bytes(4, "little") + compressed
+
+
+def _places(values: I64, size: int) -> bytes:
+    """Return places in a list of `size` values."""
+    return values.astype("<u1" if size <= 2**8 else "<u2").tobytes()
 
 
 def _narrow(values: I64) -> npt.NDArray[np.generic]:
