@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +31,13 @@ from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
 from pipeline.facts import FactSink
 from pipeline.flows.audit import AuditPorts, run_audit
+from pipeline.flows.find import FindPorts
 from pipeline.flows.load import LoadLimits
 from pipeline.flows.process import ProcessLimits, ProcessPorts
 from pipeline.flows.replay import ReplayPorts
-from pipeline.flows.replay_plan import PlanPorts, ReadRows
+from pipeline.flows.replay_plan import PlanPorts
 from pipeline.flows.rows import RowReader
+from pipeline.flows.sight import TracePorts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from pipeline.laptop.object_cache import ObjectCache
@@ -44,7 +47,7 @@ from pipeline.ports.sql import SqlEngine
 from pipeline.producer import Producer, ProducerSettings
 
 _WRITERS = 8  # objects written at once by one worker
-_READERS = 8  # segments audited, or data files read, at once: hides the latency of S3
+_READERS = 8  # segments audited, or runs of rows read, at once: hides the latency of S3
 _LOCAL_READERS = 2  # an emulator has none, and each segment takes memory
 _AHEAD = 4  # data files read ahead of a processor
 LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
@@ -240,7 +243,10 @@ def replay_parts(
     visibility = settings.replay.visibility_seconds
     queue = SqsQueue(make_client("sqs", where, meter), *_queue_names(settings), visibility)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
-    read = _row_readers(stores.objects)
+    reader = _readers(stores.objects)
+
+    def read(key: str, first_row: int, rows: int, columns: Sequence[str]) -> Any:
+        return reader().read(key, first_row, rows, columns)
 
     def ahead(call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         return map_ahead(pool, call, items, _AHEAD)
@@ -257,16 +263,17 @@ def replay_parts(
     )
 
 
-def _row_readers(objects: S3Objects) -> ReadRows:
-    """Return a function that reads rows from any thread; each thread has a reader of its own."""
-    local = threading.local()
+def _readers(objects: S3Objects) -> Callable[[], RowReader]:
+    """Return a function that gives each thread a reader of its own."""
+    mine = threading.local()
 
-    def read(key: str, first_row: int, rows: int, columns: Sequence[str]) -> Any:
-        if not hasattr(local, "reader"):
-            local.reader = RowReader(objects)
-        return local.reader.read(key, first_row, rows, columns)
+    def reader() -> RowReader:
+        if not hasattr(mine, "reader"):
+            mine.reader = RowReader(objects)
+        found: RowReader = mine.reader
+        return found
 
-    return read
+    return reader
 
 
 def map_ahead(
@@ -329,3 +336,21 @@ def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
             progress=progress,
         )
         return run_audit(ports)
+
+
+@contextmanager
+def finding(settings: Settings, progress: Callable[[int], None]) -> Iterator[TracePorts]:
+    """Give what look-ups, counts and traces read; `progress` is told of every read, from any thread."""
+    stores = archive(settings)
+    reader = _readers(stores.objects)
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="find") as pool:
+        find = FindPorts(
+            ledger=stores.ledger,
+            manifest=stores.manifest,
+            index=stores.index,
+            aggregates=stores.aggregates,
+            read=lambda *wanted: reader().read(*wanted),
+            each=pool.map,
+            progress=progress,
+        )
+        yield TracePorts(find, stores.objects, stores.receipts, lambda *row: reader().row_group(*row))

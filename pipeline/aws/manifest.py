@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.aws import tables
-from pipeline.aws.dynamo import put_all, query, scan
+from pipeline.aws.dynamo import get_all, put_all, query, scan
 from pipeline.aws.errors import translated
 from pipeline.aws.items import file_item, file_of, receipt_item, receipt_of, text
-from pipeline.core.manifest import DataFile
+from pipeline.core.keys import QUARANTINE_TABLE
+from pipeline.core.manifest import DataFile, file_name
 from pipeline.core.receipt import Receipt
+from pipeline.core.tiers import LATE, OPEN
 
 _DIRECTORY = "_partitions"  # its items name the partitions, so that they can be listed without a scan
 
@@ -36,6 +38,16 @@ class DynamoManifest:
         """Return the files of one partition, by name."""
         return [file_of(item) for item in query(self._dynamodb, self._table, partition)]
 
+    def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
+        """Return the files of one segment, by partition: it has one name in every partition and tier."""
+        keys = [
+            {"partition": text(partition), "name": text(file_name(tier, lineage, ordinal))}
+            for partition in self.partitions()
+            for tier in (("quarantine",) if partition.startswith(QUARANTINE_TABLE) else (OPEN, LATE))
+        ]
+        found = [file_of(item) for item in get_all(self._dynamodb, self._table, keys)]
+        return sorted(found, key=lambda one: (one.partition, one.name))
+
     def all_files(self) -> list[DataFile]:
         """Return every entry."""
         found = scan(self._dynamodb, self._table)
@@ -53,6 +65,17 @@ class DynamoReceipts:
         """Store one receipt; repeating it changes nothing."""
         with translated(f"write {self._table}"):
             self._dynamodb.put_item(TableName=self._table, Item=receipt_item(receipt))
+
+    def of(self, producer: str) -> Sequence[Receipt]:
+        """Return the receipts of one producer, by number."""
+        with translated(f"read {self._table}"):
+            pages = self._dynamodb.get_paginator("query").paginate(
+                TableName=self._table,
+                KeyConditionExpression="producer = :producer",
+                ExpressionAttributeValues={":producer": text(producer)},
+                ConsistentRead=True,
+            )
+            return [receipt_of(item) for page in pages for item in page["Items"]]
 
     def all(self) -> Sequence[Receipt]:
         """Return every receipt, by producer and number."""

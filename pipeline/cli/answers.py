@@ -17,12 +17,12 @@ DRAWN_GAP = 3  # between columns of a drawn table
 def write_table(answer: "Answer", out: TextIO) -> None:
     """Write a table: drawn on a terminal (row by row if it is too wide), plain columns otherwise, never cut off."""
     rows = [[_shown(value) for value in row] for row in answer.rows()]
-    names = [_printable(column.name) for column in answer.result.columns]
+    names = [printable(column.name) for column in answer.result.columns]
     right = [column.type.startswith(NUMERIC) for column in answer.result.columns]
     if out.isatty():
         _draw(names, right, rows, out)
     else:
-        out.writelines(line + "\n" for line in _aligned(names, right, rows))
+        out.writelines(line + "\n" for line in aligned(names, right, rows))
 
 
 def write_json(answer: "Answer", out: TextIO) -> None:
@@ -54,9 +54,9 @@ WRITERS: dict[str, Callable[["Answer", TextIO], None]] = {
 def footer(answer: "Answer", seconds: float) -> str:
     """Say what it took: rows, files, bytes, time; and what was left out."""
     result = answer.result
-    parts = [_counted(answer.count, "row")]
+    parts = [counted(answer.count, "row")]
     if result.files_read is not None:
-        parts.append(f"{_counted(result.files_read, 'file')} read")
+        parts.append(f"{counted(result.files_read, 'file')} read")
     parts += [f"{_bytes(result.bytes_scanned)} scanned", f"{seconds:.2f} s"]
     more = f" (only the first {answer.count:,} rows: --max-rows N shows more)" if answer.cut else ""
     return " · ".join(parts) + more
@@ -90,7 +90,8 @@ def _records(names: list[str], rows: list[list[str]]) -> Iterator[str]:
             yield f"  {name:{width}}{GAP}{value}".rstrip()
 
 
-def _aligned(names: list[str], right: list[bool], rows: list[list[str]]) -> Iterator[str]:
+def aligned(names: list[str], right: list[bool], rows: list[list[str]]) -> Iterator[str]:
+    """Yield the lines of plain columns, a header first; numbers stand to the right."""
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
 
     def line(values: Iterable[str]) -> str:
@@ -104,10 +105,10 @@ def _aligned(names: list[str], right: list[bool], rows: list[list[str]]) -> Iter
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else _printable(_text(value))
+    return "" if value is None else printable(_text(value))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escape control characters: refused records may hold any bytes, a terminal obeys some of them."""
     if text.isprintable():
         return text
@@ -151,7 +152,8 @@ def _unlike(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

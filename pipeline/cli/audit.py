@@ -80,6 +80,8 @@ def as_document(report: Report) -> dict[str, Any]:
         "sent_twice": report.sent_twice,
         "unreceipted": report.unreceipted,
         "plain": report.plain,
+        "index_items": report.index_items,
+        "aggregate_rows": report.aggregate_rows,
         "shards": [
             {"shard_id": shard, "day": day, **vars(line), "difference": line.difference}
             for (shard, day), line in sorted(report.lines.items())
@@ -104,19 +106,22 @@ def show(report: Report, console: Console) -> None:
     if len(report.differences) > SHOWN_DIFFERENCES:
         kinds = ", ".join(f"{number} {kind}" for kind, number in count_by_kind(report.differences).items())
         console.print(f"... in all {len(report.differences)} differences: {kinds}; --json lists them")
-    if report.sent_twice:
-        console.print(f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates")
-    if report.plain:
-        console.print(f"{report.plain:,} units came from plain producers, which give no receipts")
-    if report.unreceipted > 0:
-        console.print(
-            f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed"
-        )
-    if report.in_flight:
-        console.print(
-            f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60"
-        )
+    for note in _notes(report):
+        console.print(note)
     console.print(_verdict(report))
+
+
+def _notes(report: Report) -> list[str]:
+    """Return what a reader should know beside the balance."""
+    notes = {
+        f"{report.index_items:,} index items and {report.aggregate_rows:,} counts were held against the data files": report.index_items
+        + report.aggregate_rows,
+        f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates": report.sent_twice,
+        f"{report.plain:,} units came from plain producers, which give no receipts": report.plain,
+        f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed": report.unreceipted,
+        f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60": report.in_flight,
+    }
+    return [note for note, count in notes.items() if count > 0]
 
 
 def _verdict(report: Report) -> str:

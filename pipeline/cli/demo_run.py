@@ -10,17 +10,20 @@ import orjson
 
 from pipeline import wiring
 from pipeline.cli.audit import as_document
+from pipeline.cli.demo_aircraft import Aircraft, Investigation
+from pipeline.cli.demo_aircraft import as_document as aircraft_document
 from pipeline.cli.progress import Stages
 from pipeline.config import Settings
 from pipeline.core.audit import Report
 from pipeline.core.errors import HeadraceError
 from pipeline.laptop.flights import OutgoingEvent, read_flights
 from pipeline.laptop.launch import Running
-from pipeline.laptop.processes import cpu_seconds, peak_memory_bytes
+from pipeline.laptop.memory_watch import MemoryWatch
+from pipeline.laptop.processes import cpu_seconds
 from pipeline.producer import Producer
 from pipeline.startup import release_memory
 
-STAGES = ("start", "produce", "load", "duplicates", "query", "audit")
+STAGES = ("start", "produce", "load", "duplicates", "query", "find", "replay", "audit")
 RESENT = 1_000
 POLL_SECONDS = 0.25
 STALL_SECONDS = 60.0  # without one further row the demo gives up rather than wait for ever
@@ -54,21 +57,18 @@ class DemoResult:
     stages: dict[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
-    peaks: dict[str, int] = field(default_factory=dict)  # bytes, by process
+    peak_memory_bytes: int = 0  # of all processes together, at one moment
+    peaks: dict[str, int] = field(default_factory=dict)  # bytes, by process, each at its own moment
     bytes_sent: int = 0
     loader: dict[str, float] = field(default_factory=dict)
     dynamodb_write_units: float = 0.0
     answers: list[Answer] = field(default_factory=list)
-
-    @property
-    def peak_memory_bytes(self) -> int:
-        """Return the sum of all processes' peaks."""
-        return sum(self.peaks.values())
+    aircraft: Aircraft = field(default_factory=Aircraft)
 
     @property
     def balanced(self) -> bool:
-        """True when the audit balances."""
-        return self.report.balanced
+        """True when the audit balances, and look-up, counts and replay agree."""
+        return self.report.balanced and self.aircraft.agrees
 
     def document(self) -> dict[str, Any]:
         """Return the figures of `--json`."""
@@ -92,6 +92,9 @@ class DemoResult:
             "parquet_bytes": int(self.loader["bytes"]),
             "dynamodb_write_units": round(self.dynamodb_write_units, 1),
             "s3_puts": int(self.loader["s3_puts"]),
+            "index_items": self.report.index_items,
+            "aggregate_rows": self.report.aggregate_rows,
+            **aircraft_document(self.aircraft),
             "answers": {one.name: [list(row) for row in one.rows] for one in self.answers},
         }
 
@@ -106,9 +109,23 @@ class Demo:
         self._earlier: dict[str, float] = {}
         self._beat: dict[str, float] = {}
         self._seen = 0
+        self._investigation = Investigation(settings, stages)
 
     def run(self, began: float) -> DemoResult:
         """Run all stages; `began` is when the command started, on the monotonic clock."""
+        with MemoryWatch(self._pids) as watch:
+            result = self._run(began)
+        result.peak_memory_bytes, result.peaks = watch.most_bytes, watch.most_by_name
+        return result
+
+    def _pids(self) -> list[tuple[str, int]]:
+        """Return the processes that make up the demo."""
+        emulator = self._running.stack.emulator
+        found = [("demo", os.getpid()), ("loader", int(self._beat.get("pid", 0)))]
+        found += [("emulator", emulator.pid if emulator else 0), ("processor", self._investigation.pid)]
+        return [one for one in found if one[1]]
+
+    def _run(self, began: float) -> DemoResult:
         result = self._result
         producer = wiring.producer(self._settings, self._archive)
         again = self._produce(producer)
@@ -119,6 +136,7 @@ class Demo:
         self._ask()
         self._stages.end("query")
         release_memory()
+        result.aircraft = self._investigation.run()
         self._stages.begin("audit")
         result.report = self._audit()
         self._stages.end("audit")
@@ -242,13 +260,12 @@ class Demo:
         own = resource.getrusage(resource.RUSAGE_SELF)
         emulator = stack.emulator.pid if stack.emulator else 0
         result.cpu_seconds = (
-            own.ru_utime + own.ru_stime + result.loader["cpu_seconds"] + cpu_seconds(emulator)
+            own.ru_utime
+            + own.ru_stime
+            + result.loader["cpu_seconds"]
+            + result.aircraft.cpu_seconds
+            + cpu_seconds(emulator)
         )
-        result.peaks = {
-            "demo": peak_memory_bytes(os.getpid()),
-            "loader": int(result.loader["peak_memory_bytes"]),
-            "emulator": peak_memory_bytes(emulator),
-        }
         result.bytes_sent = producer.bytes_acknowledged
         result.dynamodb_write_units = (
             result.loader["dynamodb_write_units"] + self._archive.meter.dynamodb_write_units

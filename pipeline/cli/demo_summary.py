@@ -1,13 +1,17 @@
 """The demo's last page: what happened, what it cost, what the archive says."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
 from pipeline.cli.audit import show
+from pipeline.cli.demo_aircraft import ENTITY, FIRST_DAY, LAST_DAY, TENANT, Aircraft
 from pipeline.cli.demo_run import Answer, DemoResult
 
 SHOWN_ROWS = 8
+_LAYOUT: dict[str, Any] = {"title_justify": "left", "box": None, "pad_edge": False, "header_style": "bold"}
 MIB = 2**20
 
 
@@ -23,14 +27,47 @@ def print_summary(result: DemoResult) -> None:
         f"{counts[2]:,} are in quarantine."
     )
     console.print()
+    _print_aircraft(result.aircraft, console)
     show(result.report, console)
     console.print()
     console.print(_figures(result))
 
 
+def _print_aircraft(found: Aircraft, console: Console) -> None:
+    """Print one aircraft's history, its tenant's counts, and what replaying its month gave."""
+    title = f"{ENTITY} of {TENANT}, {FIRST_DAY} to {LAST_DAY}"
+    history = Table(
+        title=f"{title}  [dim]{len(found.history)} events, {found.look_up_seconds * 1000:.0f} ms[/]",
+        **_LAYOUT,
+    )
+    for name in ("time", "type", "source", "event_id"):
+        history.add_column(name)
+    for one in found.history[:SHOWN_ROWS]:
+        columns = one.columns
+        time = f"{columns['event_time']:%Y-%m-%d %H:%M}"
+        history.add_row(time, one.event_type, columns["source"], columns["event_id"])
+    if len(found.history) > SHOWN_ROWS:
+        history.caption = f"... {len(found.history) - SHOWN_ROWS} more events"
+    console.print(history)
+    console.print()
+    counts = ", ".join(f"{line.events:,} {line.group}" for line in found.counts if line.events)
+    console.print(f"The aggregates count for {TENANT} in the same month: {counts}.")
+    days = ", ".join(f"{one.dt[8:]}: {one.events}" for one in found.days)
+    console.print(
+        f"Replayed: {found.messages} messages, {found.processed} events, {len(found.days)} rows of entity and day "
+        f"({days}); "
+        + (
+            "the same events as in the history."
+            if found.agrees
+            else "[bold red]NOT the events of the history[/]."
+        )
+    )
+    console.print()
+
+
 def _answer(answer: Answer) -> Table:
     title = f"{answer.name}  [dim]{answer.files_read:,} files, {answer.seconds:.1f} s[/]"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=title, **_LAYOUT)
     for index, name in enumerate(answer.columns):
         numeric = bool(answer.rows) and isinstance(answer.rows[0][index], (int, float))
         table.add_column(name, justify="right" if numeric else "left")

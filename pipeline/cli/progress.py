@@ -1,5 +1,6 @@
 """Progress of anything that takes longer than a moment: a live line on a terminal, silence in a pipe."""
 
+import threading
 import time
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,7 @@ class Progress:
 
     def __init__(self, name: str, total: int | None = None, unit: str = "") -> None:
         self._stages = Stages()
-        self._name = name
+        self._name, self._done, self._lock = name, 0, threading.Lock()
         self._stages.add(name, total, unit)
 
     def __enter__(self) -> Self:
@@ -37,6 +38,16 @@ class Progress:
     def update(self, done: int) -> None:
         """Show how many are done."""
         self._stages.update(self._name, done)
+
+    def add(self, more: int) -> None:
+        """Show that so many more are done; from any thread."""
+        with self._lock:
+            self._done += more
+            self._stages.update(self._name, self._done)
+
+    def stop(self) -> None:
+        """Remove the line, for output to take its place; what is done later is not shown."""
+        self._stages.__exit__(None, None, None)
 
 
 class _Stage:

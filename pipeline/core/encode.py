@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.core.chunks import Chunk
@@ -147,7 +148,7 @@ def _envelope(common: pa.Table, duplicate: Flags, records: Sequence[Record], lin
     sequences = pa.array([record.sequence_number for record in records], pa.string())
     columns = {
         **{name: common.column(name) for name in common.column_names if name != "record"},
-        "received_time": pa.compute.coalesce(common.column("received_time"), arrived),
+        "received_time": pc.coalesce(common.column("received_time"), arrived),
         "ingested_time": arrived,
         "is_duplicate": pa.array(duplicate),
         "shard_id": pa.repeat(pa.scalar(lineage.shard_id), len(at)),
@@ -253,5 +254,5 @@ def write_parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
 
 
 def _arrival_day(table: pa.Table) -> str:
-    first = pa.compute.min(table.column("ingested_time")).as_py()
+    first = pc.min(table.column("ingested_time")).as_py()
     return str(first.date())

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.filed import I64, Flags, edges
@@ -161,7 +162,7 @@ def row_hashes(event_type: str, rows: pa.Table) -> tuple[U64, U64]:
 
     Hashed is type, microseconds, data and event id, joined by zero bytes: only the last of them may hold one itself.
     """
-    joined = pa.compute.binary_join_element_wise(
+    joined = pc.binary_join_element_wise(
         event_type,
         rows.column("event_time").cast(pa.int64()).cast(pa.string()),
         rows.column("data_json"),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 I64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -48,7 +49,7 @@ class Filed:
 
 def coded(column: pa.ChunkedArray) -> tuple[I64, list[str]]:
     """Return a string column as ranks, and its sorted distinct words: strings become comparable integers."""
-    codes = pa.compute.dictionary_encode(column).combine_chunks()
+    codes = pc.dictionary_encode(column).combine_chunks()
     words = codes.dictionary.to_pylist()
     order = sorted(range(len(words)), key=words.__getitem__)
     ranks = np.empty(len(words), dtype=np.int64)

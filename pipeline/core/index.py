@@ -247,7 +247,14 @@ def read_item(item: IndexItem, entity_id: str | None = None) -> list[Entry]:
     """
     try:
         return _read(item, entity_id)
-    except (pa.ArrowException, OSError, msgspec.MsgspecError, ValueError, LookupError) as exc:
+    except (
+        pa.ArrowException,
+        OSError,
+        msgspec.MsgspecError,
+        ArithmeticError,
+        ValueError,
+        LookupError,
+    ) as exc:
         raise Corrupt(
             f"index item {item.partition} {item.name} cannot be read: {exc}; run `headrace audit`"
         ) from exc

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.errors import ConfigProblem
@@ -143,7 +144,7 @@ def matches(rows: pa.Table, selection: Selection) -> Flags:
     if not selection.include_duplicates:
         found &= ~rows.column("is_duplicate").to_numpy()
     if selection.source is not None:
-        found &= pa.compute.equal(rows.column("source"), selection.source).to_numpy()
+        found &= pc.equal(rows.column("source"), selection.source).to_numpy()
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.core.audit import ObjectCount, RecordCount
@@ -101,7 +102,7 @@ def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) 
     except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
         problem = f"cannot be read as a data file: {exc}".splitlines()[0]
         return _File(ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None, None)
-    units, duplicates = counted.num_rows, pa.compute.sum(counted.column("duplicates")).as_py() or 0
+    units, duplicates = counted.num_rows, pc.sum(counted.column("duplicates")).as_py() or 0
     quarantined = units if refused else 0
     count = ObjectCount(info.key, segment, info.size, units, duplicates, quarantined, digest=digest_of(body))
     return _File(count, counted, rows)

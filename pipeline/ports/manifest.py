@@ -27,6 +27,14 @@ class Manifest(Protocol):
         """Return the files of one partition, by name; consistent."""
         ...
 
+    def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
+        """Return the files of one segment, quarantine included, by partition; consistent. For a trace.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
     def all_files(self) -> list[DataFile]:
         """Return every entry; for the audit and for plans over many partitions."""
         ...

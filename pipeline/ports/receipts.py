@@ -17,6 +17,14 @@ class Receipts(Protocol):
         """
         ...
 
+    def of(self, producer: str) -> Sequence[Receipt]:
+        """Return the receipts of one producer, by number.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
     def all(self) -> Sequence[Receipt]:
         """Return every receipt, by producer and number."""
         ...

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
+from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client
 from pipeline.aws.entity_days import DynamoEntityDays
+from pipeline.aws.index import DynamoIndex
 from pipeline.aws.jobs import DynamoJobs
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
 from pipeline.aws.ledger import DynamoLedger
@@ -24,8 +26,10 @@ from pipeline.aws.sqs import SqsQueue, create_queues
 from pipeline.aws.tables import create_tables
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
+from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.entity_days import EntityDays
+from pipeline.ports.index import EntityIndex
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
@@ -34,6 +38,7 @@ from pipeline.ports.queue import MessageQueue
 from pipeline.ports.receipts import Receipts
 from pipeline.ports.stream import RecordSink, Stream
 from tests.fakes.clock import SteppedClock
+from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
@@ -57,6 +62,14 @@ class World(ABC):
     @abstractmethod
     def manifest(self) -> Manifest:
         """Return an empty manifest."""
+
+    @abstractmethod
+    def index(self) -> EntityIndex:
+        """Return an empty entity index."""
+
+    @abstractmethod
+    def aggregates(self) -> Aggregates:
+        """Return empty aggregates."""
 
     @abstractmethod
     def receipts(self) -> Receipts:
@@ -103,6 +116,14 @@ class Memory(World):
     def manifest(self) -> Manifest:
         """Return an empty manifest."""
         return MemoryManifest()
+
+    def index(self) -> EntityIndex:
+        """Return an empty entity index."""
+        return MemoryIndex()
+
+    def aggregates(self) -> Aggregates:
+        """Return empty aggregates."""
+        return MemoryAggregates()
 
     def receipts(self) -> Receipts:
         """Return an empty table of receipts."""
@@ -166,6 +187,14 @@ class Aws(World):
     def manifest(self) -> Manifest:
         """Return an empty manifest."""
         return DynamoManifest(self.dynamodb, self.tables())
+
+    def index(self) -> EntityIndex:
+        """Return an empty entity index."""
+        return DynamoIndex(self.dynamodb, self.tables())
+
+    def aggregates(self) -> Aggregates:
+        """Return empty aggregates."""
+        return DynamoAggregates(self.dynamodb, self.tables())
 
     def receipts(self) -> Receipts:
         """Return an empty table of receipts."""

@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.aws.items import (
+    aggregate_item,
+    aggregate_of,
     file_item,
     file_of,
+    index_item,
+    index_item_of,
     lineage_item,
     lineage_of,
     receipt_item,
@@ -17,6 +21,8 @@ from pipeline.aws.items import (
     segment_item,
     segment_of,
 )
+from pipeline.core.aggregate import Aggregate
+from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
@@ -53,6 +59,19 @@ RECEIPT = Receipt(
     "abcd", 1, "events", "7", 5, 9, (AckedBatch(1, 0, 5, "shardId-000000000001", "4" * 56),), closed=True
 )
 
+ENTRY = IndexItem("acme#0123", "2024-03-10#open#0002#000000000003", zlib.compress(b"body"))
+AGGREGATE = Aggregate(
+    partition="acme#door",
+    name="2024-03-10#open#0002",
+    last_ordinal=3,
+    events=5,
+    duplicates=2,
+    quarantined=1,
+    hours=(0,) * 10 + (4, 1) + (0,) * 12,
+    sources={"hall": 3, 'say "yard"': 1},
+    other_sources=1,
+)
+
 
 def _readable(item: dict[str, Any]) -> dict[str, Any]:
     """Return an item with what is packed shown as text: zlib's own bytes may differ from version to version."""
@@ -69,6 +88,8 @@ def _readable(item: dict[str, Any]) -> dict[str, Any]:
         ("lineage", lineage_item(LINEAGE)),
         ("data_file", file_item(FILE)),
         ("receipt", receipt_item(RECEIPT)),
+        ("entity_index", index_item(ENTRY)),
+        ("aggregate", aggregate_item(AGGREGATE)),
     ],
 )
 def test_stored_items(name: str, item: dict[str, Any]) -> None:
@@ -105,7 +126,9 @@ def test_segment_round_trip(segment: Segment) -> None:
 
 
 def test_other_round_trips() -> None:
-    """Lineages, files and receipts are read back equal."""
+    """Lineages, files, receipts, index items and aggregates are read back equal."""
     assert lineage_of(lineage_item(LINEAGE)) == LINEAGE
     assert file_of(file_item(FILE)) == FILE
     assert receipt_of(receipt_item(RECEIPT)) == RECEIPT
+    assert index_item_of(index_item(ENTRY)) == ENTRY
+    assert aggregate_of(aggregate_item(AGGREGATE)) == AGGREGATE

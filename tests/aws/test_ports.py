@@ -161,6 +161,28 @@ def test_many_entries_in_one_write(place: World) -> None:
     assert len(manifest.partitions()) == 30
 
 
+def test_the_files_of_one_segment(place: World) -> None:
+    """A segment's files of all types, days and tiers, its quarantine too; none of a neighbour whose name is alike."""
+    manifest = place.manifest()
+    wanted = [
+        msgspec.structs.replace(FILE, partition=partition, name=f"{tier}#0001#000000000012")
+        for partition, tier in (
+            ("_quarantine#2024-03-10", "quarantine"),
+            ("bell#2024-03-10", "open"),
+            ("door#2024-03-10", "late"),
+            ("door#2024-03-10", "open"),
+        )
+    ]
+    others = [
+        _file("door#2024-03-10", 2),
+        msgspec.structs.replace(FILE, name="open#0002#000000000012"),
+        *(_file(f"door#2023-{month:02d}-{day:02d}", 1) for month in (1, 2) for day in range(1, 29)),
+    ]
+    manifest.put_all([*wanted, *others])
+    assert manifest.of_segment("0001", 12) == wanted
+    assert manifest.of_segment("0003", 12) == []
+
+
 # Receipts ------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +197,8 @@ def test_receipts_by_producer_and_number(place: World) -> None:
     for one in [*reversed(found), found[0]]:
         receipts.put(one)
     assert list(receipts.all()) == found
+    assert list(receipts.of("bbbb")) == found[2:]
+    assert list(receipts.of("bbb")) == []
 
 
 def test_a_full_receipt(place: World) -> None:

@@ -47,6 +47,10 @@ class NullManifest:
         del partition
         return []
 
+    def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
+        del lineage, ordinal
+        return []
+
     def all_files(self) -> list[DataFile]:
         return []
 

@@ -16,6 +16,7 @@ from pipeline.aws.meter import Meter
 from pipeline.cli.settings import settings_with_stack
 from pipeline.config import Settings
 from pipeline.core.keys import EVENTS
+from tests.e2e.finding import ASKED, Asked
 from tests.e2e.known_answers import FILE
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.xdist_group("demo")]
@@ -91,7 +92,16 @@ def test_the_figures_are_whole(figures: dict[str, Any]) -> None:
     """Every figure that --json promises is there and was counted."""
     for name in ("files", "segments", "s3_puts", "dynamodb_write_units", "cpu_seconds", "peak_memory_bytes"):
         assert figures[name] > 0, name
-    assert set(figures["stages"]) == {"start", "produce", "load", "duplicates", "query", "audit"}
+    assert set(figures["stages"]) == {
+        "start",
+        "produce",
+        "load",
+        "duplicates",
+        "query",
+        "find",
+        "replay",
+        "audit",
+    }
     assert figures["s3_puts"] >= figures["files"] + 2 * figures["segments"]
 
 
@@ -110,6 +120,50 @@ def test_a_query_for_one_day_reads_that_day_only(settings: Settings) -> None:
     entries = wiring.archive(settings).manifest.files("flight.departed#2013-07-04")
     assert result.files_read == len(entries) > 0
     assert next(result.rows())[0] == sum(entry.rows - entry.duplicates for entry in entries)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=lambda one: one.words)
+def test_counts_are_what_sql_counts(home: Path, asked: Asked) -> None:
+    """Aggregates, index and rows give exactly the figures of SQL over all rows, duplicates included."""
+    counted = json.loads(headrace("counts", *asked.words.split(), "--json", home=home).stdout)
+    rows = json.loads(headrace("query", asked.sql, "--format", "json", home=home).stdout)
+    assert len(rows) > 1
+    groups = [
+        [value for name, value in group.items() if name != "quarantined"] for group in counted["groups"]
+    ]
+    groups = [group for group in groups if group[1] or group[2]]
+    assert sorted(groups) == sorted(list(row.values()) for row in rows)
+    assert counted["total"]["events"] == sum(row["events"] for row in rows)
+
+
+def test_an_aircrafts_events_are_those_of_sql(home: Path) -> None:
+    """The index finds every row of an entity, in the order of time, and reads no row of anybody else."""
+    found = headrace("events", "--tenant", "ua", "--entity", "N14228", "--all", "--json", home=home)
+    sql = """SELECT event_id, event_type FROM events WHERE tenant_id = 'ua' AND entity_id = 'N14228'
+        ORDER BY event_time, event_id"""
+    rows = json.loads(headrace("query", sql, "--format", "json", home=home).stdout)
+    events = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [one["event_time"] for one in events] == sorted(one["event_time"] for one in events)
+    assert sorted((one["event_id"], one["event_type"]) for one in events) == sorted(
+        (row["event_id"], row["event_type"]) for row in rows
+    )
+    assert len(events) > 100
+
+
+def test_an_event_is_followed_by_its_id_alone(home: Path) -> None:
+    """The first event was sent twice: an accepted row and a copy that names it; an id nobody sent is exit code 1."""
+    found = json.loads(
+        headrace("trace", "flight-000001-departed", "--tenant", "ua", "--json", home=home).stdout
+    )
+    first, copy = found["found"]
+    assert (first["outcome"], copy["outcome"]) == ("accepted", "duplicate")
+    assert copy["repeats"] == {"key": first["file"]["key"], "row": first["file"]["row"]}
+    assert all(
+        one["received"]["receipt"] and one["index"] and one["counted"]["included"] for one in found["found"]
+    )
+    unknown = headrace("trace", "flight-000001-departed", "--tenant", "aa", home=home, check=False)
+    assert unknown.returncode == 1
+    assert unknown.stdout.startswith("not among what was received from ")
 
 
 def test_the_audit_names_planted_damage(home: Path, settings: Settings) -> None:

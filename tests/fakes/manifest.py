@@ -24,6 +24,11 @@ class MemoryManifest:
         """Return the files of one partition, by name."""
         return [entry for entry in self.all_files() if entry.partition == partition]
 
+    def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
+        """Return the files of one segment, by partition."""
+        writer = f"#{lineage}#{ordinal:012d}"
+        return [entry for entry in self.all_files() if entry.name.endswith(writer)]
+
     def all_files(self) -> list[DataFile]:
         """Return every entry."""
         return [self.entries[key] for key in sorted(self.entries)]

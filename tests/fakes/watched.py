@@ -101,6 +101,13 @@ class WatchedManifest:
         """Return the files of a partition."""
         return self.perform(Effect(f"manifest.files {partition}", lambda: self.inner.files(partition)))
 
+    def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
+        """Return the files of a segment."""
+        of_segment = self.inner.of_segment
+        return self.perform(
+            Effect(f"manifest.of_segment {lineage}/{ordinal}", lambda: of_segment(lineage, ordinal))
+        )
+
     def all_files(self) -> list[DataFile]:
         """Return every entry."""
         return self.perform(Effect("manifest.all_files", self.inner.all_files))

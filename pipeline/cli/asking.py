@@ -1,0 +1,54 @@
+"""What the commands that ask about one tenant share: its options, and the names that are known."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pipeline.core.errors import ConfigProblem
+from pipeline.core.excerpt import did_you_mean
+
+if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.core.rules import Rules
+
+F = TypeVar("F", bound=Callable[..., Any])
+UNKNOWN = "_unknown"  # of `core.aggregate`: where units of no known tenant or type are counted
+_SHOWN = 20  # names listed in a message
+
+tenant_option = click.option("--tenant", required=True, help="Whose events; no other tenant's are looked at.")
+
+
+def span_options(function: F) -> F:
+    """Add --from and --to to a command."""
+    function = click.option(
+        "--to",
+        "last",
+        metavar="WHEN",
+        help="Until when: a day, which is included, or an RFC 3339 time, which is not.",
+    )(function)
+    return click.option(
+        "--from",
+        "first",
+        metavar="WHEN",
+        help="Event times from here on: a day (2013-07-04, UTC) or an RFC 3339 time (2013-07-04T10:30:00Z).",
+    )(function)
+
+
+def check_names(rules: "Rules", tenant: str, event_type: str | None, also: tuple[str, ...] = ()) -> None:
+    """Refuse a tenant or event type that nobody has registered; `also` are further names that are right.
+
+    Raises:
+        ConfigProblem: it is unknown; the message names those that are known.
+    """
+    _check("tenant", tenant, [*rules.tenants, *also], "setting events.tenants registers more")
+    if event_type is not None:
+        _check("event type", event_type, [*rules.schemas, *also], "`headrace schema list` shows them")
+
+
+def _check(what: str, name: str, known: list[str], where: str) -> None:
+    if name in known:
+        return
+    names = sorted(one for one in known if one != UNKNOWN)
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    hint = did_you_mean(name, names) or ";"
+    raise ConfigProblem(f"no {what} {name!r}{hint} known: {shown or 'none'} ({where})")

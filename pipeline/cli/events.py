@@ -1,0 +1,144 @@
+"""`headrace events`: what happened to one entity, or the events of a type."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+import orjson
+
+from pipeline.cli.answers import GAP, printable, say
+from pipeline.cli.asking import check_names, span_options, tenant_option
+from pipeline.cli.progress import Progress
+from pipeline.cli.settings import home_option, settings_with_stack
+from pipeline.core.span import Span, instant_of, parse_span
+
+if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.core.count import Question
+    from pipeline.flows.events import Event
+
+_HEAD = 1_000  # events that are gathered before the first is printed: they tell how wide columns are
+_NAMES = ("time", "type", "source", "event_id", "")
+_DUPLICATE = "dup"
+_SPACES = bytes.maketrans(b"\r\n", b"  ")  # between tokens; inside a string JSON has none
+
+
+@click.command("events")
+@tenant_option
+@click.option("--entity", help="Of this entity.")
+@click.option("--type", "event_type", help="Of this event type; needed where no entity is named.")
+@click.option("--source", help="From this source.")
+@span_options
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Show the first N.",
+)
+@click.option("--all", "show_all", is_flag=True, help="Show every one.")
+@click.option("--include-duplicates", "duplicates", is_flag=True, help="Show flagged copies too.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line: the whole envelope, and `data`."
+)
+@home_option
+def command(
+    *,
+    tenant: str,
+    entity: str | None,
+    event_type: str | None,
+    source: str | None,
+    first: str | None,
+    last: str | None,
+    limit: int,
+    show_all: bool,
+    duplicates: bool,
+    as_json: bool,
+    home: Path | None,
+) -> None:
+    """Show what happened to one entity, or the events of a type, in the order of event time.
+
+    With --entity the index says where the rows are, and only they are read. Without it give --type, --from and --to.
+
+    \b
+    headrace events --tenant ua --entity N14228
+    headrace events --tenant ua --entity N14228 --from 2013-01-01 --to 2013-01-03 --json
+    headrace events --tenant ua --type flight.cancelled --source EWR --from 2013-01-01 --to 2013-01-31 --all
+    """  # noqa: D301 - click's mark against re-wrapping
+    if entity is None and None in {event_type, first, last}:
+        raise click.UsageError("give --entity, or else all of --type, --from and --to")
+    span = parse_span(first, last)
+    from pipeline import wiring
+    from pipeline.core.count import Question
+    from pipeline.flows.events import EventSearch
+
+    settings = settings_with_stack(home)
+    check_names(wiring.rules(settings), tenant, event_type)
+    question = Question(span, event_type, source, entity)
+    with Progress("events", unit="runs of rows") as progress, wiring.finding(settings, progress.add) as ports:
+        search = EventSearch(tenant, question, None if show_all else limit, ports.find, duplicates=duplicates)
+        events = search.events()
+        head = list(islice(events, _HEAD))
+        progress.stop()
+        if not head:
+            say(nothing(tenant, question))
+        elif as_json:
+            sys.stdout.buffer.writelines(json_lines(chain(head, events)))
+        else:
+            sys.stdout.writelines(table_lines(head, events, sys.stdout))
+        sys.stdout.flush()
+    if search.shown < search.total:
+        say(f"{search.shown:,} of {search.total:,} shown; --all shows every one")
+
+
+def json_lines(events: "Iterable[Event]") -> Iterator[bytes]:
+    """Yield events as NDJSON; `data` is what the producer wrote, on one line."""
+    for one in events:
+        columns = dict(one.columns)
+        data = orjson.Fragment(columns.pop("data_json").encode().translate(_SPACES))
+        envelope: dict[str, object] = {}
+        for name, value in columns.items():
+            envelope[name] = value
+            if name == "entity_id":
+                envelope["event_type"] = one.event_type
+        yield orjson.dumps(envelope | {"data": data}, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+
+
+def table_lines(head: "list[Event]", rest: "Iterable[Event]", out: TextIO) -> Iterator[str]:
+    """Yield a header and a line per event; on a terminal the data is cut where the line ends."""
+    rows = [_cells(one) for one in head]
+    widths = [max(map(len, column)) for column in zip(_NAMES, *rows, strict=True)]
+    room = shutil.get_terminal_size().columns if out.isatty() else None
+
+    def line(cells: Iterable[str], data: str) -> str:
+        text = GAP.join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), data])
+        return (text if room is None or len(text) <= room else text[: room - 1] + "…").rstrip() + "\n"
+
+    yield line(_NAMES, "data")
+    for one in chain(head, rest):
+        yield line(_cells(one), printable(one.columns["data_json"].translate({10: " ", 13: " "})))
+
+
+def _cells(one: "Event") -> tuple[str, ...]:
+    columns = one.columns
+    mark = _DUPLICATE if columns["is_duplicate"] else ""
+    return (
+        instant_of(one.time_us),
+        one.event_type,
+        printable(columns["source"]),
+        printable(columns["event_id"]),
+        mark,
+    )
+
+
+def nothing(tenant: str, question: "Question") -> str:
+    """Say that nothing was found, and what was asked for."""
+    of = f" of entity {question.entity_id!r}" if question.entity_id is not None else ""
+    kind = f" of type {question.event_type}" if question.event_type is not None else ""
+    source = f" from source {question.source!r}" if question.source is not None else ""
+    when = str(question.span) if question.span != Span() else ""
+    return f"tenant {tenant} has no events{of}{kind}{source}{when}"

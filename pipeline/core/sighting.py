@@ -1,0 +1,250 @@
+"""What became of one event: the values of a trace, and what is decided in making one.
+
+A **sighting** is one stored unit that carries the id: a row of a data file, or a refused unit in quarantine. An id may
+have several: copies within the duplicate window are flagged, copies outside of it are accepted anew.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from pipeline.core.aggregate import AggregateKey
+from pipeline.core.errors import ConfigProblem
+from pipeline.core.index import Pointer
+from pipeline.core.receipt import Receipt
+from pipeline.core.segment import Lineage, Position, Segment
+from pipeline.core.span import instant_of
+from pipeline.core.window import Fingerprints
+
+Outcome = Literal["accepted", "duplicate", "quarantined"]
+By = Literal["entity", "at", "receipt", "ids"]  # what led to an event
+_RECEIPT = re.compile(r"([a-z0-9]{4,32})#(\d{1,15})", re.ASCII)
+
+
+class ReceiptName(NamedTuple):
+    """A producer's receipt by number."""
+
+    producer: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Where to look first: at one entity, at one event day, or at what one receipt acknowledged."""
+
+    entity_id: str | None = None
+    dt: str | None = None
+    receipt: ReceiptName | None = None
+
+    @property
+    def kind(self) -> "By":
+        """Return which hint it is; "ids" for none."""
+        if self.receipt is not None:
+            return "receipt"
+        return "entity" if self.entity_id is not None else "at" if self.dt is not None else "ids"
+
+
+class Place(NamedTuple):
+    """One row of a file."""
+
+    key: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One stored unit. Refused units have code, pointer and message, and perhaps no type; entity and source never."""
+
+    outcome: Outcome
+    place: Place
+    row_group: int
+    tier: str
+    lineage: str
+    ordinal: int
+    event_id: str
+    event_type: str | None
+    arrived_us: int
+    shard_id: str
+    position: Position
+    entity_id: str | None = None
+    source: str | None = None
+    event_time_us: int | None = None
+    refusal: tuple[str, str, str] | None = None
+
+    @property
+    def order(self) -> tuple[int, str, int, int, Place]:
+        """Return what sightings are sorted by: arrival, then lineage and position."""
+        position = (int(self.position.sequence_number), self.position.subsequence_number)
+        return self.arrived_us, self.lineage, *position, self.place
+
+
+class IndexPlace(NamedTuple):
+    """The index entry that names a row."""
+
+    partition: str
+    name: str
+    pointer: Pointer
+
+
+class Counted(NamedTuple):
+    """The aggregate that a unit counts in: as what, in which hour and of which source; `included` once it does."""
+
+    key: AggregateKey
+    figure: Literal["events", "duplicates", "quarantined"]
+    hour: int | None
+    source: str | None
+    included: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sighting with everything that is known of it."""
+
+    sighting: Sighting
+    lineage: Lineage | None
+    segment: Segment | None  # None: the ledger does not hold it
+    receipt: ReceiptName | None  # None: a plain producer, or one that was killed before it wrote its receipt
+    first: Place | None  # of a duplicate: the accepted row that it repeats
+    index: IndexPlace | None
+    counted: Counted | None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What was looked through: arrivals from_us..until_us, of so many segments; None when nothing was received."""
+
+    from_us: int | None
+    until_us: int | None
+    segments: int
+    notes: tuple[str, ...] = ()
+    ids_gone: bool = False  # something was received, and nothing of it can be searched by its id any more
+
+    @property
+    def sentence(self) -> str:
+        """Say that an id was not found, and how far that is true."""
+        if self.ids_gone:
+            return "not found: the ids of everything that was received are gone; name --entity or --at"
+        if self.from_us is None or self.until_us is None:
+            return "nothing has been received yet"
+        return f"not among what was received from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was found, in the order of arrival; `by` is the hint that led there, or "ids"."""
+
+    found: tuple[Found, ...]
+    by: By
+    searched: Searched
+
+
+def parse_receipt(text: str) -> ReceiptName:
+    """Read PRODUCER#NUMBER.
+
+    Raises:
+        ConfigProblem: it is none.
+    """
+    found = _RECEIPT.fullmatch(text)
+    if found is None:
+        raise ConfigProblem(f"--receipt {text!r}: give it as PRODUCER#NUMBER, like 3f9c01ab22de#0")
+    return ReceiptName(found[1], int(found[2]))
+
+
+def holds(ids: Fingerprints, wanted: Fingerprints) -> bool:
+    """True when an ids file, sorted by the high halves, holds the first fingerprint of `wanted`."""
+    first = int(np.searchsorted(ids.high, wanted.high[0], side="left"))
+    last = int(np.searchsorted(ids.high, wanted.high[0], side="right"))
+    return bool((ids.low[first:last] == wanted.low[0]).any())
+
+
+def covering(receipt: Receipt, lineages: Iterable[Lineage], segments: Sequence[Segment]) -> list[Segment]:
+    """Return the segments that hold what a receipt acknowledged."""
+    shards = {one.name: one.short for one in lineages}
+    wanted = {
+        (shards.get(_shard(receipt, batch.shard_id)), batch.sequence_number) for batch in receipt.batches
+    }
+    return [one for one in segments if any(_covers(one, *place) for place in wanted)]
+
+
+def _covers(segment: Segment, lineage: str | None, sequence_number: str) -> bool:
+    """True when a record lies in a segment, which is cut between records."""
+    if segment.lineage != lineage or segment.end is None:
+        return False
+    after = int(segment.start.sequence_number) if segment.start else -1
+    return after < int(sequence_number) <= int(segment.end.sequence_number)
+
+
+def acknowledged_by(
+    sighting: Sighting, lineage: Lineage | None, receipts: Iterable[Receipt]
+) -> ReceiptName | None:
+    """Return the receipt that acknowledged a unit's record."""
+    for receipt in receipts:
+        for batch in receipt.batches:
+            same_record = batch.sequence_number == sighting.position.sequence_number
+            if same_record and lineage is not None and _shard(receipt, batch.shard_id) == lineage.name:
+                return ReceiptName(receipt.producer, receipt.number)
+    return None
+
+
+def _shard(receipt: Receipt, shard_id: str) -> str:
+    return f"{receipt.stream}-{receipt.epoch}-{shard_id}"
+
+
+def first_of(sighting: Sighting, others: Iterable[Sighting]) -> Place | None:
+    """Return the accepted row that a duplicate repeats: the latest that arrived before it."""
+    if sighting.outcome != "duplicate":
+        return None
+    before = [one for one in others if one.outcome == "accepted" and one.order < sighting.order]
+    return max(before, key=lambda one: one.order).place if before else None
+
+
+def searched_of(
+    segments: Sequence[Segment], gone: Sequence[Segment], lineages: Sequence[Lineage]
+) -> Searched:
+    """Say what a search through all ids files covers.
+
+    Args:
+        segments: all of the ledger.
+        gone: those whose ids file is there no more.
+        lineages: all of the ledger.
+    """
+    committed = [one for one in segments if one.state == "committed"]
+    looked_at = [one for one in committed if one not in gone]
+    if not looked_at:
+        return Searched(None, None, 0, _notes(committed, gone, lineages), ids_gone=bool(gone))
+    newest = max(one.max_arrival_us for one in looked_at)
+    oldest = min(one.first_arrival_us for one in looked_at)
+    unknown = max((one.max_arrival_us for one in gone), default=oldest - 1)
+    return Searched(
+        max(oldest, unknown + 1) if unknown < newest else oldest,
+        newest,
+        len(looked_at),
+        _notes(committed, gone, lineages),
+    )
+
+
+def _notes(
+    committed: Sequence[Segment], gone: Sequence[Segment], lineages: Sequence[Lineage]
+) -> tuple[str, ...]:
+    notes = []
+    if gone:
+        until, plural = instant_of(max(one.max_arrival_us for one in gone)), "s" * (len(gone) > 1)
+        notes.append(
+            f"the ids of {len(gone)} old segment{plural} (arrivals until {until}) are gone: what was accepted there is found by "
+            "--entity or --at only"
+        )
+    reached = {one.lineage: one for one in sorted(committed, key=lambda one: one.ordinal)}
+    newest = max((one.max_arrival_us for one in reached.values()), default=0)
+    for one in lineages:
+        segment = reached.get(one.short)
+        if segment is None:
+            notes.append(f"of {one.shard_id} nothing is committed yet")
+        elif not segment.shard_end and segment.max_arrival_us < newest:
+            until = instant_of(segment.max_arrival_us)
+            notes.append(
+                f"of {one.shard_id} nothing later than {until} is committed: none came, or it is on its way"
+            )
+    return tuple(notes)

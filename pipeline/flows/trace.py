@@ -1,0 +1,118 @@
+"""One event, from its arrival to the aggregate it counts in; or how far it can be said that it never came."""
+
+from collections.abc import Sequence
+
+from pipeline.core.aggregate import HOURS, UNKNOWN, AggregateKey, aggregate_key
+from pipeline.core.days import DAY_US, day_of
+from pipeline.core.index import partitions_of, read_item
+from pipeline.core.receipt import Receipt
+from pipeline.core.sighting import (
+    Counted,
+    Found,
+    Hint,
+    IndexPlace,
+    ReceiptName,
+    Searched,
+    Sighting,
+    Trace,
+    acknowledged_by,
+    first_of,
+    searched_of,
+)
+from pipeline.core.tiers import OPEN
+from pipeline.flows.sight import Decided, TracePorts, look_everywhere, look_where
+
+_HOUR_US = DAY_US // HOURS
+
+
+def trace(tenant_id: str, event_id: str, hint: Hint, ports: TracePorts) -> Trace:
+    """Return what became of a tenant's event.
+
+    The ledger is read first, so what is committed meanwhile is neither found nor claimed to be missing. A hint is
+    tried first; without one, or when it leads nowhere, everything is searched.
+
+    Raises:
+        Corrupt: index or manifest name rows that are gone or belong to somebody else.
+        Transient: try again.
+    """
+    ledger = ports.find.ledger
+    lineages = ledger.lineages()
+    decided = Decided(lineages, [each for one in lineages for each in ledger.segments(one.short)])
+    sightings = look_where(tenant_id, event_id, hint, decided, ports)
+    searched, by = Searched(None, None, 0), hint.kind
+    if not sightings:
+        sightings, gone = look_everywhere(tenant_id, event_id, decided, ports)
+        searched, by = searched_of(decided.segments, gone, lineages), "ids"
+    receipts: dict[str, Sequence[Receipt]] = {}
+    found = [_explain(tenant_id, one, sightings, decided, receipts, ports) for one in sightings]
+    return Trace(tuple(found), by, searched)
+
+
+def _explain(
+    tenant_id: str,
+    sighting: Sighting,
+    sightings: Sequence[Sighting],
+    decided: Decided,
+    receipts: dict[str, Sequence[Receipt]],
+    ports: TracePorts,
+) -> Found:
+    """Gather what is known of one sighting; `receipts` keeps those that were read, by producer."""
+    lineage = next((one for one in decided.lineages if one.short == sighting.lineage), None)
+    name = (sighting.lineage, sighting.ordinal)
+    segment = next((one for one in decided.segments if (one.lineage, one.ordinal) == name), None)
+    receipt: ReceiptName | None = None
+    for producer in sorted({batch.producer for batch in segment.batches} if segment else ()):
+        if producer not in receipts:
+            receipts[producer] = ports.receipts.of(producer)
+        receipt = receipt or acknowledged_by(sighting, lineage, receipts[producer])
+    return Found(
+        sighting=sighting,
+        lineage=lineage,
+        segment=segment,
+        receipt=receipt,
+        first=first_of(sighting, sightings),
+        index=_index_place(tenant_id, sighting, ports),
+        counted=_counted(tenant_id, sighting, ports),
+    )
+
+
+def _index_place(tenant_id: str, sighting: Sighting, ports: TracePorts) -> IndexPlace | None:
+    """Return the index entry that names a row; refused units are in no index."""
+    if sighting.entity_id is None or sighting.event_time_us is None:
+        return None
+    dt = day_of(sighting.event_time_us)
+    for item in ports.find.index.find(partitions_of(tenant_id, sighting.entity_id), dt, dt):
+        for entry in read_item(item, sighting.entity_id):
+            first, rows = entry.pointer.first_row, entry.pointer.rows
+            here = entry.pointer.key == sighting.place.key and first <= sighting.place.row < first + rows
+            if here:
+                return IndexPlace(item.partition, item.name, entry.pointer)
+    return None
+
+
+def _counted(tenant_id: str, sighting: Sighting, ports: TracePorts) -> Counted | None:
+    """Return the aggregate that a unit counts in, or will once its segment is committed."""
+    at_us, known = sighting.event_time_us, sighting.event_type
+    if at_us is None or known is None:
+        return _counted_refusal(tenant_id, sighting, ports)
+    key = aggregate_key(tenant_id, known, day_of(at_us), sighting.tier, sighting.lineage)
+    included = _included(key, sighting, ports)
+    if sighting.outcome == "duplicate":
+        return Counted(key, "duplicates", None, None, included)
+    return Counted(key, "events", at_us // _HOUR_US % HOURS, sighting.source, included)
+
+
+def _counted_refusal(tenant_id: str, sighting: Sighting, ports: TracePorts) -> Counted | None:
+    """Return the aggregate of a refused unit: of its type, or of unknown types where it had none that was known."""
+    day = day_of(sighting.arrived_us)
+    for name in dict.fromkeys([sighting.event_type or UNKNOWN, UNKNOWN]):
+        key = aggregate_key(tenant_id, name, day, OPEN, sighting.lineage)
+        item = ports.find.aggregates.read([key]).get(key)
+        if item is not None and item.quarantined:
+            return Counted(key, "quarantined", None, None, item.last_ordinal >= sighting.ordinal)
+    return None
+
+
+def _included(key: AggregateKey, sighting: Sighting, ports: TracePorts) -> bool:
+    item = ports.find.aggregates.read([key]).get(key)
+    return item is not None and item.last_ordinal >= sighting.ordinal

@@ -1,0 +1,270 @@
+"""Traces: every stored unit is found by its id, with all that is true of it; what is not there is said exactly."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.segment import SealState
+from pipeline.core.sighting import Found, Hint, ReceiptName, Trace
+from pipeline.flows.trace import trace
+from tests.core.kit import event, wire
+from tests.flows.deployment import Deployment
+from tests.flows.finding import STEPS, TENANTS, Step, all_rows, build, refused_rows, trace_ports
+
+FIRST_SHARD = "shardId-000000000000"
+
+
+def follow(house: Deployment, event_id: str, tenant: str = "acme", **hint: Any) -> Trace:
+    return trace(tenant, event_id, Hint(**hint), trace_ports(house))
+
+
+def only(found: Trace) -> Found:
+    (one,) = found.found
+    return one
+
+
+def _house(count: int = 30, shards: int = 2) -> Deployment:
+    house = Deployment(shards=shards, max_rows=7)
+    house.produce(count)
+    house.load()
+    return house
+
+
+HINTS: list[tuple[dict[str, Any], str]] = [
+    ({}, "ids"),
+    ({"entity_id": "door-3"}, "entity"),
+    ({"dt": "2024-03-10"}, "at"),
+    ({"receipt": ReceiptName("prod1", 0)}, "receipt"),
+    ({"entity_id": "door-4"}, "ids"),  # leads nowhere: everything is searched
+    ({"dt": "2024-03-09"}, "ids"),
+    ({"receipt": ReceiptName("prod9", 0)}, "ids"),
+]
+
+
+@pytest.mark.parametrize(("hint", "by"), HINTS)
+def test_an_accepted_event_is_told_whole(hint: dict[str, Any], by: str) -> None:
+    """Arrival, receipt, file and row, segment, index entry, aggregate: the same by every way."""
+    house = _house()
+    traced = follow(house, "e11", **hint)
+    assert traced.by == by
+    one = only(traced)
+    unit = one.sighting
+    assert (unit.outcome, unit.event_type, unit.entity_id, unit.source) == (
+        "accepted",
+        "door",
+        "door-3",
+        "hall",
+    )
+    row = next(row for row in all_rows(house) if row.columns["event_id"] == "e11")
+    assert (unit.place, unit.row_group, unit.tier) == ((row.key, row.row), 0, "open")
+    assert (unit.shard_id, unit.position.sequence_number, unit.position.subsequence_number) == (
+        row.columns["shard_id"],
+        row.columns["sequence_number"],
+        row.columns["subsequence_number"],
+    )
+    assert unit.arrived_us == house.ledger.rows[unit.lineage, unit.ordinal].max_arrival_us
+    assert one.receipt == ReceiptName("prod1", 0)
+    assert one.lineage is not None
+    assert one.lineage.shard_id == unit.shard_id
+    assert one.segment == house.ledger.rows[unit.lineage, unit.ordinal]
+    assert one.index is not None
+    item = house.index.items[one.index.partition, one.index.name]
+    assert item.name == f"2024-03-10#open#{unit.lineage}#{unit.ordinal:012d}"
+    assert one.index.pointer.key == row.key
+    assert one.counted is not None
+    assert one.counted.key == ("acme#door", f"2024-03-10#open#{unit.lineage}")
+    assert one.counted[1:] == ("events", 11, "hall", True)
+
+
+def test_a_duplicate_names_the_row_it_repeats() -> None:
+    """Both rows of the id are told, in the order of arrival; the copy points at the first."""
+    house = _house()
+    house.clock.advance(60)
+    house.produce(1, "prod2", first=11)
+    house.load()
+    first, copy = follow(house, "e11").found
+    assert [first.sighting.outcome, copy.sighting.outcome] == ["accepted", "duplicate"]
+    assert (first.first, copy.first) == (None, first.sighting.place)
+    assert copy.receipt == ReceiptName("prod2", 0)
+    assert copy.counted is not None
+    assert copy.counted.figure == "duplicates"
+    assert follow(house, "e11", entity_id="door-3").found == (first, copy)
+
+
+def test_two_accepted_rows_of_one_id() -> None:
+    """Outside the window a repeated id is a new event: both are told, none is a copy of the other."""
+    house = _house(12)
+    house.clock.advance(25 * 3_600)
+    house.produce(1, "prod2", first=11)
+    house.load()
+    found = follow(house, "e11").found
+    assert [one.sighting.outcome for one in found] == ["accepted", "accepted"]
+    assert len({one.sighting.place for one in found}) == 2
+    house.clock.advance(60)
+    house.produce(1, "prod3", first=11)
+    house.load()
+    assert follow(house, "e11").found[2].first == found[1].sighting.place
+
+
+def test_a_copy_never_repeats_what_came_after_it() -> None:
+    """Also when the same id is accepted anew later."""
+    house = _house(12)
+    for hours in (1, 26):
+        house.clock.advance(hours * 3_600)
+        house.produce(1, f"prod{hours}", first=11)
+        house.load()
+    first, copy, anew = follow(house, "e11").found
+    assert [one.sighting.outcome for one in (first, copy, anew)] == ["accepted", "duplicate", "accepted"]
+    assert copy.first == first.sighting.place
+
+
+def test_a_refused_unit_is_told_with_its_reason() -> None:
+    """Code, pointer and message, the quarantine file and its row, and that it counts by its arrival day."""
+    house = _house(5)
+    house.stream.append(FIRST_SHARD, wire(event(event_id="bad", data={"n": "x"})), "key")
+    house.load()
+    one = only(follow(house, "bad"))
+    unit = one.sighting
+    assert unit.outcome == "quarantined"
+    assert unit.refusal is not None
+    assert unit.refusal[:2] == ("schema_mismatch", "/data/n")
+    assert unit.place.key.startswith("quarantine/dt=2024-03-10/")
+    assert (one.receipt, one.index, one.first) == (None, None, None)
+    assert one.segment is not None
+    assert one.counted is not None
+    assert (one.counted.key.partition, one.counted.figure, one.counted.included) == (
+        "acme#door",
+        "quarantined",
+        True,
+    )
+
+
+def test_a_refused_unit_of_an_unknown_type_counts_as_unknown() -> None:
+    """Its aggregate is the tenant's `_unknown`."""
+    house = _house(5)
+    house.stream.append(FIRST_SHARD, wire(event(event_id="odd", event_type="gong")), "key")
+    house.load()
+    counted = only(follow(house, "odd")).counted
+    assert counted is not None
+    assert counted.key.partition == "acme#_unknown"
+
+
+def test_an_unknown_id_says_what_was_searched() -> None:
+    """From the first arrival of the oldest segment to the newest committed arrival, and not a moment more."""
+    house = _house(10, shards=1)
+    house.clock.advance(90.5)
+    house.produce(5, "prod2", first=10)
+    house.load()
+    traced = follow(house, "e99")
+    assert traced.found == ()
+    assert traced.searched.sentence == (
+        "not among what was received from 2024-03-10T12:00:00Z to 2024-03-10T12:01:30.500000Z"
+    )
+    assert traced.searched.notes == ()
+
+
+def test_what_is_on_its_way_is_outside_of_what_was_searched() -> None:
+    """An event that arrived and is not committed lies after the bound that the answer names."""
+    house = _house(10, shards=1)
+    house.clock.advance(60)
+    record = house.stream.append(FIRST_SHARD, wire(event(event_id="waits")), "key")
+    searched = follow(house, "waits").searched
+    assert searched.until_us is not None
+    assert searched.until_us < record.arrived_us
+
+
+def test_a_shard_that_lags_is_named() -> None:
+    """The bound is of the newest shard; of one that is behind, it is said how far it is."""
+    house = _house(20, shards=2)
+    house.clock.advance(60)
+    house.stream.append(FIRST_SHARD, wire(event(event_id="new")), "key")
+    house.load()
+    (note,) = follow(house, "e99").searched.notes
+    assert note.startswith("of shardId-000000000001 nothing later than 2024-03-10T12:00:00Z is committed")
+
+
+def test_ids_that_are_gone_are_said() -> None:
+    """Old ids files expire: the answer begins after them, and says what still finds such an event."""
+    house = _house(10, shards=1)
+    house.clock.advance(60)
+    house.produce(5, "prod2", first=10)
+    house.load()
+    first, second = [key for key in house.objects.stored if key.startswith("ids/")]
+    del house.objects.stored[first]
+    traced = follow(house, "e1")
+    assert traced.found == ()
+    assert traced.searched.sentence.startswith(
+        "not among what was received from 2024-03-10T12:01:00Z to 2024-03-10T12:01:00Z"
+    )
+    assert (
+        "the ids of 1 old segment (arrivals until 2024-03-10T12:00:00Z) are gone" in traced.searched.notes[0]
+    )
+    assert only(follow(house, "e1", entity_id="door-1")).sighting.event_id == "e1"
+    del house.objects.stored[second]
+    assert follow(house, "e1").searched.sentence.startswith("not found: the ids of everything")
+
+
+def test_nothing_received_is_said() -> None:
+    """An empty deployment claims nothing."""
+    assert follow(Deployment(), "e1").searched.sentence == "nothing has been received yet"
+
+
+def test_a_planned_segment_is_told_as_planned() -> None:
+    """A row whose segment is decided and not committed is shown with that state; it does not count yet."""
+    house = _house(5, shards=1)
+    before = dict(house.aggregates.items)
+    house.produce(1, "prod2", first=9)
+    house.load()
+    newest = max(house.ledger.rows)
+    house.ledger.rows[newest] = replace(house.ledger.rows[newest], state="planned")
+    house.aggregates.items = before
+    one = only(follow(house, "e9", entity_id="door-1"))
+    assert one.segment is not None
+    assert one.segment.state == "planned"
+    assert one.counted is not None
+    assert not one.counted.included
+
+
+def test_ids_that_are_not_there_yet_are_not_gone() -> None:
+    """A planned segment's ids may still be unwritten: it is on its way, and nothing is missing."""
+    house = _house(5, shards=1)
+    house.clock.advance(60)
+    house.produce(1, "prod2", first=9)
+    house.load()
+    newest = max(house.ledger.rows)
+    house.ledger.rows[newest] = replace(house.ledger.rows[newest], state="planned")
+    del house.objects.stored[f"ids/{newest[0]}/{newest[1]:012d}.ids"]
+    searched = follow(house, "e99").searched
+    assert searched.notes == ()
+    assert searched.sentence.endswith("to 2024-03-10T12:00:00Z")
+
+
+@given(STEPS, st.sampled_from(TENANTS))
+@settings(max_examples=60, deadline=None)
+def test_every_stored_unit_is_found_and_no_foreign_one(steps: list[Step], tenant: str) -> None:
+    """By the ids, whatever the seal: exactly a tenant's rows and refused units of an id, each in its place."""
+    house = build(steps)
+    house.ledger.seal = SealState()
+    stored = [(row.columns, row.key, row.row) for row in all_rows(house)]
+    refused = [unit for _, unit in refused_rows(house)]
+    for number in range(8):
+        found = follow(house, f"e{number}", tenant).found
+        mine = [
+            (key, row)
+            for one, key, row in stored
+            if (one["tenant_id"], one["event_id"]) == (tenant, f"e{number}")
+        ]
+        bad = [one for one in refused if (one["tenant_id"], one["event_id"]) == (tenant, f"e{number}")]
+        places = [one.sighting.place for one in found if one.sighting.outcome != "quarantined"]
+        assert sorted(places) == sorted(mine)
+        assert len(found) - len(places) == len(bad)
+        assert [one.sighting.order for one in found] == sorted(one.sighting.order for one in found)
+        assert all(
+            one.index is not None and one.index.pointer.key == one.sighting.place.key
+            for one in found
+            if one.sighting.entity_id
+        )
+        assert all(one.counted is not None and one.counted.included for one in found)
