@@ -183,7 +183,11 @@ def _wait(parts: "ReplayParts", job: "Job") -> "Job":
                 changed = time.monotonic()
             elif not told and time.monotonic() - changed > PATIENCE_SECONDS:
                 told = True
-                click.echo("waiting for a processor: `headrace process` starts one", err=True)
+                click.echo(
+                    "nothing happens: `headrace process` starts a processor; if one runs, its messages may be gone: "
+                    f"`headrace replay start --resume {job.id}`",
+                    err=True,
+                )
     return job
 
 

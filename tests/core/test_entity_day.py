@@ -91,6 +91,12 @@ def test_samples_are_the_least_five(events: list[Event]) -> None:
         assert (found.events, found.duplicates) == (len(mine), sum(one.duplicate for one in mine))
 
 
+def test_many_events_of_one_moment() -> None:
+    """Of more than five events of one time the least ids are kept, wherever in the file they stand."""
+    (found,) = _folded([[Event("a", _BEGIN_US, f"e{number}") for number in (9, 8, 7, 6, 5, 4, 3, 2, 1)]])
+    assert found.sample_ids == ("e1", "e2", "e3", "e4", "e5")
+
+
 def test_samples_stay_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rows come: candidates are thinned out as they grow."""
     monkeypatch.setattr("pipeline.core.entity_day._COMPACT_ROWS", 20)
