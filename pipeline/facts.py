@@ -47,6 +47,7 @@ class WindowLoaded(Fact, frozen=True):
 # Of a segment, whoever wrote it.
 _SEGMENT_METRICS = (
     Metric("segments", "counter", "Count", "Segments committed."),
+    Metric("records", "counter", "Count", "Kinesis records in committed segments.", "records"),
     Metric("rows", "counter", "Count", "Events archived, duplicates included.", "rows"),
     Metric("duplicates", "counter", "Count", "Archived events that repeat an earlier one.", "duplicates"),
     Metric("quarantined_units", "counter", "Count", "Refused units, kept in quarantine.", "quarantined"),
@@ -60,7 +61,6 @@ class SegmentCommitted(Fact, frozen=True):
 
     metrics: ClassVar[tuple[Metric, ...]] = (
         *_SEGMENT_METRICS,
-        Metric("records", "counter", "Count", "Kinesis records in committed segments.", "records"),
         Metric("segment_seconds", "counter", "Seconds", "Time from cut to commit.", "seconds"),
     )
     lineage: str
@@ -85,6 +85,7 @@ class SegmentFinished(Fact, frozen=True):
     )
     lineage: str
     ordinal: int
+    records: int
     rows: int
     duplicates: int
     quarantined: int

@@ -5,8 +5,9 @@ from typing import Any
 
 from pipeline.aws import tables
 from pipeline.aws.dynamo import get_all, put_each_if, query, scan
-from pipeline.aws.items import aggregate_item, aggregate_of, number, text
+from pipeline.aws.items import aggregate_item, aggregate_of, number, or_corrupt, text
 from pipeline.core.aggregate import Aggregate, AggregateKey
+from pipeline.core.errors import Corrupt
 
 _AFTER = "~"  # sorts after every name of a day
 
@@ -50,6 +51,6 @@ class DynamoAggregates:
         between = (first_dt or " ", last_dt + _AFTER)
         return [aggregate_of(item) for item in query(self._dynamodb, self._table, partition, between)]
 
-    def all_items(self) -> Iterator[Aggregate]:
-        """Yield every item."""
-        return map(aggregate_of, scan(self._dynamodb, self._table))
+    def all_items(self) -> Iterator[Aggregate | Corrupt]:
+        """Yield every item; see the port."""
+        return map(or_corrupt(aggregate_of), scan(self._dynamodb, self._table))

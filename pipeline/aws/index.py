@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.aws import tables
 from pipeline.aws.dynamo import put_all, query, scan
-from pipeline.aws.items import index_item, index_item_of
+from pipeline.aws.items import index_item, index_item_of, or_corrupt
+from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem
 
 _AFTER = "~"  # sorts after every name of a day
@@ -32,6 +33,6 @@ class DynamoIndex:
         with ThreadPoolExecutor(len(partitions), thread_name_prefix="index") as pool:
             return [item for found in pool.map(ask, partitions) for item in found]
 
-    def all_items(self) -> Iterator[IndexItem]:
-        """Yield every item."""
-        return map(index_item_of, scan(self._dynamodb, self._table))
+    def all_items(self) -> Iterator[IndexItem | Corrupt]:
+        """Yield every item; see the port."""
+        return map(or_corrupt(index_item_of), scan(self._dynamodb, self._table))

@@ -1,16 +1,19 @@
 """Our values as DynamoDB items, and back. Stored for ever: a change is a new attribute, never another meaning."""
 
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 from pipeline.core.aggregate import Aggregate
+from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
 
+T = TypeVar("T")
 Item = dict[str, dict[str, Any]]
 
 
@@ -123,7 +126,11 @@ def file_item(entry: DataFile) -> Item:
 
 
 def file_of(item: Item) -> DataFile:
-    """Read a manifest entry."""
+    """Read a manifest entry; raises Corrupt."""
+    return _read("manifest entry", item, lambda: _file_of(item))
+
+
+def _file_of(item: Item) -> DataFile:
     return DataFile(
         partition=item["partition"]["S"],
         name=item["name"]["S"],
@@ -143,8 +150,38 @@ def index_item(entry: IndexItem) -> Item:
     return {"partition": text(entry.partition), "name": text(entry.name), "body": {"B": entry.body}}
 
 
+def _read(what: str, item: Item, make: Callable[[], T]) -> T:
+    """Return what `make` reads out of an item.
+
+    Raises:
+        Corrupt: somebody else wrote it.
+    """
+    try:
+        return make()
+    except (LookupError, TypeError, ValueError, zlib.error, msgspec.MsgspecError) as exc:
+        key = " ".join(item.get(name, {}).get("S", "?") for name in ("partition", "name"))
+        reason = f"{type(exc).__name__} {exc}".strip()
+        raise Corrupt(f"{what} {key}: cannot be read ({reason}); run `headrace audit`") from exc
+
+
+def or_corrupt(read: Callable[[Item], T]) -> Callable[[Item], T | Corrupt]:
+    """Return a reader that gives the error instead of raising it."""
+
+    def either(item: Item) -> T | Corrupt:
+        try:
+            return read(item)
+        except Corrupt as exc:
+            return exc
+
+    return either
+
+
 def index_item_of(item: Item) -> IndexItem:
-    """Read an item of the entity index."""
+    """Read an item of the entity index; raises Corrupt."""
+    return _read("index item", item, lambda: _index_item_of(item))
+
+
+def _index_item_of(item: Item) -> IndexItem:
     return IndexItem(item["partition"]["S"], item["name"]["S"], bytes(item["body"]["B"]))
 
 
@@ -169,7 +206,13 @@ def aggregate_item(one: Aggregate) -> Item:
 
 
 def aggregate_of(item: Item) -> Aggregate:
-    """Read an item of the aggregates."""
+    """Read an item of the aggregates; raises Corrupt."""
+    return _read("aggregate", item, lambda: _aggregate_of(item))
+
+
+def _aggregate_of(item: Item) -> Aggregate:
+    if item["partition"]["S"].count("#") != 1 or item["name"]["S"].count("#") != len(("dt", "tier")):
+        raise ValueError("no key of an aggregate")
     totals = msgspec.structs.asdict(msgspec.json.decode(item["totals"]["S"], type=_Totals))
     return Aggregate(
         item["partition"]["S"], item["name"]["S"], last_ordinal=int(item["last_ordinal"]["N"]), **totals

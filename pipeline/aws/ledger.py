@@ -180,7 +180,7 @@ class DynamoLedger:
             check["ConditionExpression"] = SEAL_WAS_NEVER_RAISED
         return {"ConditionCheck": check}
 
-    def commit(self, segment: Segment) -> None:
+    def commit(self, segment: Segment) -> bool:
         """Turn planned into committed; see the port."""
         what = f"commit {segment.lineage}/{segment.ordinal}"
         key = {"lineage": text(segment.lineage), "ordinal": number(segment.ordinal)}
@@ -204,6 +204,8 @@ class DynamoLedger:
             found = self._get(self._segments, key)
             if found.get("state") != text("committed") or found["staging_key"]["S"] != segment.staging_key:
                 raise Corrupt(f"{what}: the ledger holds another segment under this ordinal") from exc
+            return False
+        return True
 
     def segments(self, lineage: str) -> list[Segment]:
         """Return all segments of a lineage, oldest first."""

@@ -63,6 +63,9 @@ class Witnesses:
     partitions: Sequence[str] | None = None  # as the manifest lists them; None: not looked at
     ids_bytes: Mapping[str, int] | None = None  # size of each ids file by segment name; None: not looked at
     tenants: Mapping[str, tuple[TenantRows, ...]] = field(default_factory=dict)  # of each file, counted again
+    times: Mapping[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # first and last of each file, read again
 
 
 @dataclass
@@ -169,11 +172,19 @@ def _check_files(found: Witnesses, report: Report) -> None:
             _differ(report, "file_altered", key, message)
         elif entry.digest and counted.digest and entry.digest != counted.digest:
             _differ(report, "file_altered", key, "the file's bytes are not those that were written")
-        elif entry.tenants != found.tenants.get(key, entry.tenants):
-            message = (
-                "the manifest has the tenants' rows in other places than the file: replays would go wrong"
-            )
-            _differ(report, "tenants_altered", key, message)
+        else:
+            _check_entry(entry, found, report)
+
+
+def _check_entry(entry: DataFile, found: Witnesses, report: Report) -> None:
+    """What readers go by when they leave a file, or some of its rows, alone."""
+    key, times = entry.key, (entry.min_event_time_us, entry.max_event_time_us)
+    if entry.tenants != found.tenants.get(key, entry.tenants):
+        message = "the manifest has the tenants' rows in other places than the file: replays would go wrong"
+        _differ(report, "tenants_altered", key, message)
+    if times != found.times.get(key, times):
+        message = "the manifest gives the file other times than its rows have: readers would pass over it"
+        _differ(report, "times_altered", key, message)
 
 
 def _check_entries(found: Witnesses, report: Report) -> None:

@@ -1,5 +1,6 @@
 """The audit's second half: index and aggregates against what the data files come to, every difference by name."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.core.aggregate import Aggregate, AggregateKey, Delta
@@ -15,17 +16,21 @@ def compare_index(
     segment: str, expected: Sequence[IndexItem], stored: Sequence[IndexItem]
 ) -> list[Difference]:
     """Return how a segment's index items differ from its data files; no difference where bytes alone differ."""
-    found: set[Pointed] = set()
+    found: Counter[Pointed] = Counter()
     differences: list[Difference] = []
     for item in stored:
         try:
-            found |= set(_pointed(item))
+            found.update(_pointed(item))
         except Corrupt as problem:
             differences.append(Difference("index_altered", f"{item.partition} {item.name}", str(problem)))
-    wanted = {one for item in expected for one in _pointed(item)}
+    wanted = Counter(one for item in expected for one in _pointed(item))
     for kind, wrong, says in (
         ("index_missing", wanted - found, "are in no index item: a look-up does not find them"),
-        ("index_altered", found - wanted, "are in the index, and the data file does not hold them so"),
+        (
+            "index_altered",
+            found - wanted,
+            "are in the index once too often, or not as the data file has them",
+        ),
     ):
         for tenant, entry in sorted(wrong)[:_NAMED]:
             pointer = entry.pointer
@@ -47,9 +52,17 @@ def _pointed(item: IndexItem) -> Iterable[Pointed]:
 
 
 def compare_totals(
-    expected: Mapping[AggregateKey, Delta], stored: Mapping[AggregateKey, Aggregate]
+    expected: Mapping[AggregateKey, Delta],
+    stored: Mapping[AggregateKey, Aggregate],
+    newest: Mapping[str, int],
 ) -> list[Difference]:
-    """Return which totals are not what the data files come to."""
+    """Return which totals are not what the data files come to, or pretend to hold segments that are none.
+
+    Args:
+        expected: what the data files come to.
+        stored: the items.
+        newest: ordinal of each lineage.
+    """
     differences = []
     for key in sorted(expected.keys() | stored.keys()):
         wanted, total = expected.get(key, Delta()), stored.get(key)
@@ -57,6 +70,9 @@ def compare_totals(
         if total is None:
             message = f"the data files hold {_says(wanted)}; there is no such item"
             differences.append(Difference("aggregate_missing", subject, message))
+        elif total.last_ordinal > newest.get(key.name.rpartition("#")[2], 0):
+            message = f"the item says it holds segment {total.last_ordinal}, which there is not: later counts are lost"
+            differences.append(Difference("aggregate_altered", subject, message))
         elif not _agree(wanted, total):
             message = f"the item says {_says(total)}; the data files hold {_says(wanted)}"
             if _says(total) == _says(wanted):

@@ -37,11 +37,12 @@ class StoredRows:
 
 @dataclass
 class Recount:
-    """What the data files of one segment come to; `tenants` by the file's key."""
+    """What the data files of one segment come to; tenants, first and last time by the file's key."""
 
     index: list[IndexItem] = field(default_factory=list)
     deltas: dict[AggregateKey, Delta] = field(default_factory=dict)
     tenants: dict[str, tuple[TenantRows, ...]] = field(default_factory=dict)
+    times: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def recount(files: Sequence[StoredRows], lineage: str, ordinal: int, known: Known) -> Recount:
@@ -58,7 +59,11 @@ def recount(files: Sequence[StoredRows], lineage: str, ordinal: int, known: Know
         found.deltas = fold_rows(filed, words, lineage)
         found.tenants = _tenants(rows, filed, words)
     for one in files:
-        if one.place.tier == "quarantine":
+        refused = one.place.tier == "quarantine"
+        times = one.table.column("ingested_time" if refused else "event_time").cast(pa.int64()).to_numpy()
+        if len(times):
+            found.times[one.key] = (int(times.min()), int(times.max()))
+        if refused:
             _add_refused(found.deltas, one.table, lineage, known)
     return found
 

@@ -92,6 +92,7 @@ class _Files:
         self.objects: list[ObjectCount] = []
         self.records: dict[tuple[str, str], RecordCount] = {}
         self.tenants: dict[str, tuple[TenantRows, ...]] = {}
+        self.times: dict[str, tuple[int, int]] = {}
         self._sound: set[str] = set()
 
     def take(self, counted: Counted) -> bool:
@@ -103,6 +104,7 @@ class _Files:
         if counted.recount is None:
             return False
         self.tenants |= counted.recount.tenants
+        self.times |= counted.recount.times
         name = segment_name(counted.lineage, counted.ordinal)
         written = {key: (entry.digest, entry.rows) for key, entry in self._named.get(name, {}).items()}
         if written != {one.key: (one.digest, one.rows) for one in counted.objects}:
@@ -124,6 +126,7 @@ def run_audit(ports: AuditPorts) -> Report:
     packed = PackedAudit(ports.index, ports.aggregates, before)
     segments = {one.short: ports.ledger.segments(one.short) for one in lineages}
     decided = {short: _newest(found) for short, found in segments.items()}
+    planned = {short: max((one.ordinal for one in found), default=0) for short, found in segments.items()}
     every = [segment for found in segments.values() for segment in found]
     partitions, manifest = ports.manifest.partitions(), ports.manifest.all_files()
     listed = _list(ports.objects)
@@ -147,9 +150,10 @@ def run_audit(ports: AuditPorts) -> Report:
         partitions=sorted({*partitions, *ports.manifest.partitions()}),
         ids_bytes={_ids_segment(info.key): info.size for info in ports.objects.list(IDS)},
         tenants=files.tenants,
+        times=files.times,
     )
     known = {segment_name(one.lineage, one.ordinal) for one in every} | listed.keys()
-    return audit(witnesses, packed.finish(decided, known), rules.differences())
+    return audit(witnesses, packed.finish(decided, planned, known), rules.differences())
 
 
 def _newest(segments: Iterable[Segment]) -> int:

@@ -1,11 +1,13 @@
 """The audit's witnesses for index and aggregates, read before the ledger so that what lands meanwhile is no difference."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from pipeline.core.aggregate import AggregateKey
 from pipeline.core.audit import Difference, PackedReport
 from pipeline.core.audit_packed import compare_index, compare_totals
+from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem
 from pipeline.core.keys import Partition, segment_name
 from pipeline.core.recount import Totals
@@ -14,6 +16,7 @@ from pipeline.flows.audit_files import Counted
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
 
+T = TypeVar("T")
 _Name = tuple[str, str]
 
 
@@ -28,13 +31,24 @@ class PackedAudit:
 
     def __init__(self, index: EntityIndex, aggregates: Aggregates, settled: Mapping[str, int]) -> None:
         self._index, self._settled = index, settled
-        self._totals = {one.key: one for one in aggregates.all_items()}
+        self.report = PackedReport([], 0, 0)
+        self._totals = {one.key: one for one in self._readable("aggregate", aggregates.all_items())}
         self._items: dict[str, dict[_Name, str]] = defaultdict(dict)
-        for item in index.all_items():
+        for item in self._readable("index", index.all_items()):
             self._items[_segment_of(item)][item.partition, item.name] = digest_of(item.body)
         self._expected = Totals()
         self._damaged: set[tuple[str, str, str]] = set()  # event type, day, lineage; "" for any
-        self.report = PackedReport([], sum(len(found) for found in self._items.values()), len(self._totals))
+        self.report.index_items = sum(len(found) for found in self._items.values())
+        self.report.aggregate_rows = len(self._totals)
+
+    def _readable(self, what: str, items: Iterable[T | Corrupt]) -> Iterator[T]:
+        """Yield the items that can be read; name the others."""
+        for item in items:
+            if isinstance(item, Corrupt):
+                subject, _, message = str(item).partition(": ")
+                self.report.differences.append(Difference(f"{what}_altered", subject, message))
+            else:
+                yield item
 
     def damaged(self, lineage: str, places: Iterable[Partition]) -> None:
         """Leave out what a segment's files count in: they are not what was written, and are named for it."""
@@ -76,23 +90,26 @@ class PackedAudit:
             if (partition, item.name) in names
         ]
 
-    def finish(self, decided: Mapping[str, int], segments: Collection[str]) -> PackedReport:
+    def finish(
+        self, decided: Mapping[str, int], planned: Mapping[str, int], segments: Collection[str]
+    ) -> PackedReport:
         """Compare the totals, and name items of segments that are none.
 
         Args:
             decided: the newest committed ordinal of each lineage, read after index and aggregates.
-            segments: the names of all segments of the ledger.
+            planned: the newest ordinal of each lineage, committed or not, read with it.
+            segments: the names of all segments that are known.
         """
-        stored = {
-            key: one
+        moving = {
+            key
             for key, one in self._totals.items()
-            if one.last_ordinal <= decided.get(_lineage_of(key), 0) or _lineage_of(key) not in decided
+            if decided.get(_lineage_of(key), 0) < one.last_ordinal <= planned.get(_lineage_of(key), 0)
         }
-        moving = self._totals.keys() - stored.keys()
-        expected = {key: delta for key, delta in self._expected.sums.items() if key not in moving}
+        left_out = {key for key in self._totals.keys() | self._expected.sums.keys() if self._in_damage(key)}
         self.report.differences += compare_totals(
-            {key: one for key, one in expected.items() if not self._in_damage(key)},
-            {key: one for key, one in stored.items() if not self._in_damage(key)},
+            {key: one for key, one in self._expected.sums.items() if key not in moving | left_out},
+            {key: one for key, one in self._totals.items() if key not in moving | left_out},
+            planned,
         )
         for segment in sorted(self._items.keys() - set(segments)):
             first = min(self._items[segment])
@@ -119,4 +136,4 @@ def _segment_of(item: IndexItem) -> str:
 
 
 def _lineage_of(key: AggregateKey) -> str:
-    return key.name.rsplit("#", 1)[1]
+    return key.name.rpartition("#")[2]

@@ -15,13 +15,13 @@ A crash between any two steps costs nothing but time: before 5 nothing was decid
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.aggregate import Aggregate, AggregateKey, apply, fold_refusals, fold_rows
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import EncodedRows, Place, encode_refusals, encode_rows
-from pipeline.core.errors import OutcomeUnknown
+from pipeline.core.errors import Corrupt, OutcomeUnknown
 from pipeline.core.event import Record
 from pipeline.core.index import build_index
 from pipeline.core.keys import ids_key, rules_key, staging_key
@@ -215,9 +215,10 @@ class Loader:
             self._holds(cut)
             effects: Effects = unstage(cut.staged, cut.digest)
             write(effects, self._ports)  # 6
-            commit(cut.segment, self._ports)  # 7
+            ours = commit(cut.segment, self._ports)  # 7
             self._newest = cut.segment.committed()
-            self._say(cut, reason, self._ports.clock.monotonic() - began)
+            if ours:
+                self._say(cut, reason, self._ports.clock.monotonic() - began)
         return self.committed
 
     def _encode(self, shard_end: bool) -> Cut:
@@ -262,7 +263,23 @@ class Loader:
             before |= again(
                 "aggregates", lambda: read(unknown), clock=self._ports.clock, facts=self._ports.facts
             )
+        self._refuse_newer(before, ordinal)
         return apply(before, deltas, ordinal)
+
+    def _refuse_newer(self, before: Mapping[AggregateKey, Aggregate], ordinal: int) -> None:
+        """Stop before a total that already pretends to hold this segment: the fence would swallow all that follows.
+
+        Raises:
+            Corrupt: nobody has decided this ordinal, and yet the total says so.
+        """
+        ahead = [key for key, one in before.items() if one.last_ordinal >= ordinal]
+        if ahead:
+            newest = self._read_opening().newest
+            if newest is None or newest.ordinal < ordinal:
+                raise Corrupt(
+                    f"aggregate {' '.join(min(ahead))} pretends to hold segment {before[min(ahead)].last_ordinal} of a "
+                    f"lineage whose newest is {ordinal - 1}: run `headrace audit`"
+                )
 
     def _segment(self, ordinal: int, digest: str, counts: Counts, shard_end: bool) -> Segment:
         start, records = self._newest.end if self._newest else None, self._open.records

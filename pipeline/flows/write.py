@@ -73,9 +73,11 @@ def put_once(staged: StagedObject, ports: WritePorts) -> None:
         )
 
 
-def commit(segment: Segment, ports: WritePorts) -> None:
-    """Turn planned into committed (step 7)."""
-    again("commit", lambda: ports.ledger.commit(segment.committed()), clock=ports.clock, facts=ports.facts)
+def commit(segment: Segment, ports: WritePorts) -> bool:
+    """Turn planned into committed (step 7); True when it was done here, and so is told here."""
+    return again(
+        "commit", lambda: ports.ledger.commit(segment.committed()), clock=ports.clock, facts=ports.facts
+    )
 
 
 def finish(segment: Segment, ports: WritePorts) -> None:
@@ -94,12 +96,14 @@ def finish(segment: Segment, ports: WritePorts) -> None:
             "is gone: see docs/operations.md, `A planned segment whose staging object is gone`"
         ) from exc
     write(unstage(staged, staged_digest(segment.staging_key)), ports)
-    commit(segment, ports)
+    if not commit(segment, ports):
+        return
     counts = segment.counts
     ports.facts(
         SegmentFinished(
             lineage=segment.lineage,
             ordinal=segment.ordinal,
+            records=counts.records,
             rows=counts.rows,
             duplicates=counts.duplicates,
             quarantined=counts.quarantined,

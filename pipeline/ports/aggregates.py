@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from pipeline.core.aggregate import Aggregate, AggregateKey
+from pipeline.core.errors import Corrupt
 
 
 class Aggregates(Protocol):
@@ -36,6 +37,6 @@ class Aggregates(Protocol):
         """
         ...
 
-    def all_items(self) -> Iterator[Aggregate]:
-        """Yield every item, in any order; for the audit."""
+    def all_items(self) -> Iterator[Aggregate | Corrupt]:
+        """Yield every item, in any order; for the audit. One that cannot be read is the error that names it."""
         ...

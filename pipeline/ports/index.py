@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem
 
 
@@ -29,6 +30,6 @@ class EntityIndex(Protocol):
         """
         ...
 
-    def all_items(self) -> Iterator[IndexItem]:
-        """Yield every item, in any order; for the audit."""
+    def all_items(self) -> Iterator[IndexItem | Corrupt]:
+        """Yield every item, in any order; for the audit. One that cannot be read is the error that names it."""
         ...

@@ -71,8 +71,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def commit(self, segment: Segment) -> None:
+    def commit(self, segment: Segment) -> bool:
         """Turn a planned segment into a committed one; one that is committed already is left as it is.
+
+        Returns:
+            True when this call committed it: of many callers, one at most.
 
         Raises:
             Corrupt: the ledger holds another segment under this ordinal, or none.

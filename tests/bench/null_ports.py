@@ -107,8 +107,8 @@ class NullLedger:
         del segment
         return PlanAnswer.HOLDS
 
-    def commit(self, segment: Segment) -> None:
-        del segment
+    def commit(self, segment: Segment) -> bool:
+        return segment is not None
 
     def segments(self, lineage: str) -> list[Segment]:
         del lineage

@@ -64,12 +64,13 @@ class MemoryLedger:
         """True when the seal version is the one the segment was made under."""
         return segment.seal_version == self.seal.version
 
-    def commit(self, segment: Segment) -> None:
+    def commit(self, segment: Segment) -> bool:
         """Turn a planned segment into a committed one."""
         found = self.rows.get((segment.lineage, segment.ordinal))
         if found is None or found.committed() != segment.committed():
             raise Corrupt(f"commit {segment.lineage}/{segment.ordinal}: the ledger holds {found}")
         self.rows[segment.lineage, segment.ordinal] = segment.committed()
+        return found.state == "planned"
 
     def segments(self, lineage: str) -> list[Segment]:
         """Return all segments of a lineage, oldest first."""

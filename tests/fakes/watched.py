@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.core.aggregate import Aggregate, AggregateKey
-from pipeline.core.errors import HeadraceError, OutcomeUnknown, Transient
+from pipeline.core.errors import Corrupt, HeadraceError, OutcomeUnknown, Transient
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import Lineage, SealState, Segment
@@ -134,7 +134,7 @@ class WatchedIndex:
         find = self.inner.find
         return self.perform(Effect("index.find", lambda: find(partitions, first_dt, last_dt)))
 
-    def all_items(self) -> Iterator[IndexItem]:
+    def all_items(self) -> Iterator[IndexItem | Corrupt]:
         """Yield every item."""
         return iter(self.perform(Effect("index.all_items", lambda: list(self.inner.all_items()))))
 
@@ -164,7 +164,7 @@ class WatchedAggregates:
         find = self.inner.find
         return self.perform(Effect("aggregates.find", lambda: find(partition, first_dt, last_dt)))
 
-    def all_items(self) -> Iterator[Aggregate]:
+    def all_items(self) -> Iterator[Aggregate | Corrupt]:
         """Yield every item."""
         return iter(self.perform(Effect("aggregates.all_items", lambda: list(self.inner.all_items()))))
 
@@ -200,9 +200,9 @@ class WatchedLedger:
             Effect(f"ledger.plan {_name(segment)}", lambda: self.inner.plan(segment), OutcomeUnknown)
         )
 
-    def commit(self, segment: Segment) -> None:
+    def commit(self, segment: Segment) -> bool:
         """Commit a segment."""
-        self.perform(
+        return self.perform(
             Effect(f"ledger.commit {_name(segment)}", lambda: self.inner.commit(segment), OutcomeUnknown)
         )
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from pipeline.core.aggregate import Aggregate
+from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem
 from tests.core.kit import event, wire
 from tests.flows.deployment import Deployment
@@ -79,6 +80,19 @@ def _tenants(house: Deployment) -> None:
     house.manifest.entries[key] = msgspec.structs.replace(entry, tenants=(moved, *rest))
 
 
+def _item_twice(house: Deployment) -> None:
+    item = _item(house)
+    _put(house, msgspec.structs.replace(item, name=item.name + "#1"))
+
+
+def _times(house: Deployment) -> None:
+    key = min(house.manifest.entries)
+    entry = house.manifest.entries[key]
+    house.manifest.entries[key] = msgspec.structs.replace(
+        entry, max_event_time_us=entry.max_event_time_us - 1
+    )
+
+
 def _rules(house: Deployment) -> None:
     del house.objects.stored[next(key for key in house.objects.stored if key.startswith("rules/"))]
 
@@ -89,6 +103,9 @@ DAMAGE: dict[str, tuple[Callable[[Deployment], None], set[str]]] = {
     "index item garbled": (_item_garbled, {"index_missing", "index_altered"}),
     "index item of other rows": (_item_of_another_segment, {"index_missing", "index_altered"}),
     "index item of no segment": (_stray_item, {"index_stray"}),
+    "index item twice": (_item_twice, {"index_altered"}),
+    "total ahead of the ledger": (lambda house: _total(house, last_ordinal=4_000), {"aggregate_altered"}),
+    "manifest: times": (_times, {"times_altered"}),
     "total lost": (lambda house: house.aggregates.items.clear(), {"aggregate_missing"}),
     "total counted twice": (lambda house: _total(house, events=99), {"aggregate_altered"}),
     "total in another hour": (lambda house: _total(house, hours=(0,) * 24), {"aggregate_altered"}),
@@ -136,6 +153,16 @@ def test_what_lands_meanwhile_is_no_difference() -> None:
     assert report.balanced
     assert report.index_items == len(house.index.items)
     assert report.aggregate_rows == len(house.aggregates.items)
+
+
+def test_a_total_ahead_of_the_ledger_stops_the_loader() -> None:
+    """The fence would take every later segment for applied: the loader says so, and counts nothing wrong."""
+    house = _loaded()
+    for key, one in house.aggregates.items.items():
+        house.aggregates.items[key] = msgspec.structs.replace(one, last_ordinal=4_000)
+    house.produce(30, "prod3", first=100)
+    with pytest.raises(Corrupt, match=r"aggregate .* pretends to hold segment 4000"):
+        house.load()
 
 
 def test_damaged_files_are_named_once() -> None:
