@@ -91,7 +91,9 @@ def command(
         else:
             sys.stdout.writelines(table_lines(head, events, sys.stdout))
         sys.stdout.flush()
-    if search.shown < search.total:
+    if not search.exact:
+        say(f"{search.shown:,} of at least {search.total:,} shown, perhaps more; --all shows every one")
+    elif search.shown < search.total:
         say(f"{search.shown:,} of {search.total:,} shown; --all shows every one")
 
 
