@@ -58,13 +58,13 @@ def command(
     span = parse_span(first, last)
     from pipeline import wiring
     from pipeline.core.count import Question
-    from pipeline.flows.counts import count_events
+    from pipeline.flows.counts import count_events, stored_types
 
     settings = settings_with_stack(home)
     rules = wiring.rules(settings)
-    check_names(rules, tenant, event_type, (UNKNOWN,))
     question = Question(span, event_type, source, entity, by)
     with Progress("counts", unit="runs of rows") as progress, wiring.finding(settings, progress.add) as ports:
+        check_names(rules, tenant, event_type, (UNKNOWN,), lambda: stored_types(ports.find))
         answer = count_events(tenant, question, [*sorted(rules.schemas), UNKNOWN], ports.find)
     if as_json:
         click.echo(orjson.dumps(as_document(tenant, question, answer), option=orjson.OPT_INDENT_2))

@@ -74,12 +74,13 @@ def command(
     span = parse_span(first, last)
     from pipeline import wiring
     from pipeline.core.count import Question
+    from pipeline.flows.counts import stored_types
     from pipeline.flows.events import EventSearch
 
     settings = settings_with_stack(home)
-    check_names(wiring.rules(settings), tenant, event_type)
     question = Question(span, event_type, source, entity)
     with Progress("events", unit="runs of rows") as progress, wiring.finding(settings, progress.add) as ports:
+        check_names(wiring.rules(settings), tenant, event_type, stored=lambda: stored_types(ports.find))
         search = EventSearch(tenant, question, None if show_all else limit, ports.find, duplicates=duplicates)
         events = search.events()
         head = list(islice(events, _HEAD))

@@ -15,6 +15,7 @@ from pipeline.core.count import (
     quarantined_groups,
 )
 from pipeline.core.find import Run, day_span, file_runs, partitions_to_ask
+from pipeline.core.keys import QUARANTINE_TABLE
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import SealState
 from pipeline.flows.find import FindPorts, count_run, files_of, runs_of_entity
@@ -28,7 +29,8 @@ def count_events(tenant_id: str, question: Question, event_types: Sequence[str],
     Args:
         tenant_id: whose.
         question: which events, grouped how.
-        event_types: all there are, that of unknown types included; the question's own is asked alone.
+        event_types: all that are known, that of unknown types included; stored ones are added. The question's own is
+            asked alone.
         ports: what is read.
 
     Raises:
@@ -41,13 +43,22 @@ def count_events(tenant_id: str, question: Question, event_types: Sequence[str],
         runs = runs_of_entity(tenant_id, question.entity_id, question, seal, ports)
         _count(tenant_id, [(run, question) for run in runs], tally, ports, INDEX)
         return tally.answer(question)
-    types = event_types if question.event_type is None else [question.event_type]
+    if question.event_type is not None:
+        types = [question.event_type]
+    else:
+        types = sorted({*event_types, *stored_types(ports)})
     tally.basis.add(AGGREGATES)
     left = _count_aggregates(tenant_id, question, types, seal, tally, ports)
     if left:
         parts = list(_runs_of_cells(tenant_id, left, question, seal, ports))
         _count(tenant_id, parts, tally, ports, ROWS)
     return tally.answer(question)
+
+
+def stored_types(ports: FindPorts) -> set[str]:
+    """Return the event types that have data files, also those whose schema is gone."""
+    found = {name.rpartition("#")[0] for name in ports.manifest.partitions()}
+    return found - {QUARANTINE_TABLE}
 
 
 def _count_aggregates(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,14 @@ def test_counts_as_a_table(run: Run) -> None:
     ]
     assert "counted from the aggregates" in done.stderr
     assert "by the day they arrived" in done.stderr
+
+
+def test_a_stored_type_may_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its schema may be gone from the folder; its events are still there."""
+    monkeypatch.setattr(wiring, "rules", lambda _settings: replace(RULES, schemas={}))
+    assert "\nall       6" in run("counts", "--type", "door").stdout
+    assert len(run("events", "--entity", "front", "--type", "door").stdout.splitlines()) == 6
+    assert "known: door" in str(run("counts", "--type", "x").exception)
 
 
 def test_counts_as_json(run: Run) -> None:
