@@ -235,6 +235,22 @@ def test_a_refused_unit_as_text(run: Run) -> None:
     assert "acme#_unknown  2024-03-10#open#0001  as quarantined" in out
 
 
+def test_what_a_committed_segment_lacks_is_damage(run: Run, house: Deployment) -> None:
+    """Index and totals are written before a segment is committed: missing after it, the audit is named."""
+    index, totals, rows = house.index.items, house.aggregates.items, dict(house.ledger.rows)
+    place = ("trace", "e1", "--at", "2024-03-10")
+    try:
+        house.index.items, house.aggregates.items = {}, {}
+        damaged = run(*place).stdout.splitlines()[-2:]
+        house.ledger.rows.update({key: replace(one, state="planned") for key, one in rows.items()})
+        planned = run(*place).stdout.splitlines()[-2:]
+    finally:
+        house.index.items, house.aggregates.items = index, totals
+        house.ledger.rows.update(rows)
+    assert all(line.endswith("must be there: run `headrace audit`") for line in damaged)
+    assert all(line.endswith("not yet: the segment is not committed") for line in planned)
+
+
 def test_a_trace_as_json(run: Run) -> None:
     """Everything that the text says, by name."""
     found = json.loads(run("trace", "e0", "--entity", "front", "--json").stdout)

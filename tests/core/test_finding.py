@@ -17,8 +17,8 @@ from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import Counts, Lineage, Position, SealState, Segment
 from pipeline.core.sighting import (
-    Place,
     ReceiptName,
+    RowPlace,
     Sighting,
     acknowledged_by,
     covering,
@@ -235,7 +235,7 @@ def test_a_receipt_of_another_shard_or_stream_acknowledged_nothing_here() -> Non
     """Sequence numbers repeat from shard to shard, and from one creation of a stream to the next."""
     lineage = Lineage("s-2-shard-1", "0001", "s", "shard-1")
     position = Position("100", 3)
-    unit = Sighting("accepted", Place("k", 0), 0, "open", "0001", 1, "e", "door", 0, "shard-1", position)
+    unit = Sighting("accepted", RowPlace("k", 0), 0, "open", "0001", 1, "e", "door", 0, "shard-1", position)
     found = [
         acknowledged_by(
             unit, lineage, [Receipt("prod", 4, "s", epoch, 0, 0, (AckedBatch(1, 0, 5, shard, number),))]

@@ -11,8 +11,9 @@ from pipeline.core.segment import SealState
 from pipeline.core.sighting import Found, Hint, ReceiptName, Trace
 from pipeline.flows.trace import trace
 from tests.core.kit import event, wire
+from tests.fakes.watched import Effect, WatchedLedger
 from tests.flows.deployment import Deployment
-from tests.flows.finding import STEPS, TENANTS, Step, all_rows, build, refused_rows, trace_ports
+from tests.flows.finding import RULES, STEPS, TENANTS, Step, all_rows, build, refused_rows, trace_ports
 
 FIRST_SHARD = "shardId-000000000000"
 
@@ -150,6 +151,43 @@ def test_a_refused_unit_of_an_unknown_type_counts_as_unknown() -> None:
     counted = only(follow(house, "odd")).counted
     assert counted is not None
     assert counted.key.partition == "acme#_unknown"
+
+
+def test_a_refused_unit_counts_as_its_own_segments_rules_say() -> None:
+    """Not where other refused units of the type are counted: the type was unknown in one segment, known in the next."""
+    house = _house(5)
+    house.stream.append(FIRST_SHARD, wire(event(event_id="odd", event_type="bell")), "key")
+    house.load()
+    house.rules = RULES
+    bad = event(event_id="bad", event_type="bell", data={"n": "x"})
+    house.stream.append(FIRST_SHARD, wire(bad), "key")
+    house.load()
+    found = {name: only(follow(house, name)).counted for name in ("odd", "bad")}
+    assert {name: one and (one.key.partition, one.included) for name, one in found.items()} == {
+        "odd": ("acme#_unknown", True),
+        "bad": ("acme#bell", True),
+    }
+    for key in [key for key in house.objects.stored if key.startswith("rules/")]:
+        del house.objects.stored[key]
+    assert only(follow(house, "bad")).counted is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "all_read"), [({}, True), ({"entity_id": "door-3"}, False), ({"dt": "2024-03-10"}, False)]
+)
+def test_a_hint_spares_the_ledger(hint: dict[str, Any], all_read: bool) -> None:
+    """Where an entity or a day leads to the event, its own segment is read and no other."""
+    house, order = _house(), list[str]()
+
+    def perform(effect: Effect[Any]) -> Any:
+        order.append(effect.name)
+        return effect.act()
+
+    ports = trace_ports(house)
+    watched = replace(ports.find, ledger=WatchedLedger(house.ledger, perform))
+    (found,) = trace("acme", "e11", Hint(**hint), replace(ports, find=watched)).found
+    assert any(name.startswith("ledger.segments") for name in order) is all_read
+    assert order[-1] == f"ledger.segment {found.sighting.lineage}/{found.sighting.ordinal}"
 
 
 def test_an_unknown_id_says_what_was_searched() -> None:
