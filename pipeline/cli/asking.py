@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNKNOWN = "_unknown"  # of `core.aggregate`: where units of no known tenant or type are counted
+SPAN_OPTIONS = ("--from", "--to")
 _SHOWN = 20  # names listed in a message
 
 tenant_option = click.option("--tenant", required=True, help="Whose events; no other tenant's are looked at.")

@@ -7,7 +7,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import aligned, printable, say
-from pipeline.cli.asking import UNKNOWN, check_names, span_options, tenant_option
+from pipeline.cli.asking import SPAN_OPTIONS, UNKNOWN, check_names, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import parse_span
@@ -55,7 +55,7 @@ def command(
     headrace counts --tenant ua --type flight.departed --by day --from 2013-07-01 --to 2013-07-07
     headrace counts --tenant ua --entity N14228 --by type
     """  # noqa: D301 - click's mark against re-wrapping
-    span = parse_span(first, last)
+    span = parse_span(first, last, SPAN_OPTIONS)
     from pipeline import wiring
     from pipeline.core.count import Question
     from pipeline.flows.counts import count_events, stored_types

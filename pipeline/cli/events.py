@@ -11,7 +11,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import GAP, printable, say
-from pipeline.cli.asking import check_names, span_options, tenant_option
+from pipeline.cli.asking import SPAN_OPTIONS, check_names, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import Span, instant_of, parse_span
@@ -71,7 +71,7 @@ def command(
     """  # noqa: D301 - click's mark against re-wrapping
     if entity is None and None in {event_type, first, last}:
         raise click.UsageError("give --entity, or else all of --type, --from and --to")
-    span = parse_span(first, last)
+    span = parse_span(first, last, SPAN_OPTIONS)
     from pipeline import wiring
     from pipeline.core.count import Question
     from pipeline.flows.counts import stored_types

@@ -39,7 +39,7 @@ def command(
     as_json: bool,
     home: Path | None,
 ) -> None:
-    """Follow one event: received, archived or refused, its segment, its index entry, the aggregate it counts in.
+    """Follow one event: arrived, archived or refused, its segment, its index entry, the aggregate it counts in.
 
     Without a hint, or when it leads nowhere, the ids of all segments are searched, and the quarantine. What is still
     on its way to the archive is not found. Exit code 1 when there is no such event.
@@ -58,7 +58,7 @@ def command(
     hint = Hint(
         entity,
         None if at is None else parse_day("--at", at),
-        None if receipt is None else parse_receipt(receipt),
+        None if receipt is None else parse_receipt("--receipt", receipt),
     )
     settings = settings_with_stack(home)
     check_names(wiring.rules(settings), tenant, None)
@@ -102,7 +102,7 @@ def _document(one: "Found") -> dict[str, Any]:
         "entity_id": unit.entity_id,
         "source": unit.source,
         "event_time": None if unit.event_time_us is None else instant_of(unit.event_time_us),
-        "received": _received(one),
+        "arrived": _arrived(one),
         "file": {"key": place.key, "tier": unit.tier, "row_group": unit.row_group, "row": place.row},
         "refused": refused,
         "repeats": one.first._asdict() if one.first else None,
@@ -117,10 +117,10 @@ def _document(one: "Found") -> dict[str, Any]:
     }
 
 
-def _received(one: "Found") -> dict[str, Any]:
+def _arrived(one: "Found") -> dict[str, Any]:
     unit = one.sighting
     return {
-        "arrived": instant_of(unit.arrived_us),
+        "time": instant_of(unit.arrived_us),
         "shard_id": unit.shard_id,
         "sequence_number": unit.position.sequence_number,
         "subsequence_number": unit.position.subsequence_number,
@@ -160,7 +160,7 @@ def text_lines(found: "Trace") -> Iterator[str]:
 def _paragraph(one: "Found", found: "Trace") -> Iterator[str]:
     unit, position = one.sighting, one.sighting.position
     place = f"{position.sequence_number}/{position.subsequence_number}"
-    yield f"received   {instant_of(unit.arrived_us)}  {unit.shard_id}  {place}"
+    yield f"arrived    {instant_of(unit.arrived_us)}  {unit.shard_id}  {place}"
     if one.receipt:
         yield f"           acknowledged in receipt {one.receipt.producer}#{one.receipt.number}"
     else:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from pipeline.core.aggregate import UNKNOWN, AggregateKey, aggregate_key
 from pipeline.core.days import day_of
 from pipeline.core.errors import ConfigProblem
@@ -20,7 +18,6 @@ from pipeline.core.recount import Known
 from pipeline.core.segment import Lineage, Position, Segment
 from pipeline.core.span import instant_of
 from pipeline.core.tiers import OPEN
-from pipeline.core.window import Fingerprints
 
 Outcome = Literal["accepted", "duplicate", "quarantined"]
 LedBy = Literal["entity", "at", "receipt", "ids"]  # what led to an event
@@ -126,22 +123,22 @@ class Found:
 
 @dataclass(frozen=True)
 class Searched:
-    """What was looked through: arrivals from_us..until_us, of so many segments; None when nothing was received."""
+    """What was looked through: arrivals from_us..until_us, of so many segments; None when nothing arrived."""
 
     from_us: int | None
     until_us: int | None
     segments: int
     notes: tuple[str, ...] = ()
-    ids_gone: bool = False  # something was received, and nothing of it can be searched by its id any more
+    ids_gone: bool = False  # something arrived, and nothing of it can be searched by its id any more
 
     @property
     def sentence(self) -> str:
         """Say that an id was not found, and how far that is true."""
         if self.ids_gone:
-            return "not found: the ids of everything that was received are gone; name --entity or --at"
+            return "not found: the ids of everything that arrived are gone; an entity or an event day may lead to it"
         if self.from_us is None or self.until_us is None:
-            return "nothing has been received yet"
-        return f"not among what was received from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
+            return "nothing has arrived yet"
+        return f"not among what arrived from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
 
 
 @dataclass(frozen=True)
@@ -153,23 +150,16 @@ class Trace:
     searched: Searched
 
 
-def parse_receipt(text: str) -> ReceiptName:
-    """Read PRODUCER#NUMBER.
+def parse_receipt(field: str, text: str) -> ReceiptName:
+    """Read PRODUCER#NUMBER; `field` is where it was given, for the message.
 
     Raises:
         ConfigProblem: it is none.
     """
     found = _RECEIPT.fullmatch(text)
     if found is None:
-        raise ConfigProblem(f"--receipt {text!r}: give it as PRODUCER#NUMBER, like 3f9c01ab22de#0")
+        raise ConfigProblem(f"{field} {text!r}: give it as PRODUCER#NUMBER, like 3f9c01ab22de#0")
     return ReceiptName(found[1], int(found[2]))
-
-
-def holds(ids: Fingerprints, wanted: Fingerprints) -> bool:
-    """True when an ids file, sorted by the high halves, holds the first fingerprint of `wanted`."""
-    first = int(np.searchsorted(ids.high, wanted.high[0], side="left"))
-    last = int(np.searchsorted(ids.high, wanted.high[0], side="right"))
-    return bool((ids.low[first:last] == wanted.low[0]).any())
 
 
 def covering(receipt: Receipt, lineages: Iterable[Lineage], segments: Sequence[Segment]) -> list[Segment]:
@@ -254,8 +244,8 @@ def _notes(
     if gone:
         until, plural = instant_of(max(one.max_arrival_us for one in gone)), "s" * (len(gone) > 1)
         notes.append(
-            f"the ids of {len(gone)} old segment{plural} (arrivals until {until}) are gone: what was accepted there is found by "
-            "--entity or --at only"
+            f"the ids of {len(gone)} old segment{plural} (arrivals until {until}) are gone: what was accepted there is found "
+            "by entity or event day only"
         )
     reached = {one.lineage: one for one in sorted(committed, key=lambda one: one.ordinal)}
     newest = max((one.max_arrival_us for one in reached.values()), default=0)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pipeline.core.aggregate import Aggregate
 from pipeline.core.count import (
     Answer,
-    Cell,
     Question,
     Tally,
-    cells_of,
+    TypeDay,
+    by_day,
     from_aggregates,
     quarantined_groups,
 )
@@ -63,7 +63,7 @@ def stored_types(ports: FindPorts) -> set[str]:
 
 def _count_aggregates(
     tenant_id: str, question: Question, types: Sequence[str], seal: SealState, tally: Tally, ports: FindPorts
-) -> list[Cell]:
+) -> list[TypeDay]:
     """Count what aggregates answer; return the cells whose rows must be asked."""
     first_dt, last_dt = question.span.first_dt, question.span.last_dt
 
@@ -73,7 +73,7 @@ def _count_aggregates(
     left = []
     for event_type, items in zip(types, ports.each(ask, types), strict=True):
         tally.quarantined += quarantined_groups(items, event_type, question.by)
-        for cell, held in cells_of(items, event_type, seal).items():
+        for cell, held in by_day(items, event_type, seal).items():
             groups = from_aggregates(cell, held, question)
             if groups is None:
                 left.append(cell)
@@ -83,7 +83,7 @@ def _count_aggregates(
 
 
 def _runs_of_cells(
-    tenant_id: str, cells: Sequence[Cell], question: Question, seal: SealState, ports: FindPorts
+    tenant_id: str, cells: Sequence[TypeDay], question: Question, seal: SealState, ports: FindPorts
 ) -> Iterator[tuple[Run, Question]]:
     """Yield the runs of some cells, each with the question as it is put to that cell."""
     listed = ports.manifest.partitions()

@@ -17,9 +17,9 @@ from pipeline.core.find import Run, day_span, file_runs
 from pipeline.core.keys import QUARANTINE_TABLE, ids_key, manifest_place
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import Position, SealState, Segment
-from pipeline.core.sighting import Hint, ReceiptName, RowPlace, Sighting, covering, holds
+from pipeline.core.sighting import Hint, ReceiptName, RowPlace, Sighting, covering
 from pipeline.core.span import Span
-from pipeline.core.window import decode_ids, fingerprints
+from pipeline.core.window import decode_ids, fingerprints, holds
 from pipeline.flows.find import FindPorts, files_of, read_run, runs_of_entity, runs_of_types
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.objects import Objects

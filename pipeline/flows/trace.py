@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.core.aggregate import HOURS, AggregateKey, aggregate_key
-from pipeline.core.days import DAY_US, day_of
+from pipeline.core.days import HOUR_US, day_of
 from pipeline.core.index import partitions_of, read_item
 from pipeline.core.receipt import Receipt
 from pipeline.core.segment import Segment
@@ -23,8 +23,6 @@ from pipeline.core.sighting import (
 )
 from pipeline.flows.segment_rules import read_known
 from pipeline.flows.sight import Decided, TracePorts, look_everywhere, look_where
-
-_HOUR_US = DAY_US // HOURS
 
 
 def trace(tenant_id: str, event_id: str, hint: Hint, ports: TracePorts) -> Trace:
@@ -105,7 +103,7 @@ def _counted(
     included = _included(key, sighting, ports)
     if sighting.outcome == "duplicate":
         return CountedIn(key, "duplicates", None, None, included)
-    return CountedIn(key, "events", at_us // _HOUR_US % HOURS, sighting.source, included)
+    return CountedIn(key, "events", at_us // HOUR_US % HOURS, sighting.source, included)
 
 
 def _included(key: AggregateKey, sighting: Sighting, ports: TracePorts) -> bool:

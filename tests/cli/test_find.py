@@ -215,7 +215,7 @@ def test_a_trace_as_text(run: Run) -> None:
     assert done.exit_code == 0
     original, copy = done.stdout.split("\n\n")
     assert [line.split()[0] for line in original.splitlines() if line[0] != " "] == [
-        "received",
+        "arrived",
         "archived",
         "segment",
         "index",
@@ -258,14 +258,15 @@ def test_a_trace_as_json(run: Run) -> None:
     first, second = found["found"]
     assert (first["outcome"], first["repeats"], first["counted"]["as"]) == ("accepted", None, "events")
     assert second["repeats"] == {"key": first["file"]["key"], "row": first["file"]["row"]}
-    assert second["received"]["receipt"] is None
+    assert second["arrived"]["receipt"] is None
+    assert second["arrived"]["time"] == "2024-03-10T12:01:00Z"
     assert first["segment"]["state"] == "committed"
     assert first["index"]["key"] == first["file"]["key"]
 
 
 def test_an_unknown_id_is_exit_code_1(run: Run) -> None:
     """The sentence stands alone, for a person and for a program."""
-    sentence = "not among what was received from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"
+    sentence = "not among what arrived from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"
     done = run("trace", "e99")
     assert (done.exit_code, done.stdout) == (1, sentence + "\n")
     found: dict[str, Any] = json.loads(run("trace", "e99", "--json").stdout)
