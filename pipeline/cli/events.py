@@ -92,10 +92,15 @@ def command(
         else:
             sys.stdout.writelines(table_lines(head, events, sys.stdout))
         sys.stdout.flush()
-    if not search.exact:
-        say(f"{search.shown:,} of at least {search.total:,} shown, perhaps more; --all shows every one")
-    elif search.shown < search.total:
-        say(f"{search.shown:,} of {search.total:,} shown; --all shows every one")
+    if not search.exact or search.shown < search.total:
+        say(left_out(search.shown, search.total, exact=search.exact))
+
+
+def left_out(shown: int, total: int, *, exact: bool) -> str:
+    """Say how many there are beside those that were shown, as far as it is known."""
+    if not exact and shown == total:
+        return f"the first {shown:,} shown; there may be more: --all shows every one"
+    return f"{shown:,} of {'' if exact else 'at least '}{total:,} shown; --all shows every one"
 
 
 def json_lines(events: "Iterable[Event]") -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from pipeline import wiring
 from pipeline.cli import counts, events, trace
-from pipeline.cli.events import table_lines
+from pipeline.cli.events import left_out, table_lines
 from pipeline.core.errors import ConfigProblem
 from pipeline.flows.events import Event
 from pipeline.flows.sight import TracePorts
@@ -88,6 +88,13 @@ def test_what_is_left_out_is_said(run: Run) -> None:
     assert done.stderr == "2 of 5 shown; --all shows every one\n"
     whole = run("events", "--entity", "front", "--limit", "2", "--all")
     assert (len(whole.stdout.splitlines()), whole.stderr) == (6, "")
+
+
+def test_a_total_that_is_not_known_is_not_claimed() -> None:
+    """Where only rows could say how many there are, the answer names what is certain."""
+    assert left_out(100, 240, exact=True) == "100 of 240 shown; --all shows every one"
+    assert left_out(100, 240, exact=False) == "100 of at least 240 shown; --all shows every one"
+    assert left_out(100, 100, exact=False) == "the first 100 shown; there may be more: --all shows every one"
 
 
 def test_events_as_json_are_whole_envelopes(run: Run) -> None:
