@@ -28,6 +28,9 @@ from pipeline.core.tiers import OPEN
 UNKNOWN = "_unknown"
 HOURS = 24
 MAX_SOURCES = 100  # named in one item; events of further sources are counted in `other_sources`
+MAX_SOURCES_BYTES = (
+    8_192  # of their names: a hundred items fit into one transaction of 4 MB, at a few write units each
+)
 _HOUR_US = DAY_US // HOURS
 
 
@@ -158,7 +161,7 @@ def apply(
 def _total(before: Aggregate, delta: Delta, ordinal: int) -> Aggregate:
     sources, other = dict(before.sources), before.other_sources
     for source, count in sorted(delta.sources.items()):
-        if source in sources or len(sources) < MAX_SOURCES:
+        if source in sources or _fits(sources, source):
             sources[source] = sources.get(source, 0) + count
         else:
             other += count
@@ -173,3 +176,8 @@ def _total(before: Aggregate, delta: Delta, ordinal: int) -> Aggregate:
         sources=sources,
         other_sources=other,
     )
+
+
+def _fits(sources: Mapping[str, int], source: str) -> bool:
+    """True when one more source may be named."""
+    return len(sources) < MAX_SOURCES and len(msgspec.json.encode([*sources, source])) <= MAX_SOURCES_BYTES

@@ -5,7 +5,7 @@ Rows inside a file are sorted by (tenant_id, entity_id, event_time, position), s
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,9 @@ from pipeline.core.chunks import Chunk
 from pipeline.core.columns import MICROS, envelope_schema, quarantine_schema
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.event import Record, Refusal
-from pipeline.core.filed import I64, Filed, FileRange, Flags, Words, coded, runs
-from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
-from pipeline.core.manifest import DataFile, TenantRows, file_name, partition_name
+from pipeline.core.filed import I64, Filed, FileRange, Flags, Words, in_codes, runs, tenant_rows
+from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, data_place
+from pipeline.core.manifest import DataFile, file_name, partition_name
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.staging import digest_of
 
@@ -63,53 +63,35 @@ def encode_rows(
     if not chunks:
         return EncodedRows([], [], Words([], [], []))
     common = pa.concat_tables([chunk.common for chunk in chunks]).combine_chunks()
-    times = common.column("event_time").cast(pa.int64()).to_numpy()
-    days = _filing_days(times, place.seal)
-    tenants, tenant_words = coded(common.column("tenant_id"))
-    entities, entity_words = coded(common.column("entity_id"))
-    sources, source_words = coded(common.column("source"))
-    words = Words(tenant_words, entity_words, source_words)
+    rows, words = in_codes(common, duplicate)
+    days = _filing_days(rows.times, place.seal)
     files: list[tuple[DataFile, bytes]] = []
     filed: list[Filed] = []
     for event_type in sorted({name for chunk in chunks for name in chunk.typed}):
-        rows, typed = _of_type(chunks, event_type)
-        order = np.lexsort([key[rows] for key in (times, entities, tenants, days)])
-        chosen = rows[order]
+        members, typed = _of_type(chunks, event_type)
+        order = np.lexsort([key[members] for key in (rows.times, rows.entities, rows.tenants, days)])
+        chosen = members[order]
         table = _envelope(common.take(pa.array(chosen)), duplicate[chosen], records, place.lineage)
         columns = typed.take(pa.array(order))
         for name in columns.column_names:
             table = table.append_column(name, columns.column(name))
-        ranges = []
-        for first, last in runs(days[chosen]):
-            part = slice(first, last)
-            held = _tenant_rows(tenants[chosen][part], duplicate[chosen][part], tenant_words)
-            entry, body = _data_file(
-                table.slice(first, last - first), event_type, times[chosen][part], held, place
+        held, parts = rows.take(chosen), runs(days[chosen])
+        written = [
+            _data_file(
+                table.slice(first, last - first), event_type, held.take(slice(first, last)), words, place
             )
-            files.append((entry, body))
-            ranges.append(
-                FileRange(entry.name.split("#", 1)[0], entry.partition.rsplit("#", 1)[1], first, last)
-            )
-        filed.append(
-            Filed(
-                event_type,
-                tuple(ranges),
-                tenants[chosen],
-                entities[chosen],
-                sources[chosen],
-                times[chosen],
-                duplicate[chosen],
-            )
-        )
+            for first, last in parts
+        ]
+        files += written
+        ranges = [_range(entry, part) for (entry, _), part in zip(written, parts, strict=True)]
+        filed.append(replace(held, event_type=event_type, files=tuple(ranges)))
     return EncodedRows(sorted(files, key=lambda one: one[0].key), filed, words)
 
 
-def _tenant_rows(tenants: I64, duplicate: Flags, words: Sequence[str]) -> tuple[TenantRows, ...]:
-    """Return each tenant's run of rows in a file."""
-    return tuple(
-        TenantRows(words[int(tenants[first])], first, last - first, int(duplicate[first:last].sum()))
-        for first, last in runs(tenants)
-    )
+def _range(entry: DataFile, rows: tuple[int, int]) -> FileRange:
+    where = data_place(entry.key)
+    assert where is not None  # noqa: S101 - it was made by `data_key` just now
+    return FileRange(where.tier, where.dt, *rows)
 
 
 def _filing_days(times: I64, seal: SealState) -> I64:
@@ -159,9 +141,10 @@ def _envelope(common: pa.Table, duplicate: Flags, records: Sequence[Record], lin
 
 
 def _data_file(
-    table: pa.Table, event_type: str, times: I64, tenants: tuple[TenantRows, ...], place: Place
+    table: pa.Table, event_type: str, rows: Filed, words: Words, place: Place
 ) -> tuple[DataFile, bytes]:
-    lineage, ordinal, dt = place.lineage.short, place.ordinal, day_of(int(times[0]))
+    lineage, ordinal, dt = place.lineage.short, place.ordinal, day_of(int(rows.times[0]))
+    tenants = tenant_rows(rows, words)
     late = place.seal.is_late(dt)
     tier = "late" if late else "open"
     day = _arrival_day(table) if late else dt
@@ -181,8 +164,8 @@ def _data_file(
         rows=table.num_rows,
         duplicates=sum(one.duplicates for one in tenants),
         bytes=len(body),
-        min_event_time_us=int(times.min()),
-        max_event_time_us=int(times.max()),
+        min_event_time_us=int(rows.times.min()),
+        max_event_time_us=int(rows.times.max()),
         tenants=tenants,
         digest=digest_of(body),
     )

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core.manifest import TenantRows
+
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
@@ -46,6 +48,46 @@ class Filed:
     sources: I64
     times: I64
     duplicate: Flags
+
+    def take(self, rows: I64 | slice) -> "Filed":
+        """Return some of the rows, as of no type and in no file yet."""
+        return Filed(
+            event_type="",
+            files=(),
+            tenants=self.tenants[rows],
+            entities=self.entities[rows],
+            sources=self.sources[rows],
+            times=self.times[rows],
+            duplicate=self.duplicate[rows],
+        )
+
+
+def in_codes(table: pa.Table, duplicate: Flags) -> tuple[Filed, Words]:
+    """Return rows as integers, in their order; of no type and in no file yet.
+
+    Args:
+        table: columns tenant_id, entity_id, source and event_time.
+        duplicate: aligned with it.
+    """
+    tenants, tenant_words = coded(table.column("tenant_id"))
+    entities, entity_words = coded(table.column("entity_id"))
+    sources, source_words = coded(table.column("source"))
+    times = table.column("event_time").cast(pa.int64()).to_numpy()
+    rows = Filed("", (), tenants, entities, sources, times, duplicate)
+    return rows, Words(tenant_words, entity_words, source_words)
+
+
+def tenant_rows(rows: Filed, words: Words) -> tuple[TenantRows, ...]:
+    """Return each tenant's run of rows in a file that holds `rows`."""
+    return tuple(
+        TenantRows(
+            words.tenants[int(rows.tenants[first])],
+            first,
+            last - first,
+            int(rows.duplicate[first:last].sum()),
+        )
+        for first, last in (runs(rows.tenants) if len(rows.tenants) else ())
+    )
 
 
 def coded(column: pa.ChunkedArray) -> tuple[I64, list[str]]:

@@ -31,6 +31,7 @@ ITEM_BYTES = 1_000  # a write unit is 1,024 bytes, key and attribute names inclu
 MAX_POINTERS = 4_000  # of one item: far below DynamoDB's 400 KB, also when hashes are chosen to collide
 _POINTER_BYTES = 9  # compressed; as measured, with the ids not compressed at all
 _MAX_BODY_BYTES = 2**20  # of an item that a loader writes, uncompressed
+_WIDTHS = (1, 2, 4)  # bytes of an integer in a column
 _MAX_ENTITY_BYTES = 200_000  # of the ids in one item, before compression
 _SECOND_US = 1_000_000
 U64 = npt.NDArray[np.uint64]
@@ -298,4 +299,7 @@ def _read(item: IndexItem, entity_id: str | None) -> list[Entry]:
 
 
 def _wide(data: bytes, count: int) -> npt.NDArray[np.generic]:
-    return np.frombuffer(data, dtype=f"<u{len(data) // count}", count=count)
+    width = len(data) // count
+    if width not in _WIDTHS or width * count != len(data):
+        raise ValueError(f"a column of {len(data)} bytes for {count} pointers")
+    return np.frombuffer(data, dtype=f"<u{width}")

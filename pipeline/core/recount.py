@@ -1,14 +1,14 @@
 """What a segment's index and totals must be, made again from its data files: the audit's half of the comparison."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.core.aggregate import UNKNOWN, AggregateKey, Delta, aggregate_key, fold_rows
 from pipeline.core.days import day_of
-from pipeline.core.filed import Filed, FileRange, Words, coded, runs
+from pipeline.core.filed import Filed, FileRange, Words, in_codes, runs, tenant_rows
 from pipeline.core.index import IndexItem, build_index
 from pipeline.core.keys import Partition
 from pipeline.core.manifest import TenantRows
@@ -67,23 +67,18 @@ def _refile(files: Sequence[StoredRows]) -> tuple[list[Filed], Words]:
     """Put the files in the order the loader had them in: by type, the late tier first, then by day."""
     files = sorted(files, key=_order)
     whole = pa.concat_tables([one.table for one in files])
-    tenants, tenant_words = coded(whole.column("tenant_id"))
-    entities, entity_words = coded(whole.column("entity_id"))
-    sources, source_words = coded(whole.column("source"))
-    times = whole.column("event_time").cast(pa.int64()).to_numpy()
-    duplicate = whole.column("is_duplicate").to_numpy(zero_copy_only=False)
+    rows, words = in_codes(whole, whole.column("is_duplicate").to_numpy(zero_copy_only=False))
     filed: list[Filed] = []
     first = 0
     for begin, end in runs(np.array([one.place.event_type for one in files])):
         ranges, start = [], first
         for one in files[begin:end]:
-            rows = one.table.num_rows
-            ranges.append(FileRange(one.place.tier, one.place.dt, first - start, first - start + rows))
-            first += rows
-        part = slice(start, first)
-        columns = (tenants[part], entities[part], sources[part], times[part], duplicate[part])
-        filed.append(Filed(files[begin].place.event_type, tuple(ranges), *columns))
-    return filed, Words(tenant_words, entity_words, source_words)
+            size = one.table.num_rows
+            ranges.append(FileRange(one.place.tier, one.place.dt, first - start, first - start + size))
+            first += size
+        event_type = files[begin].place.event_type
+        filed.append(replace(rows.take(slice(start, first)), event_type=event_type, files=tuple(ranges)))
+    return filed, words
 
 
 def _order(one: StoredRows) -> tuple[str, bool, str]:
@@ -95,15 +90,11 @@ def _tenants(
 ) -> dict[str, tuple[TenantRows, ...]]:
     """Return each file's runs of tenants, by its key."""
     keys = {(one.place.event_type, one.place.tier, one.place.dt): one.key for one in files}
-    found = {}
-    for one in filed:
-        for file in one.files:
-            codes, flags = one.tenants[file.first : file.last], one.duplicate[file.first : file.last]
-            found[keys[one.event_type, file.tier, file.day]] = tuple(
-                TenantRows(words.tenants[int(codes[begin])], begin, end - begin, int(flags[begin:end].sum()))
-                for begin, end in (runs(codes) if len(codes) else ())
-            )
-    return found
+    return {
+        keys[one.event_type, file.tier, file.day]: tenant_rows(one.take(slice(file.first, file.last)), words)
+        for one in filed
+        for file in one.files
+    }
 
 
 def _add_refused(deltas: dict[AggregateKey, Delta], table: pa.Table, lineage: str, known: Known) -> None:

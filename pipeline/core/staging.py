@@ -15,6 +15,7 @@ from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
 
 _MAGIC = b"hrseg2\0\0"
+_LAYOUT_1 = b"hrseg1\0\0"
 
 
 class StagedObject(msgspec.Struct, frozen=True):
@@ -72,6 +73,10 @@ def unstage(staged: bytes, digest: str) -> Effects:
     Raises:
         Corrupt: the bytes are not what `digest` says.
     """
+    if staged.startswith(_LAYOUT_1):
+        raise Corrupt(
+            f"staging object {digest} is of layout 1, which was never released: start anew with an empty home or bucket"
+        )
     if digest_of(staged) != digest or not staged.startswith(_MAGIC):
         raise Corrupt(f"staging object {digest}: its bytes do not match the digest in its name")
     length = int.from_bytes(staged[8:16], "little")

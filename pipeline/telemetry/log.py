@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from pipeline.facts import Fact, readings
+from pipeline.facts import Fact, WorkerCrashed, readings
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.telemetry.emf import embedded
 
@@ -47,6 +47,8 @@ class FactLog:
 
     def __call__(self, fact: Fact) -> None:
         """Write one line: time, level, the fact's name and its fields; of a sampled fact one in a while."""
+        if isinstance(fact, WorkerCrashed):  # nothing comes after it
+            self.close()
         with self._lock:
             if fact.sampled:
                 key = (type(fact).__name__, *(one.key for one in readings(fact)))

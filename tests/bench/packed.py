@@ -139,9 +139,9 @@ def packed(count: int, rounds: int) -> list[Figure]:
 
 def _figures(count: int, per_second: int, label: str) -> list[Figure]:
     run = _Run(count, per_second)
-    ledger = 4 * run.segments  # plan: a put and two checks in one transaction, twice each; commit: one
+    ledger = 7 * run.segments  # plan: a put and two checks in one transaction, two units each; commit: one
     manifest = run.files  # one unit each
-    units = run.index_units + _group_cost(run) + manifest + 2 * ledger
+    units = run.index_units + _group_cost(run) + manifest + ledger
     puts = run.files + 2 * run.segments  # ids and staging
     seconds, found = _look_up(run.store)
     minutes = count / per_second / 60

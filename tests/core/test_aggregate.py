@@ -1,7 +1,10 @@
 """Aggregates: totals are what a count over the rows gives, whatever the segments."""
 
 from collections import Counter
+from dataclasses import replace
 
+import msgspec
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +64,18 @@ def test_sources_are_bounded_and_exact() -> None:
     assert total.sources["s099"] == 2
     assert total.other_sources == 20 + 80
     assert sum(total.sources.values()) + total.other_sources == total.events == 60 + 120 + 180
+
+
+def test_long_sources_leave_an_item_small() -> None:
+    """However long the names of sources are, a hundred items fit into one transaction of 4 MB."""
+    names = ["\x01" * 255 + chr(0x4E00 + number) for number in range(90)]
+    one = filed("door", [(0, 0, FIRST_DAY * DAY_US, False)] * len(names))
+    one = replace(one, sources=np.arange(len(names)))
+    deltas = fold_rows([one], Words(TENANTS, WORDS.entities, names), "0001")
+    [total] = apply({}, deltas, 1)
+    assert 0 < len(total.sources) < len(names)
+    assert sum(total.sources.values()) + total.other_sources == total.events == len(names)
+    assert len(msgspec.json.encode(total)) * 100 < 3_000_000
 
 
 def test_refused_units_count_by_arrival_day() -> None:

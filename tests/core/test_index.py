@@ -3,7 +3,9 @@
 from collections import Counter
 from itertools import groupby
 
+import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,7 +135,19 @@ def test_a_long_prefix_lies_in_one_slot(tenant: str, entity: str, slots: int) ->
 def test_odd_items_are_corrupt() -> None:
     """Bytes that no loader writes are refused by the item's name, not half read."""
     [item] = build_index([filed("door", [(0, 1, FIRST_DAY * DAY_US, False)])], WORDS, WRITER)
-    for body in (b"", b"\0", b"\xff\xff\xff\xff", item.body[:-1], item.body[:4] + b"\0" * 20):
+    packed = msgspec.msgpack.encode(index_module._Body([("door", "2024-03-10")], ["a"], 1, [b"\0\0\0"] * 7))
+    odd_width = len(packed).to_bytes(4, "little") + pa.compress(packed, codec="lz4_raw", asbytes=True)
+    none = msgspec.msgpack.encode(index_module._Body([], [], 0, [b""] * 7))
+    no_pointers = len(none).to_bytes(4, "little") + pa.compress(none, codec="lz4_raw", asbytes=True)
+    for body in (
+        odd_width,
+        no_pointers,
+        b"",
+        b"\0",
+        b"\xff\xff\xff\xff",
+        item.body[:-1],
+        item.body[:4] + b"\0" * 20,
+    ):
         with pytest.raises(Corrupt, match="index item acme# 2024-03-10#open#0001#000000000007"):
             read_item(IndexItem(item.partition, item.name, body))
 

@@ -66,6 +66,12 @@ def test_foreign_bytes_under_their_own_digest_are_corrupt() -> None:
         unstage(b"PAR1 something", digest_of(b"PAR1 something"))
 
 
+def test_an_older_layout_says_so() -> None:
+    """A staging object of layout 1 is not taken for a damaged one."""
+    with pytest.raises(Corrupt, match="layout 1"):
+        unstage(b"hrseg1\0\0" + bytes(8), digest_of(b"hrseg1\0\0" + bytes(8)))
+
+
 def test_stored_bytes() -> None:
     """The layouts of staging and ids files, and the fingerprint of an id, are stored forms."""
     staged = stage(

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline import wiring
 from pipeline.aws.client import make_client
+from pipeline.aws.items import aggregate_item
 from pipeline.aws.meter import Meter
 from pipeline.cli.settings import settings_with_stack
 from pipeline.config import Settings
+from pipeline.core.index import read_item
 from pipeline.core.keys import EVENTS
 from tests.e2e.finding import ASKED, Asked
 from tests.e2e.known_answers import FILE
@@ -105,6 +108,25 @@ def test_the_figures_are_whole(figures: dict[str, Any]) -> None:
     assert figures["s3_puts"] >= figures["files"] + 2 * figures["segments"]
 
 
+def test_the_aircraft_s_month_is_that_of_sql(home: Path, figures: dict[str, Any]) -> None:
+    """History, replay and its rows by entity and day come to what SQL counts; a processor did the work."""
+    month = (
+        "SELECT count(*) AS events, count(DISTINCT dt) AS days FROM events WHERE tenant_id = 'ua' "
+        "AND entity_id = 'N14228' AND dt BETWEEN '2013-01-01' AND '2013-01-31'"
+    )
+    [found] = json.loads(headrace("query", month, "--format", "json", home=home).stdout)
+    assert figures["aircraft"]["agrees"]
+    assert figures["aircraft"]["events"] == figures["replay"]["processed"] == found["events"] > 0
+    assert figures["replay"]["rows"] == found["days"]
+    assert figures["replay"]["messages"] > 0
+
+
+def test_index_and_counts_are_counted(figures: dict[str, Any]) -> None:
+    """The audit held every index item and every count against the data files."""
+    assert figures["index_items"] > 366
+    assert figures["aggregate_rows"] > 2 * 366
+
+
 @pytest.mark.parametrize("name", sorted(json.loads(FILE.read_text())))
 def test_delivered_queries_have_their_known_answers(home: Path, name: str) -> None:
     """A delivered query answers what the CSV files say."""
@@ -188,6 +210,32 @@ def test_the_audit_names_planted_damage(home: Path, settings: Settings) -> None:
     assert ("file_missing", victim) in named
     assert ("file_stray", stray) in named
     assert headrace("audit", home=home).returncode == 0
+
+
+def test_the_audit_names_damage_in_index_and_counts(home: Path, settings: Settings) -> None:
+    """An index item that is deleted and a count that is altered are named, by entity and by key."""
+    from pipeline.wiring import connection
+
+    dynamodb = make_client("dynamodb", connection(settings), Meter())
+    stores, prefix = wiring.archive(settings), settings.storage.table_prefix
+    item = stores.index.find(["ua#0"], "2013-03-01", "2013-03-31")[0]
+    total = stores.aggregates.find("ua#flight.departed", "2013-05-01", "2013-05-01")[0]
+    key = {"partition": {"S": item.partition}, "name": {"S": item.name}}
+    altered = msgspec.structs.replace(total, events=total.events + 1)
+    dynamodb.delete_item(TableName=f"{prefix}entity_index", Key=key)
+    dynamodb.put_item(TableName=f"{prefix}aggregates", Item=aggregate_item(altered))
+    try:
+        found = headrace("audit", "--json", home=home, check=False)
+    finally:
+        stores.index.put_all([item])
+        dynamodb.put_item(TableName=f"{prefix}aggregates", Item=aggregate_item(total))
+    report = json.loads(found.stdout)
+    assert found.returncode == 1
+    assert {one["kind"] for one in report["differences"]} == {"index_missing", "aggregate_altered"}
+    entities = {entry.entity_id for entry in read_item(item)}
+    named = [one["subject"] for one in report["differences"]]
+    assert f"{total.partition} {total.name}" in named
+    assert any(f"ua/{entity} on {item.name[:10]}" in named for entity in entities)
 
 
 def test_bad_lines_are_named_and_the_rest_goes_on(home: Path, tmp_path: Path) -> None:

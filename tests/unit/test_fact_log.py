@@ -13,6 +13,7 @@ from pipeline.facts import (
     LagMeasured,
     SegmentCommitted,
     UnitsRefused,
+    WorkerCrashed,
     WritesMetered,
 )
 from pipeline.telemetry.emf import MAX_METRICS
@@ -185,3 +186,15 @@ def test_other_facts_are_never_held() -> None:
     for _ in range(3):
         log.tell(example(SegmentCommitted))
     assert len(log.lines) == 3
+
+
+def test_a_crash_writes_what_is_held() -> None:
+    """A worker that crashes has told all it counted: the crash is its last line."""
+    lines: list[bytes] = []
+    log = FactLog("reader", clock=SteppedClock(), write=lines.append)
+    log(WritesMetered(1.0, 1))
+    log(WritesMetered(2.0, 3))
+    log(WorkerCrashed(worker="reader", error="x"))
+    told = [orjson.loads(line) for line in lines]
+    assert [one["fact"] for one in told] == ["WritesMetered", "WritesMetered", "WorkerCrashed"]
+    assert sum(one["s3_puts"] for one in told[:2]) == 4
