@@ -24,6 +24,7 @@ from pipeline.aws.sqs import SqsQueue, create_queues
 from pipeline.aws.tables import create_tables
 from pipeline.config import Settings
 from pipeline.core.audit import Report
+from pipeline.core.days import HOUR_US
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Limits
 from pipeline.core.rules import Rules, make_rules
@@ -51,7 +52,6 @@ _READERS = 8  # segments audited, or runs of rows read, at once: hides the laten
 _LOCAL_READERS = 2  # an emulator has none, and each segment takes memory
 _AHEAD = 4  # data files read ahead of a processor
 LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
-_HOUR_US = 3_600_000_000
 
 
 def connection(settings: Settings) -> Connection:
@@ -170,7 +170,7 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
                 max_idle_seconds=segment.max_idle_seconds,
                 max_files=segment.max_files,
             ),
-            WindowLimits(int(duplicates.window_hours * _HOUR_US), duplicates.max_ids),
+            WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
         ),
         ports=WritePorts(
             ledger=stores.ledger,

@@ -30,6 +30,8 @@ class DynamoIndex:
             found = query(self._dynamodb, self._table, partition, (first_dt or " ", last_dt + _AFTER))
             return [index_item_of(item) for item in found]
 
+        if not partitions:
+            return []
         with ThreadPoolExecutor(len(partitions), thread_name_prefix="index") as pool:
             return [item for found in pool.map(ask, partitions) for item in found]
 

@@ -213,6 +213,11 @@ class DynamoLedger:
             pages = self._dynamodb.get_paginator("query").paginate(**self._by_lineage(lineage))
             return [segment_of(item) for page in pages for item in page["Items"]]
 
+    def segment(self, lineage: str, ordinal: int) -> Segment | None:
+        """Return one segment; see the port."""
+        found = self._get(self._segments, {"lineage": text(lineage), "ordinal": number(ordinal)})
+        return segment_of(found) if found else None
+
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments that arrived since, newest first; see the port."""
         found: list[Segment] = []

@@ -10,6 +10,7 @@ from pipeline.core.errors import ConfigProblem
 from pipeline.ports.objects import ObjectInfo, Tail
 
 _DIGEST = "digest"  # metadata key: x-amz-meta-digest
+_NO_RANGE = ("InvalidRange", "416")  # what S3 answers where an object is empty
 _EXISTS = ("PreconditionFailed", "412")
 
 
@@ -46,9 +47,14 @@ class S3Objects:
 
     def tail(self, key: str, length: int) -> Tail:
         """Return an object's last bytes; see the port."""
-        with translated(f"get s3://{self._bucket}/{key}"):
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=-{length}")
-            body = bytes(answer["Body"].read())
+        try:
+            with translated(f"get s3://{self._bucket}/{key}"):
+                answer = self._s3.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=-{length}")
+                body = bytes(answer["Body"].read())
+        except ClientError as exc:
+            if error_code(exc) not in _NO_RANGE:
+                raise
+            return Tail(b"", 0)
         _, _, size = answer.get("ContentRange", "").rpartition("/")  # `bytes 5-9/10`
         return Tail(body, int(size) if size else len(body))
 

@@ -1,6 +1,6 @@
 """What the commands that ask about one tenant share: its options, and the names that are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNKNOWN = "_unknown"  # of `core.aggregate`: where units of no known tenant or type are counted
+SPAN_OPTIONS = ("--from", "--to")
 _SHOWN = 20  # names listed in a message
 
 tenant_option = click.option("--tenant", required=True, help="Whose events; no other tenant's are looked at.")
@@ -34,21 +35,36 @@ def span_options(function: F) -> F:
     )(function)
 
 
-def check_names(rules: "Rules", tenant: str, event_type: str | None, also: tuple[str, ...] = ()) -> None:
-    """Refuse a tenant or event type that nobody has registered; `also` are further names that are right.
+def check_names(
+    rules: "Rules",
+    tenant: str,
+    event_type: str | None,
+    also: tuple[str, ...] = (),
+    stored: Callable[[], Iterable[str]] = tuple,
+) -> None:
+    """Refuse a tenant or event type that nobody has registered.
+
+    Args:
+        rules: what is registered.
+        tenant: to look up.
+        event_type: to look up, if one is named.
+        also: further names that are right.
+        stored: gives the event types that data files have; asked where the rules do not know a type.
 
     Raises:
         ConfigProblem: it is unknown; the message names those that are known.
     """
     _check("tenant", tenant, [*rules.tenants, *also], "setting events.tenants registers more")
-    if event_type is not None:
-        _check("event type", event_type, [*rules.schemas, *also], "`headrace schema list` shows them")
+    if event_type is not None and event_type not in rules.schemas:
+        _check(
+            "event type", event_type, [*rules.schemas, *also, *stored()], "`headrace schema list` shows them"
+        )
 
 
 def _check(what: str, name: str, known: list[str], where: str) -> None:
     if name in known:
         return
-    names = sorted(one for one in known if one != UNKNOWN)
+    names = sorted({*known} - {UNKNOWN})
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     hint = did_you_mean(name, names) or ";"
     raise ConfigProblem(f"no {what} {name!r}{hint} known: {shown or 'none'} ({where})")

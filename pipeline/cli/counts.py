@@ -7,7 +7,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import aligned, printable, say
-from pipeline.cli.asking import UNKNOWN, check_names, span_options, tenant_option
+from pipeline.cli.asking import SPAN_OPTIONS, UNKNOWN, check_names, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import parse_span
@@ -55,16 +55,16 @@ def command(
     headrace counts --tenant ua --type flight.departed --by day --from 2013-07-01 --to 2013-07-07
     headrace counts --tenant ua --entity N14228 --by type
     """  # noqa: D301 - click's mark against re-wrapping
-    span = parse_span(first, last)
+    span = parse_span(first, last, SPAN_OPTIONS)
     from pipeline import wiring
     from pipeline.core.count import Question
-    from pipeline.flows.counts import count_events
+    from pipeline.flows.counts import count_events, stored_types
 
     settings = settings_with_stack(home)
     rules = wiring.rules(settings)
-    check_names(rules, tenant, event_type, (UNKNOWN,))
     question = Question(span, event_type, source, entity, by)
     with Progress("counts", unit="runs of rows") as progress, wiring.finding(settings, progress.add) as ports:
+        check_names(rules, tenant, event_type, (UNKNOWN,), lambda: stored_types(ports.find))
         answer = count_events(tenant, question, [*sorted(rules.schemas), UNKNOWN], ports.find)
     if as_json:
         click.echo(orjson.dumps(as_document(tenant, question, answer), option=orjson.OPT_INDENT_2))

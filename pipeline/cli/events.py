@@ -11,7 +11,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import GAP, printable, say
-from pipeline.cli.asking import check_names, span_options, tenant_option
+from pipeline.cli.asking import SPAN_OPTIONS, check_names, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import Span, instant_of, parse_span
@@ -71,15 +71,16 @@ def command(
     """  # noqa: D301 - click's mark against re-wrapping
     if entity is None and None in {event_type, first, last}:
         raise click.UsageError("give --entity, or else all of --type, --from and --to")
-    span = parse_span(first, last)
+    span = parse_span(first, last, SPAN_OPTIONS)
     from pipeline import wiring
     from pipeline.core.count import Question
+    from pipeline.flows.counts import stored_types
     from pipeline.flows.events import EventSearch
 
     settings = settings_with_stack(home)
-    check_names(wiring.rules(settings), tenant, event_type)
     question = Question(span, event_type, source, entity)
     with Progress("events", unit="runs of rows") as progress, wiring.finding(settings, progress.add) as ports:
+        check_names(wiring.rules(settings), tenant, event_type, stored=lambda: stored_types(ports.find))
         search = EventSearch(tenant, question, None if show_all else limit, ports.find, duplicates=duplicates)
         events = search.events()
         head = list(islice(events, _HEAD))
@@ -91,8 +92,15 @@ def command(
         else:
             sys.stdout.writelines(table_lines(head, events, sys.stdout))
         sys.stdout.flush()
-    if search.shown < search.total:
-        say(f"{search.shown:,} of {search.total:,} shown; --all shows every one")
+    if not search.exact or search.shown < search.total:
+        say(left_out(search.shown, search.total, exact=search.exact))
+
+
+def left_out(shown: int, total: int, *, exact: bool) -> str:
+    """Say how many there are beside those that were shown, as far as it is known."""
+    if not exact and shown == total:
+        return f"the first {shown:,} shown; there may be more: --all shows every one"
+    return f"{shown:,} of {'' if exact else 'at least '}{total:,} shown; --all shows every one"
 
 
 def json_lines(events: "Iterable[Event]") -> Iterator[bytes]:

@@ -17,7 +17,7 @@ COMMANDS = {
     "produce": "Send events from an NDJSON file.",
     "query": "Ask the archive in SQL.",
     "events": "Show what happened to one entity, or the events of a type.",
-    "counts": "Count events exactly, without reading them.",
+    "counts": "Count events exactly, mostly without reading them.",
     "trace": "Follow one event from its arrival to what it counts in.",
     "replay": "Reprocess a slice of the archive: plan it, start it, see it done.",
     "process": "Do the work of replay jobs.",

@@ -147,7 +147,7 @@ def selection_of(chosen: dict[str, Any]) -> "Selection":
 
     if not chosen["tenant"]:
         raise ConfigProblem("give --tenant: a replay job is about one tenant")
-    span = parse_span(chosen["first"], chosen["last"])
+    span = parse_span(chosen["first"], chosen["last"], ("--from", "--to"))
     return check(
         Selection(
             tenant_id=chosen["tenant"],

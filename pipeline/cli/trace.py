@@ -14,7 +14,7 @@ from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import instant_of, parse_day
 
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
-    from pipeline.core.sighting import Counted, Found, IndexPlace, Trace
+    from pipeline.core.sighting import CountedIn, Found, IndexPlace, Trace
 
 NOT_FOUND = 1
 
@@ -39,7 +39,7 @@ def command(
     as_json: bool,
     home: Path | None,
 ) -> None:
-    """Follow one event: received, archived or refused, its segment, its index entry, the aggregate it counts in.
+    """Follow one event: arrived, archived or refused, its segment, its index entry, the aggregate it counts in.
 
     Without a hint, or when it leads nowhere, the ids of all segments are searched, and the quarantine. What is still
     on its way to the archive is not found. Exit code 1 when there is no such event.
@@ -58,7 +58,7 @@ def command(
     hint = Hint(
         entity,
         None if at is None else parse_day("--at", at),
-        None if receipt is None else parse_receipt(receipt),
+        None if receipt is None else parse_receipt("--receipt", receipt),
     )
     settings = settings_with_stack(home)
     check_names(wiring.rules(settings), tenant, None)
@@ -102,7 +102,7 @@ def _document(one: "Found") -> dict[str, Any]:
         "entity_id": unit.entity_id,
         "source": unit.source,
         "event_time": None if unit.event_time_us is None else instant_of(unit.event_time_us),
-        "received": _received(one),
+        "arrived": _arrived(one),
         "file": {"key": place.key, "tier": unit.tier, "row_group": unit.row_group, "row": place.row},
         "refused": refused,
         "repeats": one.first._asdict() if one.first else None,
@@ -117,10 +117,10 @@ def _document(one: "Found") -> dict[str, Any]:
     }
 
 
-def _received(one: "Found") -> dict[str, Any]:
+def _arrived(one: "Found") -> dict[str, Any]:
     unit = one.sighting
     return {
-        "arrived": instant_of(unit.arrived_us),
+        "time": instant_of(unit.arrived_us),
         "shard_id": unit.shard_id,
         "sequence_number": unit.position.sequence_number,
         "subsequence_number": unit.position.subsequence_number,
@@ -135,7 +135,7 @@ def _index(one: "IndexPlace | None") -> dict[str, Any] | None:
     return {"partition": one.partition, "name": one.name, "key": key, "first_row": first_row, "rows": rows}
 
 
-def _counted(one: "Counted | None") -> dict[str, Any] | None:
+def _counted(one: "CountedIn | None") -> dict[str, Any] | None:
     if one is None:
         return None
     return {
@@ -160,7 +160,7 @@ def text_lines(found: "Trace") -> Iterator[str]:
 def _paragraph(one: "Found", found: "Trace") -> Iterator[str]:
     unit, position = one.sighting, one.sighting.position
     place = f"{position.sequence_number}/{position.subsequence_number}"
-    yield f"received   {instant_of(unit.arrived_us)}  {unit.shard_id}  {place}"
+    yield f"arrived    {instant_of(unit.arrived_us)}  {unit.shard_id}  {place}"
     if one.receipt:
         yield f"           acknowledged in receipt {one.receipt.producer}#{one.receipt.number}"
     else:
@@ -176,17 +176,24 @@ def _paragraph(one: "Found", found: "Trace") -> Iterator[str]:
     state = one.segment.state if one.segment else "unknown to the ledger: run `headrace audit`"
     yield f"segment    {unit.lineage} #{unit.ordinal}, {state}"
     yield f"index      {_index_line(one)}"
-    yield f"counted    {_counted_line(one.counted)}"
+    yield f"counted    {_counted_line(one)}"
 
 
 def _index_line(one: "Found") -> str:
+    if one.sighting.refusal:
+        return "none: refused units are in no index"
     if one.index is None:
-        return "none: " + (
-            "refused units are in no index" if one.sighting.refusal else "run `headrace audit`"
-        )
+        return f"none{_missing(one)}"
     first, rows = one.index.pointer.first_row, one.index.pointer.rows
     run = f"row {first}" if rows == 1 else f"rows {first} to {first + rows - 1}"
     return f"{one.index.partition}  {one.index.name}  {run}"
+
+
+def _missing(one: "Found") -> str:
+    """Say why something is not there: it will come, or it is damage."""
+    if one.committed:
+        return "; the segment is committed, so it must be there: run `headrace audit`"
+    return "; not yet: the segment is not committed"
 
 
 def _repeats(one: "Found", found: "Trace") -> str:
@@ -197,10 +204,11 @@ def _repeats(one: "Found", found: "Trace") -> str:
     return "; the row it repeats is not here" + ("" if found.by == "ids" else ": trace it without a hint")
 
 
-def _counted_line(one: "Counted | None") -> str:
-    if one is None:
-        return "in no aggregate of this tenant: it was not registered, or the segment is not committed"
-    hour = "" if one.hour is None else f", hour {one.hour}"
-    source = "" if one.source is None else f", source {one.source}"
-    state = "" if one.included else "; not yet: the segment is not committed"
-    return f"{one.key.partition}  {one.key.name}  as {one.figure}{hour}{source}{state}"
+def _counted_line(one: "Found") -> str:
+    found = one.counted
+    if found is None:
+        return "unknown: the segment or its rules are gone: run `headrace audit`"
+    hour = "" if found.hour is None else f", hour {found.hour}"
+    source = "" if found.source is None else f", source {found.source}"
+    state = "" if found.included else _missing(one)
+    return f"{found.key.partition}  {found.key.name}  as {found.figure}{hour}{source}{state}"

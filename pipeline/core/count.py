@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.aggregate import HOURS, Aggregate
-from pipeline.core.days import DAY_US, day_of
+from pipeline.core.days import DAY_US, HOUR_US, day_of
 from pipeline.core.find import Run, chosen_rows, day_span
 from pipeline.core.segment import SealState
 from pipeline.core.span import Span, instant_of
 from pipeline.core.tiers import OPEN, visible
 
 By = Literal["hour", "day", "type", "source"]
-_HOUR_US = DAY_US // HOURS
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Count(NamedTuple):
 Groups = Mapping[str, Count]
 
 
-class Cell(NamedTuple):
+class TypeDay(NamedTuple):
     """One event type on one event day: what aggregates answer, or do not."""
 
     event_type: str
@@ -105,16 +104,16 @@ class Tally:
         return Answer(lines, total, tuple(sorted(self.basis)))
 
 
-def cells_of(items: Iterable[Aggregate], event_type: str, seal: SealState) -> dict[Cell, list[Aggregate]]:
+def by_day(items: Iterable[Aggregate], event_type: str, seal: SealState) -> dict[TypeDay, list[Aggregate]]:
     """Return what counts for a reader, by day."""
-    cells: dict[Cell, list[Aggregate]] = defaultdict(list)
+    cells: dict[TypeDay, list[Aggregate]] = defaultdict(list)
     for item in items:
         if visible(item.tier, item.dt, seal):
-            cells[Cell(event_type, item.dt)].append(item)
+            cells[TypeDay(event_type, item.dt)].append(item)
     return cells
 
 
-def from_aggregates(cell: Cell, items: Sequence[Aggregate], question: Question) -> Groups | None:
+def from_aggregates(cell: TypeDay, items: Sequence[Aggregate], question: Question) -> Groups | None:
     """Return the groups of a type's day, or None where only its rows can say.
 
     An aggregate knows events by hour and, apart from that, by source; duplicates by neither.
@@ -134,11 +133,11 @@ def from_aggregates(cell: Cell, items: Sequence[Aggregate], question: Question) 
     counts = [sum(one.hours[hour] for one in items) for hour in range(HOURS)]
     if question.by == "hour":
         begin = day_span(cell.dt).from_us
-        return {hour_name(begin + hour * _HOUR_US): Count(counts[hour], 0) for hour in hours if counts[hour]}
+        return {hour_name(begin + hour * HOUR_US): Count(counts[hour], 0) for hour in hours if counts[hour]}
     return {_name(cell, question): Count(sum(counts[hour] for hour in hours), duplicates)}
 
 
-def _by_source(cell: Cell, items: Sequence[Aggregate], question: Question) -> Groups | None:
+def _by_source(cell: TypeDay, items: Sequence[Aggregate], question: Question) -> Groups | None:
     for one in items:
         if one.other_sources and (question.source is None or question.source not in one.sources):
             return None  # it may be among those that were not named
@@ -157,9 +156,9 @@ def _hours(span: Span, dt: str) -> range | None:
     day = day_span(dt)
     first = max(span.from_us, day.from_us) - day.from_us
     until = min(span.until_us, day.until_us) - day.from_us
-    if first % _HOUR_US or until % _HOUR_US:
+    if first % HOUR_US or until % HOUR_US:
         return None
-    return range(first // _HOUR_US, until // _HOUR_US)
+    return range(first // HOUR_US, until // HOUR_US)
 
 
 def from_run(run: Run, question: Question) -> Groups | None:
@@ -167,10 +166,12 @@ def from_run(run: Run, question: Question) -> Groups | None:
     if question.by_source or not question.span.covers(run.from_us, run.until_us):
         return None
     first, last = run.from_us, run.until_us - 1
-    unit = {"hour": _HOUR_US, "day": DAY_US}.get(question.by or "")
+    unit = {"hour": HOUR_US, "day": DAY_US}.get(question.by or "")
     if unit is not None and first // unit != last // unit:
         return None
-    name = hour_name(first) if question.by == "hour" else _name(Cell(run.event_type, day_of(first)), question)
+    name = (
+        hour_name(first) if question.by == "hour" else _name(TypeDay(run.event_type, day_of(first)), question)
+    )
     return {name: Count(run.rows - run.duplicates, run.duplicates)}
 
 
@@ -201,14 +202,14 @@ def _named(table: pa.Table, run: Run, question: Question) -> dict[str, np.ndarra
     if not table.num_rows:
         return {}
     if question.by in {"hour", "day"}:
-        unit = _HOUR_US if question.by == "hour" else DAY_US
+        unit = HOUR_US if question.by == "hour" else DAY_US
         keys = table.column("event_time").cast(pa.int64()).to_numpy() // unit
         name_of = hour_name if question.by == "hour" else day_of
         return {name_of(int(key) * unit): np.flatnonzero(keys == key) for key in np.unique(keys)}
     if question.by == "source":
         sources = np.array(table.column("source").to_pylist(), dtype=object)
         return {str(name): np.flatnonzero(sources == name) for name in sorted(set(sources))}
-    return {_name(Cell(run.event_type, ""), question): np.arange(table.num_rows)}
+    return {_name(TypeDay(run.event_type, ""), question): np.arange(table.num_rows)}
 
 
 def quarantined_groups(items: Iterable[Aggregate], event_type: str, by: By | None) -> Counter[str]:
@@ -225,8 +226,8 @@ def quarantined_groups(items: Iterable[Aggregate], event_type: str, by: By | Non
 
 def hour_name(at_us: int) -> str:
     """Return the name of the hour that begins at, or holds, a time."""
-    return instant_of(at_us // _HOUR_US * _HOUR_US)
+    return instant_of(at_us // HOUR_US * HOUR_US)
 
 
-def _name(cell: Cell, question: Question) -> str:
+def _name(cell: TypeDay, question: Question) -> str:
     return {"day": cell.dt, "type": cell.event_type}.get(question.by or "", "")

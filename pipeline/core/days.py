@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-DAY_US = 86_400_000_000
+SECOND_US, HOUR_US, DAY_US = 1_000_000, 3_600_000_000, 86_400_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

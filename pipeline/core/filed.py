@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline.core.manifest import TenantRows
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 
 

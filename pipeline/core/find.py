@@ -7,21 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.days import DAY_US
+from pipeline.core.days import DAY_US, SECOND_US
 from pipeline.core.errors import Corrupt
+from pipeline.core.filed import Flags
 from pipeline.core.index import IndexItem, read_item
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import SealState
 from pipeline.core.span import Span
 from pipeline.core.tiers import visible
 
-Flags = npt.NDArray[np.bool_]
 OWNERS = ("tenant_id", "entity_id")  # always read: what a run is held against
-_SECOND_US = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def entity_runs(
             continue
         named_by = f"index item {item.partition} {item.name}"
         for entry in read_item(item, entity_id):
-            until_us = (entry.last_second + 1) * _SECOND_US
+            until_us = (entry.last_second + 1) * SECOND_US
             if visible(entry.tier, entry.dt, seal):
                 run = Run(
                     entry.event_type,
@@ -75,7 +73,7 @@ def entity_runs(
                     entry.pointer.first_row,
                     entry.pointer.rows,
                     entry.duplicates,
-                    entry.first_second * _SECOND_US,
+                    entry.first_second * SECOND_US,
                     until_us,
                     named_by,
                     entity_id,

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from pipeline.core.aggregate import AggregateKey
+from pipeline.core.aggregate import UNKNOWN, AggregateKey, aggregate_key
+from pipeline.core.days import day_of
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.index import Pointer
 from pipeline.core.receipt import Receipt
+from pipeline.core.recount import Known
 from pipeline.core.segment import Lineage, Position, Segment
 from pipeline.core.span import instant_of
-from pipeline.core.window import Fingerprints
+from pipeline.core.tiers import OPEN
 
 Outcome = Literal["accepted", "duplicate", "quarantined"]
-By = Literal["entity", "at", "receipt", "ids"]  # what led to an event
+LedBy = Literal["entity", "at", "receipt", "ids"]  # what led to an event
 _RECEIPT = re.compile(r"([a-z0-9]{4,32})#(\d{1,15})", re.ASCII)
 
 
@@ -40,14 +40,14 @@ class Hint:
     receipt: ReceiptName | None = None
 
     @property
-    def kind(self) -> "By":
+    def kind(self) -> "LedBy":
         """Return which hint it is; "ids" for none."""
         if self.receipt is not None:
             return "receipt"
         return "entity" if self.entity_id is not None else "at" if self.dt is not None else "ids"
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """One row of a file."""
 
     key: str
@@ -59,7 +59,7 @@ class Sighting:
     """One stored unit. Refused units have code, pointer and message, and perhaps no type; entity and source never."""
 
     outcome: Outcome
-    place: Place
+    place: RowPlace
     row_group: int
     tier: str
     lineage: str
@@ -75,7 +75,7 @@ class Sighting:
     refusal: tuple[str, str, str] | None = None
 
     @property
-    def order(self) -> tuple[int, str, int, int, Place]:
+    def order(self) -> tuple[int, str, int, int, RowPlace]:
         """Return what sightings are sorted by: arrival, then lineage and position."""
         position = (int(self.position.sequence_number), self.position.subsequence_number)
         return self.arrived_us, self.lineage, *position, self.place
@@ -89,8 +89,12 @@ class IndexPlace(NamedTuple):
     pointer: Pointer
 
 
-class Counted(NamedTuple):
-    """The aggregate that a unit counts in: as what, in which hour and of which source; `included` once it does."""
+class CountedIn(NamedTuple):
+    """The aggregate that a unit counts in: as what, in which hour and of which source.
+
+    `included` once it does. A segment is committed after its totals are written: a unit of a committed segment that is
+    not included is damage.
+    """
 
     key: AggregateKey
     figure: Literal["events", "duplicates", "quarantined"]
@@ -107,29 +111,34 @@ class Found:
     lineage: Lineage | None
     segment: Segment | None  # None: the ledger does not hold it
     receipt: ReceiptName | None  # None: a plain producer, or one that was killed before it wrote its receipt
-    first: Place | None  # of a duplicate: the accepted row that it repeats
+    first: RowPlace | None  # of a duplicate: the accepted row that it repeats
     index: IndexPlace | None
-    counted: Counted | None
+    counted: CountedIn | None  # None: the segment or its rules are gone, so nobody can say where
+
+    @property
+    def committed(self) -> bool:
+        """True when all that the segment writes must be there."""
+        return self.segment is not None and self.segment.state == "committed"
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What was looked through: arrivals from_us..until_us, of so many segments; None when nothing was received."""
+    """What was looked through: arrivals from_us..until_us, of so many segments; None when nothing arrived."""
 
     from_us: int | None
     until_us: int | None
     segments: int
     notes: tuple[str, ...] = ()
-    ids_gone: bool = False  # something was received, and nothing of it can be searched by its id any more
+    ids_gone: bool = False  # something arrived, and nothing of it can be searched by its id any more
 
     @property
     def sentence(self) -> str:
         """Say that an id was not found, and how far that is true."""
         if self.ids_gone:
-            return "not found: the ids of everything that was received are gone; name --entity or --at"
+            return "not found: the ids of everything that arrived are gone; an entity or an event day may lead to it"
         if self.from_us is None or self.until_us is None:
-            return "nothing has been received yet"
-        return f"not among what was received from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
+            return "nothing has arrived yet"
+        return f"not among what arrived from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
 
 
 @dataclass(frozen=True)
@@ -137,27 +146,20 @@ class Trace:
     """What was found, in the order of arrival; `by` is the hint that led there, or "ids"."""
 
     found: tuple[Found, ...]
-    by: By
+    by: LedBy
     searched: Searched
 
 
-def parse_receipt(text: str) -> ReceiptName:
-    """Read PRODUCER#NUMBER.
+def parse_receipt(field: str, text: str) -> ReceiptName:
+    """Read PRODUCER#NUMBER; `field` is where it was given, for the message.
 
     Raises:
         ConfigProblem: it is none.
     """
     found = _RECEIPT.fullmatch(text)
     if found is None:
-        raise ConfigProblem(f"--receipt {text!r}: give it as PRODUCER#NUMBER, like 3f9c01ab22de#0")
+        raise ConfigProblem(f"{field} {text!r}: give it as PRODUCER#NUMBER, like 3f9c01ab22de#0")
     return ReceiptName(found[1], int(found[2]))
-
-
-def holds(ids: Fingerprints, wanted: Fingerprints) -> bool:
-    """True when an ids file, sorted by the high halves, holds the first fingerprint of `wanted`."""
-    first = int(np.searchsorted(ids.high, wanted.high[0], side="left"))
-    last = int(np.searchsorted(ids.high, wanted.high[0], side="right"))
-    return bool((ids.low[first:last] == wanted.low[0]).any())
 
 
 def covering(receipt: Receipt, lineages: Iterable[Lineage], segments: Sequence[Segment]) -> list[Segment]:
@@ -193,12 +195,21 @@ def _shard(receipt: Receipt, shard_id: str) -> str:
     return f"{receipt.stream}-{receipt.epoch}-{shard_id}"
 
 
-def first_of(sighting: Sighting, others: Iterable[Sighting]) -> Place | None:
+def first_of(sighting: Sighting, others: Iterable[Sighting]) -> RowPlace | None:
     """Return the accepted row that a duplicate repeats: the latest that arrived before it."""
     if sighting.outcome != "duplicate":
         return None
     before = [one for one in others if one.outcome == "accepted" and one.order < sighting.order]
     return max(before, key=lambda one: one.order).place if before else None
+
+
+def refused_key(
+    tenant_id: str | None, event_type: str | None, arrived_us: int, lineage: str, known: Known
+) -> AggregateKey:
+    """Return the aggregate that a refused unit counts in, by what its segment's rules knew."""
+    tenant = tenant_id if tenant_id in known.tenants and tenant_id else UNKNOWN
+    kind = event_type if event_type in known.event_types and event_type else UNKNOWN
+    return aggregate_key(tenant, kind, day_of(arrived_us), OPEN, lineage)
 
 
 def searched_of(
@@ -233,8 +244,8 @@ def _notes(
     if gone:
         until, plural = instant_of(max(one.max_arrival_us for one in gone)), "s" * (len(gone) > 1)
         notes.append(
-            f"the ids of {len(gone)} old segment{plural} (arrivals until {until}) are gone: what was accepted there is found by "
-            "--entity or --at only"
+            f"the ids of {len(gone)} old segment{plural} (arrivals until {until}) are gone: what was accepted there is found "
+            "by entity or event day only"
         )
     reached = {one.lineage: one for one in sorted(committed, key=lambda one: one.ordinal)}
     newest = max((one.max_arrival_us for one in reached.values()), default=0)

@@ -48,28 +48,30 @@ class Span:
         return first + (f" until {instant_of(self.until_us)}" if self.until_us < END_US else "")
 
 
-def parse_span(first: str | None, last: str | None) -> Span:
+def parse_span(first: str | None, last: str | None, fields: tuple[str, str] = ("from", "to")) -> Span:
     """Return the span between two texts, each a day (`2013-07-04`) or an RFC 3339 time; None is no bound.
 
-    A day as `last` is part of the span; a time as `last` is not.
+    A day as `last` is part of the span; a time as `last` is not. `fields` are where the two were given, for messages.
 
     Raises:
         ConfigProblem: a text is neither, or the span is empty.
     """
-    from_us = FIRST_US if first is None else _bounds("--from", first)[0]
-    until_us = END_US if last is None else _bounds("--to", last)[1]
+    from_us = FIRST_US if first is None else _bounds(fields[0], first)[0]
+    until_us = END_US if last is None else _bounds(fields[1], last)[1]
     if from_us >= until_us:
-        raise ConfigProblem(f"nothing lies between --from {first} and --to {last}: --from must be earlier")
+        raise ConfigProblem(
+            f"nothing lies between {fields[0]} {first} and {fields[1]} {last}: {fields[0]} must be earlier"
+        )
     return Span(from_us, until_us)
 
 
-def parse_day(option: str, text: str) -> str:
+def parse_day(field: str, text: str) -> str:
     """Return the UTC day that a day or an RFC 3339 time names.
 
     Raises:
         ConfigProblem: it is neither.
     """
-    return day_of(_bounds(option, text)[0])
+    return day_of(_bounds(field, text)[0])
 
 
 def instant_of(microseconds: int) -> str:
@@ -79,7 +81,7 @@ def instant_of(microseconds: int) -> str:
     return (EPOCH + timedelta(microseconds=microseconds)).isoformat().removesuffix("+00:00") + "Z"
 
 
-def _bounds(option: str, text: str) -> tuple[int, int]:
+def _bounds(field: str, text: str) -> tuple[int, int]:
     """Return where a day begins and ends; a time does both at once."""
     found = moment(text)
     if found is not None:
@@ -91,7 +93,7 @@ def _bounds(option: str, text: str) -> tuple[int, int]:
         day = None
     if day is None or day.isoformat() != text:
         raise ConfigProblem(
-            f"{option} {text!r}: give a day like 2013-07-04, or a time like 2013-07-04T10:30:00Z"
+            f"{field} {text!r}: give a day like 2013-07-04, or a time like 2013-07-04T10:30:00Z"
         )
     begin = (datetime(day.year, day.month, day.day, tzinfo=UTC) - EPOCH) // _MICROSECOND
     return begin, begin + DAY_US

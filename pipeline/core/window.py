@@ -10,15 +10,13 @@ import hashlib
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import Corrupt
+from pipeline.core.filed import U64, Flags
 
-U64: TypeAlias = npt.NDArray[np.uint64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 _MAGIC = b"hrids1\0\0"
 _RATIO = 2  # a run is merged into its elder once it is at least half as long
 
@@ -32,6 +30,13 @@ class Fingerprints:
 
     def __len__(self) -> int:
         return len(self.high)
+
+
+def holds(ids: Fingerprints, wanted: Fingerprints) -> bool:
+    """True when an ids file, sorted by the high halves, holds the first fingerprint of `wanted`."""
+    first = int(np.searchsorted(ids.high, wanted.high[0], side="left"))
+    last = int(np.searchsorted(ids.high, wanted.high[0], side="right"))
+    return bool((ids.low[first:last] == wanted.low[0]).any())
 
 
 @dataclass(frozen=True, order=True)

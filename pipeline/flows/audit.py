@@ -13,16 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from pipeline.core.audit import Difference, ObjectCount, RecordCount, Report, Witnesses, audit
-from pipeline.core.errors import NotFound
-from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, Partition, data_place, rules_key, segment_name
+from pipeline.core.audit import ObjectCount, RecordCount, Report, Witnesses, audit
+from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, Partition, data_place, segment_name
 from pipeline.core.manifest import DataFile, TenantRows
-from pipeline.core.recount import Known
 from pipeline.core.segment import Segment
 from pipeline.flows.audit_files import Counted, count_segment, split_segment
 from pipeline.flows.audit_packed import PackedAudit
+from pipeline.flows.segment_rules import SegmentRules
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
@@ -50,35 +47,6 @@ class AuditPorts:
     fetch: Callable[[ObjectInfo], bytes]
     each: Callable[[Callable[[list[ObjectInfo]], Any], Iterable[list[ObjectInfo]]], Iterable[Any]]
     progress: Callable[[int], None]
-
-
-class _Rules:
-    """Tenants and types by the rules' digest, read when they are asked for."""
-
-    def __init__(self, objects: Objects, segments: Iterable[Segment]) -> None:
-        self._objects = objects
-        self._digests = {segment_name(one.lineage, one.ordinal): one.rules_digest for one in segments}
-        self._known: dict[str, Known | None] = {}
-
-    def of(self, segment: str) -> Known | None:
-        """Return what a segment's rules knew; None when the rules are gone, or the segment is unknown."""
-        digest = self._digests.get(segment)
-        if digest is not None and digest not in self._known:
-            self._known[digest] = self._read(digest)
-        return self._known[digest] if digest is not None else None
-
-    def differences(self) -> list[Difference]:
-        """Name the rules that are gone."""
-        message = "the rules that segments were judged by are gone or cannot be read"
-        gone = sorted(digest for digest, known in self._known.items() if known is None)
-        return [Difference("rules_missing", rules_key(digest), message) for digest in gone]
-
-    def _read(self, digest: str) -> Known | None:
-        try:
-            document = msgspec.json.decode(self._objects.get(rules_key(digest)))
-            return Known(frozenset(document["tenants"]), frozenset(document["schemas"]))
-        except (NotFound, msgspec.MsgspecError, LookupError, TypeError):
-            return None
 
 
 class _Files:
@@ -133,7 +101,7 @@ def run_audit(ports: AuditPorts) -> Report:
     moving = _on_their_way(listed, decided, ports.ledger)
     entries = [entry for entry in manifest if _segment_of(entry.key) not in moving]
     files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries)
-    rules = _Rules(ports.objects, every)
+    rules = SegmentRules(ports.objects, every)
     for counted in ports.each(lambda infos: _count(infos, rules, ports), files.listed.values()):
         if files.take(counted):
             packed.take(counted)
@@ -170,7 +138,7 @@ def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
     return groups
 
 
-def _count(infos: list[ObjectInfo], rules: _Rules, ports: AuditPorts) -> Counted:
+def _count(infos: list[ObjectInfo], rules: SegmentRules, ports: AuditPorts) -> Counted:
     segment = _segment_of(infos[0].key)
     return count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pipeline.core.aggregate import Aggregate
 from pipeline.core.count import (
     Answer,
-    Cell,
     Question,
     Tally,
-    cells_of,
+    TypeDay,
+    by_day,
     from_aggregates,
     quarantined_groups,
 )
 from pipeline.core.find import Run, day_span, file_runs, partitions_to_ask
+from pipeline.core.keys import QUARANTINE_TABLE
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import SealState
 from pipeline.flows.find import FindPorts, count_run, files_of, runs_of_entity
@@ -28,7 +29,8 @@ def count_events(tenant_id: str, question: Question, event_types: Sequence[str],
     Args:
         tenant_id: whose.
         question: which events, grouped how.
-        event_types: all there are, that of unknown types included; the question's own is asked alone.
+        event_types: all that are known, that of unknown types included; stored ones are added. The question's own is
+            asked alone.
         ports: what is read.
 
     Raises:
@@ -41,7 +43,10 @@ def count_events(tenant_id: str, question: Question, event_types: Sequence[str],
         runs = runs_of_entity(tenant_id, question.entity_id, question, seal, ports)
         _count(tenant_id, [(run, question) for run in runs], tally, ports, INDEX)
         return tally.answer(question)
-    types = event_types if question.event_type is None else [question.event_type]
+    if question.event_type is not None:
+        types = [question.event_type]
+    else:
+        types = sorted({*event_types, *stored_types(ports)})
     tally.basis.add(AGGREGATES)
     left = _count_aggregates(tenant_id, question, types, seal, tally, ports)
     if left:
@@ -50,9 +55,15 @@ def count_events(tenant_id: str, question: Question, event_types: Sequence[str],
     return tally.answer(question)
 
 
+def stored_types(ports: FindPorts) -> set[str]:
+    """Return the event types that have data files, also those whose schema is gone."""
+    found = {name.rpartition("#")[0] for name in ports.manifest.partitions()}
+    return found - {QUARANTINE_TABLE}
+
+
 def _count_aggregates(
     tenant_id: str, question: Question, types: Sequence[str], seal: SealState, tally: Tally, ports: FindPorts
-) -> list[Cell]:
+) -> list[TypeDay]:
     """Count what aggregates answer; return the cells whose rows must be asked."""
     first_dt, last_dt = question.span.first_dt, question.span.last_dt
 
@@ -62,7 +73,7 @@ def _count_aggregates(
     left = []
     for event_type, items in zip(types, ports.each(ask, types), strict=True):
         tally.quarantined += quarantined_groups(items, event_type, question.by)
-        for cell, held in cells_of(items, event_type, seal).items():
+        for cell, held in by_day(items, event_type, seal).items():
             groups = from_aggregates(cell, held, question)
             if groups is None:
                 left.append(cell)
@@ -72,7 +83,7 @@ def _count_aggregates(
 
 
 def _runs_of_cells(
-    tenant_id: str, cells: Sequence[Cell], question: Question, seal: SealState, ports: FindPorts
+    tenant_id: str, cells: Sequence[TypeDay], question: Question, seal: SealState, ports: FindPorts
 ) -> Iterator[tuple[Run, Question]]:
     """Yield the runs of some cells, each with the question as it is put to that cell."""
     listed = ports.manifest.partitions()

@@ -1,18 +1,22 @@
 """The events of an entity, or of a type, in the order in which they happened."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.columns import envelope_schema
-from pipeline.core.count import Question
+from pipeline.core.count import Question, from_run
 from pipeline.core.find import Run, chosen_rows
-from pipeline.flows.find import FindPorts, count_run, read_run, runs_of_entity, runs_of_types
+from pipeline.flows.find import FindPorts, read_run, runs_of_entity, runs_of_types
 
-_WAVE = 16  # runs read at once, before what is settled is given out
+_WAVE_RUNS, _WAVE_ROWS = 16, 20_000  # read at once, before what is settled is given out
+_GIVEN_ROWS = 1_000  # made into dicts at once: they take ten times the memory of Arrow
+_SEQUENCE_DIGITS = 129  # of a Kinesis sequence number at most
+_ORDER = ("time_us", "padded_sequence", "subsequence_number", "key", "row")
 
 
 class Event(NamedTuple):
@@ -24,19 +28,17 @@ class Event(NamedTuple):
     row: int
     columns: dict[str, Any]
 
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """Return what events are sorted by: event time, then position; key and row settle what is left."""
-        position = (int(self.columns["sequence_number"]), self.columns["subsequence_number"])
-        return self.time_us, *position, self.key, self.row
-
 
 class EventSearch:
-    """A tenant's events in the order (event time, position), read as they are given out.
+    """A tenant's events in the order (event time, position), read as they are given out; key and row settle ties.
+
+    Memory: the rows of one wave, which are 20,000 or one run if that is longer, and, of what was read before, the rows
+    that are not earlier than the next run begins; of these no more than `limit`. All as Arrow, save a thousand events.
 
     Attributes:
         shown: how many were given out.
         total: how many there are; known once `events` has ended.
+        exact: False when there may be more than `total`: rows that nobody asked for would have had to be read.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class EventSearch:
         self._tenant_id, self._question, self._ports = tenant_id, question, ports
         self._limit, self._duplicates = limit, duplicates
         self.shown = self.total = 0
+        self.exact = True
 
     def events(self) -> Iterator[Event]:
         """Yield the events, at most `limit`; read once.
@@ -53,19 +56,22 @@ class EventSearch:
             Corrupt: index or manifest name rows that are gone or belong to somebody else.
             Transient: try again.
         """
-        runs, pending = self._runs(), list[Event]()
+        runs, pending = self._runs(), list[pa.Table]()
         while runs and self.shown != self._limit:
-            wave, runs = runs[:_WAVE], runs[_WAVE:]
+            length = _wave(runs)
+            wave, runs = runs[:length], runs[length:]
             for found, matched in self._ports.each(self._read, wave):
-                pending += found
+                pending.append(found)
                 self.total += matched
-            pending.sort(key=lambda one: one.order)
-            settled = sum(one.time_us < runs[0].from_us for one in pending) if runs else len(pending)
-            ready = pending[: settled if self._limit is None else min(settled, self._limit - self.shown)]
-            pending = pending[len(ready) :]
-            self.shown += len(ready)
-            yield from ready
-        self.total += sum(self._ports.each(self._count, runs))
+            table = pa.concat_tables(pending).sort_by([(name, "ascending") for name in _ORDER])
+            table = table if self._limit is None else table.slice(0, self._limit - self.shown)
+            times = table.column("time_us").to_numpy()
+            settled = int(np.searchsorted(times, runs[0].from_us)) if runs else len(times)
+            pending = [table.slice(settled)]
+            self.shown += settled
+            yield from _given_out(table.slice(0, settled))
+        for run in runs:
+            self._count(run)
 
     def _runs(self) -> list[Run]:
         tenant_id, question, ports = self._tenant_id, self._question, self._ports
@@ -77,8 +83,8 @@ class EventSearch:
             found = runs_of_types(tenant_id, types, question.span, seal, ports)
         return [run for run in found if run.events(duplicates=self._duplicates)]
 
-    def _read(self, run: Run) -> tuple[list[Event], int]:
-        """Return the first events of a run that are asked for, and how many there are in it."""
+    def _read(self, run: Run) -> tuple[pa.Table, int]:
+        """Return the first events of a run that are asked for, with their order, and how many there are in it."""
         names = envelope_schema().names
         table = read_run(self._tenant_id, run, names, self._ports).select(names)
         chosen = chosen_rows(self._tenant_id, table, self._question.span, self._question.source)
@@ -89,12 +95,33 @@ class EventSearch:
         matched = len(rows)
         if self._limit is not None and matched > self._limit:  # no more of them can be among the first
             rows = rows[times[rows] <= np.partition(times[rows], self._limit - 1)[self._limit - 1]]
-        values = table.take(pa.array(rows)).to_pylist()
-        return [
-            Event(int(times[row]), run.event_type, run.key, run.first_row + int(row), columns)
-            for row, columns in zip(rows, values, strict=True)
-        ], matched
+        found = table.take(pa.array(rows))  # a copy: the rest of the run is let go
+        sequence = pc.ascii_lpad(found.column("sequence_number"), width=_SEQUENCE_DIGITS, padding="0")
+        found = found.append_column("time_us", pa.array(times[rows])).append_column(
+            "padded_sequence", sequence
+        )
+        found = found.append_column("key", pa.repeat(run.key, len(rows)))
+        found = found.append_column("event_type", pa.repeat(run.event_type, len(rows)))
+        return found.append_column("row", pa.array(run.first_row + rows)), matched
 
-    def _count(self, run: Run) -> int:
-        groups, _ = count_run(self._tenant_id, run, replace(self._question, by=None), self._ports)
-        return sum(one.events + one.duplicates * self._duplicates for one in groups.values())
+    def _count(self, run: Run) -> None:
+        """Add a run that is not shown to the total, if that is known without its rows."""
+        groups = from_run(run, replace(self._question, by=None))
+        if groups is None:
+            self.exact = False
+        else:
+            self.total += sum(one.events + one.duplicates * self._duplicates for one in groups.values())
+
+
+def _wave(runs: Sequence[Run]) -> int:
+    """Return how many runs are read next: those that have rows enough for a wave, and one at least."""
+    rows = np.cumsum([run.rows for run in runs[:_WAVE_RUNS]])
+    return max(int(np.searchsorted(rows, _WAVE_ROWS, side="right")), 1)
+
+
+def _given_out(table: pa.Table) -> Iterator[Event]:
+    names = envelope_schema().names
+    for first in range(0, table.num_rows, _GIVEN_ROWS):
+        part = table.slice(first, _GIVEN_ROWS)
+        places = [part.column(name).to_pylist() for name in ("time_us", "event_type", "key", "row")]
+        yield from map(Event, *places, part.select(names).to_pylist())

@@ -10,18 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import Corrupt
-from pipeline.ports.objects import Objects
+from pipeline.ports.objects import Objects, Tail
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 TAIL_BYTES = 2**20  # read first: the footer of any file, and all of most files of the open tier
-_KEPT_BYTES = 64 * 2**20  # of files that were read lately
+_KEPT_BYTES = 16 * 2**20  # of one reader, and each thread has its own
 _KEPT_FILES = 256
+_METADATA_FACTOR = 16  # a decoded footer takes up to so many times its bytes; as measured
 
 
 class RowReader:
-    """Reads rows of data files; keeps what was read lately, which never changes. For one thread."""
+    """Reads rows of data files, for one thread.
+
+    Keeps the ends and the footers of files that were read lately, which never change: 16 MiB, or one file's if that is
+    more. Parts that were read from before a file's end are not kept.
+    """
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -42,28 +47,22 @@ class RowReader:
             Corrupt: it has fewer rows, lacks a column, or is no data file.
             Transient: try again.
         """
-        file = self._file(key)
-        metadata = file.metadata
+        kept = self._of(key)
         if rows < 0:
-            rows = metadata.num_rows - first_row
-        if first_row < 0 or rows < 0 or first_row + rows > metadata.num_rows:
-            raise Corrupt(
-                f"{key} has {metadata.num_rows} rows, and rows {first_row} to {first_row + rows - 1} were "
-                "asked for: run `headrace audit`"
-            )
-        groups, before = _groups(metadata, first_row, rows)
+            rows = kept.metadata.num_rows - first_row
+        groups, before = _groups(key, kept.metadata, first_row, rows)
         try:
-            table = file.read_row_groups(groups, columns=list(columns), use_threads=False)
+            table = self._file(key, kept).read_row_groups(groups, columns=list(columns), use_threads=False)
             return table.select(list(columns)).slice(first_row - before, rows)
         except (pa.ArrowException, KeyError, OSError) as exc:
             raise _unreadable(key, exc) from exc
 
     def row_group(self, key: str, row: int) -> int:
         """Return which row group of a file a row is in, counted from 0; raises as `read` does."""
-        groups, _ = _groups(self._file(key).metadata, row, 1)
+        groups, _ = _groups(key, self._of(key).metadata, row, 1)
         return groups[0]
 
-    def _file(self, key: str) -> pq.ParquetFile:
+    def _of(self, key: str) -> "_Kept":
         kept = self._kept.pop(key, None)
         if kept is None:
             kept = self._open(key)
@@ -72,26 +71,48 @@ class RowReader:
         while len(self._kept) > 1 and (self._kept_bytes > _KEPT_BYTES or len(self._kept) > _KEPT_FILES):
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= oldest.size
-        return kept.file
+        return kept
 
     def _open(self, key: str) -> "_Kept":
         tail = self._objects.tail(key, TAIL_BYTES)
-        whole = len(tail.body) == tail.size
-        source = io.BytesIO(tail.body) if whole else _Ranged(self._objects, key, tail.body, tail.size)
         try:
-            return _Kept(pq.ParquetFile(source, pre_buffer=not whole), len(tail.body))
+            if len(tail.body) == tail.size:
+                whole = pq.ParquetFile(pa.BufferReader(tail.body))
+                return _Kept(tail, whole.metadata, whole)
+            return _Kept(tail, pq.read_metadata(_Ranged(self._objects, key, tail)))
         except (pa.ArrowException, OSError) as exc:
             raise _unreadable(key, exc) from exc
+
+    def _file(self, key: str, kept: "_Kept") -> pq.ParquetFile:
+        """Return an open file; one that is read in parts is opened anew each time, as it holds what it has read."""
+        if kept.whole is not None:
+            return kept.whole
+        source = _Ranged(self._objects, key, kept.tail)
+        return pq.ParquetFile(source, metadata=kept.metadata, pre_buffer=True)
 
 
 @dataclass(frozen=True)
 class _Kept:
-    file: pq.ParquetFile
-    size: int
+    tail: Tail
+    metadata: pq.FileMetaData
+    whole: pq.ParquetFile | None = None  # where the tail is all of the file
+
+    @property
+    def size(self) -> int:
+        return len(self.tail.body) + _METADATA_FACTOR * int(self.metadata.serialized_size)
 
 
-def _groups(metadata: pq.FileMetaData, first_row: int, rows: int) -> tuple[list[int], int]:
-    """Return the row groups that hold some rows, and the number of rows before the first of them."""
+def _groups(key: str, metadata: pq.FileMetaData, first_row: int, rows: int) -> tuple[list[int], int]:
+    """Return the row groups that hold some rows, and the number of rows before the first of them.
+
+    Raises:
+        Corrupt: the file has fewer rows.
+    """
+    if first_row < 0 or rows < 0 or first_row + rows > metadata.num_rows:
+        raise Corrupt(
+            f"{key} has {metadata.num_rows} rows, and rows {first_row} to {first_row + rows - 1} were "
+            "asked for: run `headrace audit`"
+        )
     groups: list[int] = []
     start = before = 0
     for number in range(metadata.num_row_groups):
@@ -111,9 +132,9 @@ def _unreadable(key: str, exc: Exception) -> Corrupt:
 class _Ranged(io.RawIOBase):
     """An object as a file: its end is there already, the rest is read in parts as it is asked for."""
 
-    def __init__(self, objects: Objects, key: str, tail: bytes, size: int) -> None:
+    def __init__(self, objects: Objects, key: str, tail: Tail) -> None:
         super().__init__()
-        self._objects, self._key, self._tail, self._size = objects, key, tail, size
+        self._objects, self._key, self._tail, self._size = objects, key, tail.body, tail.size
         self._at = 0
 
     def readable(self) -> bool:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,12 @@ from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.find import Run, day_span, file_runs
 from pipeline.core.keys import QUARANTINE_TABLE, ids_key, manifest_place
 from pipeline.core.manifest import DataFile
-from pipeline.core.segment import Lineage, Position, SealState, Segment
-from pipeline.core.sighting import Hint, Place, ReceiptName, Sighting, covering, holds
+from pipeline.core.segment import Position, SealState, Segment
+from pipeline.core.sighting import Hint, ReceiptName, RowPlace, Sighting, covering
 from pipeline.core.span import Span
-from pipeline.core.window import decode_ids, fingerprints
+from pipeline.core.window import decode_ids, fingerprints, holds
 from pipeline.flows.find import FindPorts, files_of, read_run, runs_of_entity, runs_of_types
+from pipeline.ports.ledger import Ledger
 from pipeline.ports.objects import Objects
 from pipeline.ports.receipts import Receipts
 
@@ -37,11 +39,17 @@ class TracePorts:
     row_group: Callable[[str, int], int]
 
 
-class Decided(NamedTuple):
-    """What the ledger held when the trace began."""
+class Decided:
+    """What the ledger held when a trace began: the lineages; all segments are read once they are asked for."""
 
-    lineages: Sequence[Lineage]
-    segments: Sequence[Segment]
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.lineages = ledger.lineages()
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        """Return every segment of the lineages."""
+        return [each for one in self.lineages for each in self._ledger.segments(one.short)]
 
 
 def look_where(
@@ -126,7 +134,7 @@ def _in_run(tenant_id: str, event_id: str, run: Run, ports: TracePorts) -> list[
     table = read_run(tenant_id, run, envelope_schema().names, ports.find).take(pa.array(rows))
     found = []
     for row, one in zip(rows.tolist(), _plain(table), strict=True):
-        sighting = _sighting(Place(run.key, run.first_row + row), one, ports)
+        sighting = _sighting(RowPlace(run.key, run.first_row + row), one, ports)
         fields = {name: one[name] for name in ("entity_id", "source")}
         fields |= {"event_time_us": one["event_time"], "event_type": run.event_type}
         found.append(sighting(outcome="duplicate" if one["is_duplicate"] else "accepted", **fields))
@@ -150,7 +158,7 @@ def _in_refused(tenant_id: str, event_id: str, file: DataFile, ports: TracePorts
     found = []
     for row, one in zip(rows.tolist(), _plain(table.take(pa.array(rows))), strict=True):
         refusal = (one["code"], one["pointer"], one["message"])
-        sighting = _sighting(Place(file.key, row), one, ports)
+        sighting = _sighting(RowPlace(file.key, row), one, ports)
         found.append(sighting(outcome="quarantined", event_type=one["event_type"], refusal=refusal))
     return found
 
@@ -164,7 +172,7 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-def _sighting(place: Place, row: dict[str, Any], ports: TracePorts) -> Callable[..., Sighting]:
+def _sighting(place: RowPlace, row: dict[str, Any], ports: TracePorts) -> Callable[..., Sighting]:
     """Return what makes a sighting out of what rows and refused units have in common."""
     found = manifest_place(place.key)
     if found is None:

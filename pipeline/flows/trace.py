@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from pipeline.core.aggregate import HOURS, UNKNOWN, AggregateKey, aggregate_key
-from pipeline.core.days import DAY_US, day_of
+from pipeline.core.aggregate import HOURS, AggregateKey, aggregate_key
+from pipeline.core.days import HOUR_US, day_of
 from pipeline.core.index import partitions_of, read_item
 from pipeline.core.receipt import Receipt
+from pipeline.core.segment import Segment
 from pipeline.core.sighting import (
-    Counted,
+    CountedIn,
     Found,
     Hint,
     IndexPlace,
@@ -17,32 +18,29 @@ from pipeline.core.sighting import (
     Trace,
     acknowledged_by,
     first_of,
+    refused_key,
     searched_of,
 )
-from pipeline.core.tiers import OPEN
+from pipeline.flows.segment_rules import read_known
 from pipeline.flows.sight import Decided, TracePorts, look_everywhere, look_where
-
-_HOUR_US = DAY_US // HOURS
 
 
 def trace(tenant_id: str, event_id: str, hint: Hint, ports: TracePorts) -> Trace:
     """Return what became of a tenant's event.
 
-    The ledger is read first, so what is committed meanwhile is neither found nor claimed to be missing. A hint is
-    tried first; without one, or when it leads nowhere, everything is searched.
+    A hint is tried first; without one, or when it leads nowhere, everything is searched. The ledger is read before
+    that, so what is committed meanwhile is neither found nor claimed to be missing.
 
     Raises:
         Corrupt: index or manifest name rows that are gone or belong to somebody else.
         Transient: try again.
     """
-    ledger = ports.find.ledger
-    lineages = ledger.lineages()
-    decided = Decided(lineages, [each for one in lineages for each in ledger.segments(one.short)])
+    decided = Decided(ports.find.ledger)
     sightings = look_where(tenant_id, event_id, hint, decided, ports)
     searched, by = Searched(None, None, 0), hint.kind
     if not sightings:
         sightings, gone = look_everywhere(tenant_id, event_id, decided, ports)
-        searched, by = searched_of(decided.segments, gone, lineages), "ids"
+        searched, by = searched_of(decided.segments, gone, decided.lineages), "ids"
     receipts: dict[str, Sequence[Receipt]] = {}
     found = [_explain(tenant_id, one, sightings, decided, receipts, ports) for one in sightings]
     return Trace(tuple(found), by, searched)
@@ -58,8 +56,8 @@ def _explain(
 ) -> Found:
     """Gather what is known of one sighting; `receipts` keeps those that were read, by producer."""
     lineage = next((one for one in decided.lineages if one.short == sighting.lineage), None)
-    name = (sighting.lineage, sighting.ordinal)
-    segment = next((one for one in decided.segments if (one.lineage, one.ordinal) == name), None)
+    # before the aggregate: what a committed segment counts is there by then
+    segment = ports.find.ledger.segment(sighting.lineage, sighting.ordinal)
     receipt: ReceiptName | None = None
     for producer in sorted({batch.producer for batch in segment.batches} if segment else ()):
         if producer not in receipts:
@@ -72,7 +70,7 @@ def _explain(
         receipt=receipt,
         first=first_of(sighting, sightings),
         index=_index_place(tenant_id, sighting, ports),
-        counted=_counted(tenant_id, sighting, ports),
+        counted=_counted(tenant_id, sighting, segment, ports),
     )
 
 
@@ -90,27 +88,22 @@ def _index_place(tenant_id: str, sighting: Sighting, ports: TracePorts) -> Index
     return None
 
 
-def _counted(tenant_id: str, sighting: Sighting, ports: TracePorts) -> Counted | None:
+def _counted(
+    tenant_id: str, sighting: Sighting, segment: Segment | None, ports: TracePorts
+) -> CountedIn | None:
     """Return the aggregate that a unit counts in, or will once its segment is committed."""
-    at_us, known = sighting.event_time_us, sighting.event_type
-    if at_us is None or known is None:
-        return _counted_refusal(tenant_id, sighting, ports)
-    key = aggregate_key(tenant_id, known, day_of(at_us), sighting.tier, sighting.lineage)
+    at_us, event_type, lineage = sighting.event_time_us, sighting.event_type, sighting.lineage
+    if at_us is None or event_type is None:
+        known = read_known(ports.objects, segment.rules_digest) if segment else None
+        if known is None:
+            return None
+        key = refused_key(tenant_id, event_type, sighting.arrived_us, lineage, known)
+        return CountedIn(key, "quarantined", None, None, _included(key, sighting, ports))
+    key = aggregate_key(tenant_id, event_type, day_of(at_us), sighting.tier, lineage)
     included = _included(key, sighting, ports)
     if sighting.outcome == "duplicate":
-        return Counted(key, "duplicates", None, None, included)
-    return Counted(key, "events", at_us // _HOUR_US % HOURS, sighting.source, included)
-
-
-def _counted_refusal(tenant_id: str, sighting: Sighting, ports: TracePorts) -> Counted | None:
-    """Return the aggregate of a refused unit: of its type, or of unknown types where it had none that was known."""
-    day = day_of(sighting.arrived_us)
-    for name in dict.fromkeys([sighting.event_type or UNKNOWN, UNKNOWN]):
-        key = aggregate_key(tenant_id, name, day, OPEN, sighting.lineage)
-        item = ports.find.aggregates.read([key]).get(key)
-        if item is not None and item.quarantined:
-            return Counted(key, "quarantined", None, None, item.last_ordinal >= sighting.ordinal)
-    return None
+        return CountedIn(key, "duplicates", None, None, included)
+    return CountedIn(key, "events", at_us // HOUR_US % HOURS, sighting.source, included)
 
 
 def _included(key: AggregateKey, sighting: Sighting, ports: TracePorts) -> bool:

@@ -7,11 +7,11 @@ restart, after a reshard, or when another worker decided a segment.
 from dataclasses import dataclass
 
 from pipeline.core.errors import Corrupt, NotFound
+from pipeline.core.filed import Flags
 from pipeline.core.keys import ids_key
 from pipeline.core.segment import Lineage, Segment
 from pipeline.core.window import (
     Fingerprints,
-    Flags,
     SegmentAge,
     SegmentId,
     Window,

@@ -23,7 +23,7 @@ class EntityIndex(Protocol):
     def find(self, partitions: Sequence[str], first_dt: str, last_dt: str) -> list[IndexItem]:
         """Return the items of some partitions whose event day is in first_dt..last_dt, both included.
 
-        Consistent; "" as first day and "9999-12-31" as last mean no bound. Order: as `partitions`, then by name.
+        Consistent; none of no partitions; "" as first day and "9999-12-31" as last mean no bound. Order: as `partitions`, then by name.
 
         Raises:
             Transient: try again.

@@ -87,6 +87,14 @@ class Ledger(Protocol):
         """Return all segments of a lineage, oldest first."""
         ...
 
+    def segment(self, lineage: str, ordinal: int) -> Segment | None:
+        """Return one segment, planned or committed; None where nothing was decided.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments whose latest arrival is at or after `since_us`, newest first."""
         ...

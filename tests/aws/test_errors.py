@@ -27,6 +27,7 @@ from pipeline.aws.s3 import S3Objects
 from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound, OutcomeUnknown, Transient
 from pipeline.core.manifest import DataFile
 from pipeline.ports.ledger import PlanAnswer
+from pipeline.ports.objects import Tail
 from tests.aws.test_ledger import _segment
 
 URL = "http://127.0.0.1:1"
@@ -214,3 +215,11 @@ def test_an_object_that_was_not_written(code: str, status: int, error: Callable[
         stub.add_client_error("put_object", code, http_status_code=status)
         with pytest.raises(error, match="put s3://bucket/k"):  # type: ignore[call-overload]
             S3Objects(client, "bucket").put_if_absent("k", b"x", "d")
+
+
+def test_an_empty_objects_tail_is_no_error() -> None:
+    """S3 answers 416 to the last bytes of an object that has none, which emulators do not."""
+    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s")
+    with Stubber(client) as stub:
+        stub.add_client_error("get_object", "InvalidRange", http_status_code=416)
+        assert S3Objects(client, "bucket").tail("key", 9) == Tail(b"", 0)

@@ -92,6 +92,11 @@ def test_an_aggregate_comes_back(place: World) -> None:
     assert list(aggregates.all_items()) == [TOTAL]
 
 
+def test_no_partitions_hold_nothing(place: World) -> None:
+    """Asking for none is answered, with none."""
+    assert place.index().find([], "", "9999-12-31") == []
+
+
 def test_the_fence(place: World) -> None:
     """A newer total replaces an older; an equal one does nothing, an older one never comes back."""
     aggregates = place.aggregates()

@@ -90,6 +90,17 @@ def test_a_plan_is_read_back(place: World) -> None:
     assert ledger.open("0002").newest is None
 
 
+def test_one_segment_by_its_key(place: World) -> None:
+    """Planned or committed, and of no neighbour; nothing where nothing was decided."""
+    ledger = place.ledger()
+    _decide(ledger, _segment(1))
+    ledger.plan(_segment(2))
+    assert ledger.segment("0001", 1) == _segment(1).committed()
+    assert ledger.segment("0001", 2) == _segment(2)
+    assert ledger.segment("0001", 3) is None
+    assert ledger.segment("0002", 1) is None
+
+
 def test_an_ordinal_is_decided_once(place: World) -> None:
     """A second plan of an ordinal is refused, planned or committed, also the very same one; the first stays."""
     ledger = place.ledger()

@@ -48,6 +48,8 @@ def test_parts_of_an_object(place: World) -> None:
     assert objects.tail("key", 99) == Tail(b"0123456789", 10)
     assert objects.part("key", 2, 3) == b"234"
     assert objects.part("key", 8, 9) == b"89"
+    objects.put_if_absent("empty", b"", "d")
+    assert objects.tail("empty", 3) == Tail(b"", 0)
     for read in (lambda: objects.tail("gone", 1), lambda: objects.part("gone", 0, 1)):
         with pytest.raises(NotFound, match="gone"):
             read()

@@ -114,6 +114,10 @@ class NullLedger:
         del lineage
         return []
 
+    def segment(self, lineage: str, ordinal: int) -> Segment | None:
+        del lineage, ordinal
+        return None
+
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         del lineage, since_us
         return []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from pipeline import wiring
 from pipeline.cli import counts, events, trace
-from pipeline.cli.events import table_lines
+from pipeline.cli.events import left_out, table_lines
 from pipeline.core.errors import ConfigProblem
 from pipeline.flows.events import Event
 from pipeline.flows.sight import TracePorts
@@ -87,6 +88,13 @@ def test_what_is_left_out_is_said(run: Run) -> None:
     assert done.stderr == "2 of 5 shown; --all shows every one\n"
     whole = run("events", "--entity", "front", "--limit", "2", "--all")
     assert (len(whole.stdout.splitlines()), whole.stderr) == (6, "")
+
+
+def test_a_total_that_is_not_known_is_not_claimed() -> None:
+    """Where only rows could say how many there are, the answer names what is certain."""
+    assert left_out(100, 240, exact=True) == "100 of 240 shown; --all shows every one"
+    assert left_out(100, 240, exact=False) == "100 of at least 240 shown; --all shows every one"
+    assert left_out(100, 100, exact=False) == "the first 100 shown; there may be more: --all shows every one"
 
 
 def test_events_as_json_are_whole_envelopes(run: Run) -> None:
@@ -185,6 +193,14 @@ def test_counts_as_a_table(run: Run) -> None:
     assert "by the day they arrived" in done.stderr
 
 
+def test_a_stored_type_may_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its schema may be gone from the folder; its events are still there."""
+    monkeypatch.setattr(wiring, "rules", lambda _settings: replace(RULES, schemas={}))
+    assert "\nall       6" in run("counts", "--type", "door").stdout
+    assert len(run("events", "--entity", "front", "--type", "door").stdout.splitlines()) == 6
+    assert "known: door" in str(run("counts", "--type", "x").exception)
+
+
 def test_counts_as_json(run: Run) -> None:
     """Figures, groups and basis; null where a figure is not known by that group."""
     found = json.loads(
@@ -206,7 +222,7 @@ def test_a_trace_as_text(run: Run) -> None:
     assert done.exit_code == 0
     original, copy = done.stdout.split("\n\n")
     assert [line.split()[0] for line in original.splitlines() if line[0] != " "] == [
-        "received",
+        "arrived",
         "archived",
         "segment",
         "index",
@@ -226,6 +242,22 @@ def test_a_refused_unit_as_text(run: Run) -> None:
     assert "acme#_unknown  2024-03-10#open#0001  as quarantined" in out
 
 
+def test_what_a_committed_segment_lacks_is_damage(run: Run, house: Deployment) -> None:
+    """Index and totals are written before a segment is committed: missing after it, the audit is named."""
+    index, totals, rows = house.index.items, house.aggregates.items, dict(house.ledger.rows)
+    place = ("trace", "e1", "--at", "2024-03-10")
+    try:
+        house.index.items, house.aggregates.items = {}, {}
+        damaged = run(*place).stdout.splitlines()[-2:]
+        house.ledger.rows.update({key: replace(one, state="planned") for key, one in rows.items()})
+        planned = run(*place).stdout.splitlines()[-2:]
+    finally:
+        house.index.items, house.aggregates.items = index, totals
+        house.ledger.rows.update(rows)
+    assert all(line.endswith("must be there: run `headrace audit`") for line in damaged)
+    assert all(line.endswith("not yet: the segment is not committed") for line in planned)
+
+
 def test_a_trace_as_json(run: Run) -> None:
     """Everything that the text says, by name."""
     found = json.loads(run("trace", "e0", "--entity", "front", "--json").stdout)
@@ -233,14 +265,15 @@ def test_a_trace_as_json(run: Run) -> None:
     first, second = found["found"]
     assert (first["outcome"], first["repeats"], first["counted"]["as"]) == ("accepted", None, "events")
     assert second["repeats"] == {"key": first["file"]["key"], "row": first["file"]["row"]}
-    assert second["received"]["receipt"] is None
+    assert second["arrived"]["receipt"] is None
+    assert second["arrived"]["time"] == "2024-03-10T12:01:00Z"
     assert first["segment"]["state"] == "committed"
     assert first["index"]["key"] == first["file"]["key"]
 
 
 def test_an_unknown_id_is_exit_code_1(run: Run) -> None:
     """The sentence stands alone, for a person and for a program."""
-    sentence = "not among what was received from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"
+    sentence = "not among what arrived from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"
     done = run("trace", "e99")
     assert (done.exit_code, done.stdout) == (1, sentence + "\n")
     found: dict[str, Any] = json.loads(run("trace", "e99", "--json").stdout)

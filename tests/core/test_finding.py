@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.aggregate import Aggregate
-from pipeline.core.count import Cell, Question, from_aggregates, from_run
+from pipeline.core.count import Question, TypeDay, from_aggregates, from_run
 from pipeline.core.days import DAY_US, EPOCH
 from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.find import Run, check_owner, day_span, file_runs, partitions_to_ask
@@ -17,16 +17,15 @@ from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import Counts, Lineage, Position, SealState, Segment
 from pipeline.core.sighting import (
-    Place,
     ReceiptName,
+    RowPlace,
     Sighting,
     acknowledged_by,
     covering,
-    holds,
     parse_receipt,
 )
 from pipeline.core.span import END_US, FIRST_US, Span, instant_of, parse_day, parse_span
-from pipeline.core.window import Fingerprints, decode_ids, encode_ids, fingerprints
+from pipeline.core.window import Fingerprints, decode_ids, encode_ids, fingerprints, holds
 
 HOUR_US = 3_600_000_000
 NOON_US = 1_710_072_000_000_000  # 2024-03-10T12:00:00Z
@@ -61,7 +60,7 @@ def test_other_texts_are_refused(text: str) -> None:
     """Neither a day nor a time: the message names the option and shows both forms."""
     for first, last, option in ((text, None, "--from"), (None, text, "--to")):
         with pytest.raises(ConfigProblem, match=f"{option} .*2013-07-04T10:30:00Z"):
-            parse_span(first, last)
+            parse_span(first, last, ("--from", "--to"))
     with pytest.raises(ConfigProblem, match="--at"):
         parse_day("--at", text)
 
@@ -69,8 +68,8 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_an_empty_span_is_refused() -> None:
     """Nothing is between a time and itself, or an earlier day."""
     for first, last in (("2024-03-10T12:00:00Z",) * 2, ("2024-03-10", "2024-03-09")):
-        with pytest.raises(ConfigProblem, match="--from must be earlier"):
-            parse_span(first, last)
+        with pytest.raises(ConfigProblem, match="since must be earlier"):
+            parse_span(first, last, ("since", "until"))
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
@@ -137,7 +136,7 @@ def test_foreign_rows_are_refused(tenants: list[str], entities: list[str]) -> No
 
 # Counts --------------------------------------------------------------------------------------------------
 
-CELL = Cell("door", "2024-03-10")
+CELL = TypeDay("door", "2024-03-10")
 
 
 def _aggregate(duplicates: int = 0, other: int = 0, lineage: str = "0001", **sources: int) -> Aggregate:
@@ -235,7 +234,7 @@ def test_a_receipt_of_another_shard_or_stream_acknowledged_nothing_here() -> Non
     """Sequence numbers repeat from shard to shard, and from one creation of a stream to the next."""
     lineage = Lineage("s-2-shard-1", "0001", "s", "shard-1")
     position = Position("100", 3)
-    unit = Sighting("accepted", Place("k", 0), 0, "open", "0001", 1, "e", "door", 0, "shard-1", position)
+    unit = Sighting("accepted", RowPlace("k", 0), 0, "open", "0001", 1, "e", "door", 0, "shard-1", position)
     found = [
         acknowledged_by(
             unit, lineage, [Receipt("prod", 4, "s", epoch, 0, 0, (AckedBatch(1, 0, 5, shard, number),))]
@@ -252,7 +251,7 @@ def test_a_receipt_of_another_shard_or_stream_acknowledged_nothing_here() -> Non
 
 def test_a_receipts_name() -> None:
     """PRODUCER#NUMBER, and nothing else."""
-    assert parse_receipt("3f9c01ab22de#12") == ReceiptName("3f9c01ab22de", 12)
+    assert parse_receipt("--receipt", "3f9c01ab22de#12") == ReceiptName("3f9c01ab22de", 12)
     for text in ("3f9c01ab22de", "#1", "3f9c01ab22de#", "3f9c01ab22de#x", "A#1"):
         with pytest.raises(ConfigProblem, match="PRODUCER#NUMBER"):
-            parse_receipt(text)
+            parse_receipt("--receipt", text)

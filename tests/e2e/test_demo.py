@@ -181,11 +181,11 @@ def test_an_event_is_followed_by_its_id_alone(home: Path) -> None:
     assert (first["outcome"], copy["outcome"]) == ("accepted", "duplicate")
     assert copy["repeats"] == {"key": first["file"]["key"], "row": first["file"]["row"]}
     assert all(
-        one["received"]["receipt"] and one["index"] and one["counted"]["included"] for one in found["found"]
+        one["arrived"]["receipt"] and one["index"] and one["counted"]["included"] for one in found["found"]
     )
     unknown = headrace("trace", "flight-000001-departed", "--tenant", "aa", home=home, check=False)
     assert unknown.returncode == 1
-    assert unknown.stdout.startswith("not among what was received from ")
+    assert unknown.stdout.startswith("not among what arrived from ")
 
 
 def test_the_audit_names_planted_damage(home: Path, settings: Settings) -> None:

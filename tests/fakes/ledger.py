@@ -76,6 +76,10 @@ class MemoryLedger:
         """Return all segments of a lineage, oldest first."""
         return [self.rows[key] for key in sorted(self.rows) if key[0] == lineage]
 
+    def segment(self, lineage: str, ordinal: int) -> Segment | None:
+        """Return one segment."""
+        return self.rows.get((lineage, ordinal))
+
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments whose latest arrival is at or after `since_us`, newest first."""
         return [

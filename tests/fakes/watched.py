@@ -210,6 +210,11 @@ class WatchedLedger:
         """Return the segments of a lineage."""
         return self.perform(Effect(f"ledger.segments {lineage}", lambda: self.inner.segments(lineage)))
 
+    def segment(self, lineage: str, ordinal: int) -> Segment | None:
+        """Return one segment."""
+        segment = self.inner.segment
+        return self.perform(Effect(f"ledger.segment {lineage}/{ordinal}", lambda: segment(lineage, ordinal)))
+
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the young segments of a lineage."""
         return self.perform(Effect(f"ledger.recent {lineage}", lambda: self.inner.recent(lineage, since_us)))

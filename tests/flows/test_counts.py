@@ -161,6 +161,12 @@ def test_a_sealed_day_keeps_its_quarantine() -> None:
     assert (total.events, total.quarantined) == (0, 1)
 
 
+def test_a_type_whose_schema_is_gone_still_counts() -> None:
+    """What is stored is counted, also where the schema folder does not name its type any more."""
+    answer = count_events("acme", Question(by="type"), [UNKNOWN], find_ports(_house()))
+    assert [line[:2] for line in answer.lines] == [("door", 20)]
+
+
 def test_another_tenant_counts_nothing_of_it() -> None:
     """Counts of one tenant hold nothing of another, of one entity neither."""
     for question in (Question(), Question(by="hour", source="hall"), Question(entity_id="door-1")):

@@ -1,5 +1,7 @@
 """Reading rows by pointer: exact rows, few bytes, and clear words where a file is not what it should be."""
 
+import tracemalloc
+
 import pyarrow as pa
 import pytest
 
@@ -77,6 +79,41 @@ def test_only_what_is_needed_is_read(large: bytes) -> None:
     assert (small.read, objects.read) == (first, before)
 
 
+def test_what_a_reader_keeps_is_bounded(large: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that were read are let go; ends and footers of files are kept as far as the budget goes."""
+    objects, tail = Counting(), 2**16
+    monkeypatch.setattr(rows_module, "TAIL_BYTES", tail)
+    for number in range(6):
+        objects.put_if_absent(f"k{number}", large, "")
+    reader = RowReader(objects)
+    tracemalloc.start()
+    for number in range(6):
+        reader.read(f"k{number}", 0, ROWS, ["n", "text"])
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 6 * (tail + 2**14)
+    read = objects.read
+    reader.row_group("k0", 0)
+    assert objects.read == read
+    monkeypatch.setattr(rows_module, "_KEPT_BYTES", 3 * tail)
+    reader.row_group("k1", 0)
+    assert objects.read == read
+    reader.row_group("k2", 0)
+    assert objects.read == read + tail
+
+
+def test_footers_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of small files the decoded footer is most of what is kept."""
+    objects, small = Counting(), _file(1)
+    monkeypatch.setattr(rows_module, "_KEPT_BYTES", 2 * len(small))
+    reader = RowReader(objects)
+    for key in ("a", "b"):
+        objects.put_if_absent(key, small, "")
+        reader.row_group(key, 0)
+    reader.row_group("a", 0)
+    assert objects.read == 3 * len(small)
+
+
 def test_files_that_are_not_what_they_should_be() -> None:
     """A missing file, too few rows, a missing column, and what is no data file each have their own words."""
     objects = MemoryObjects()
@@ -87,6 +124,9 @@ def test_files_that_are_not_what_they_should_be() -> None:
         reader.read("gone", 0, 1, ["n"])
     with pytest.raises(Corrupt, match="k has 10 rows, and rows 8 to 12"):
         reader.read("k", 8, 5, ["n"])
+    for row in (-1, 10):
+        with pytest.raises(Corrupt, match=f"k has 10 rows, and rows {row} to {row} were"):
+            reader.row_group("k", row)
     with pytest.raises(Corrupt, match="k cannot be read"):
         reader.read("k", 0, 1, ["m"])
     with pytest.raises(Corrupt, match="odd cannot be read"):

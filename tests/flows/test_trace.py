@@ -11,8 +11,9 @@ from pipeline.core.segment import SealState
 from pipeline.core.sighting import Found, Hint, ReceiptName, Trace
 from pipeline.flows.trace import trace
 from tests.core.kit import event, wire
+from tests.fakes.watched import Effect, WatchedLedger
 from tests.flows.deployment import Deployment
-from tests.flows.finding import STEPS, TENANTS, Step, all_rows, build, refused_rows, trace_ports
+from tests.flows.finding import RULES, STEPS, TENANTS, Step, all_rows, build, refused_rows, trace_ports
 
 FIRST_SHARD = "shardId-000000000000"
 
@@ -152,6 +153,43 @@ def test_a_refused_unit_of_an_unknown_type_counts_as_unknown() -> None:
     assert counted.key.partition == "acme#_unknown"
 
 
+def test_a_refused_unit_counts_as_its_own_segments_rules_say() -> None:
+    """Not where other refused units of the type are counted: the type was unknown in one segment, known in the next."""
+    house = _house(5)
+    house.stream.append(FIRST_SHARD, wire(event(event_id="odd", event_type="bell")), "key")
+    house.load()
+    house.rules = RULES
+    bad = event(event_id="bad", event_type="bell", data={"n": "x"})
+    house.stream.append(FIRST_SHARD, wire(bad), "key")
+    house.load()
+    found = {name: only(follow(house, name)).counted for name in ("odd", "bad")}
+    assert {name: one and (one.key.partition, one.included) for name, one in found.items()} == {
+        "odd": ("acme#_unknown", True),
+        "bad": ("acme#bell", True),
+    }
+    for key in [key for key in house.objects.stored if key.startswith("rules/")]:
+        del house.objects.stored[key]
+    assert only(follow(house, "bad")).counted is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "all_read"), [({}, True), ({"entity_id": "door-3"}, False), ({"dt": "2024-03-10"}, False)]
+)
+def test_a_hint_spares_the_ledger(hint: dict[str, Any], all_read: bool) -> None:
+    """Where an entity or a day leads to the event, its own segment is read and no other."""
+    house, order = _house(), list[str]()
+
+    def perform(effect: Effect[Any]) -> Any:
+        order.append(effect.name)
+        return effect.act()
+
+    ports = trace_ports(house)
+    watched = replace(ports.find, ledger=WatchedLedger(house.ledger, perform))
+    (found,) = trace("acme", "e11", Hint(**hint), replace(ports, find=watched)).found
+    assert any(name.startswith("ledger.segments") for name in order) is all_read
+    assert order[-1] == f"ledger.segment {found.sighting.lineage}/{found.sighting.ordinal}"
+
+
 def test_an_unknown_id_says_what_was_searched() -> None:
     """From the first arrival of the oldest segment to the newest committed arrival, and not a moment more."""
     house = _house(10, shards=1)
@@ -161,7 +199,7 @@ def test_an_unknown_id_says_what_was_searched() -> None:
     traced = follow(house, "e99")
     assert traced.found == ()
     assert traced.searched.sentence == (
-        "not among what was received from 2024-03-10T12:00:00Z to 2024-03-10T12:01:30.500000Z"
+        "not among what arrived from 2024-03-10T12:00:00Z to 2024-03-10T12:01:30.500000Z"
     )
     assert traced.searched.notes == ()
 
@@ -197,7 +235,7 @@ def test_ids_that_are_gone_are_said() -> None:
     traced = follow(house, "e1")
     assert traced.found == ()
     assert traced.searched.sentence.startswith(
-        "not among what was received from 2024-03-10T12:01:00Z to 2024-03-10T12:01:00Z"
+        "not among what arrived from 2024-03-10T12:01:00Z to 2024-03-10T12:01:00Z"
     )
     assert (
         "the ids of 1 old segment (arrivals until 2024-03-10T12:00:00Z) are gone" in traced.searched.notes[0]
@@ -209,7 +247,7 @@ def test_ids_that_are_gone_are_said() -> None:
 
 def test_nothing_received_is_said() -> None:
     """An empty deployment claims nothing."""
-    assert follow(Deployment(), "e1").searched.sentence == "nothing has been received yet"
+    assert follow(Deployment(), "e1").searched.sentence == "nothing has arrived yet"
 
 
 def test_a_planned_segment_is_told_as_planned() -> None:
