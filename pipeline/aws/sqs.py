@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.aws.errors import translated
-from pipeline.core.errors import ConfigProblem, NotFound, Transient
+from pipeline.core.errors import Transient
 from pipeline.ports.queue import Received
 
 _BATCH = 10  # SQS limit of one call
@@ -38,13 +38,8 @@ class SqsQueue:
         return self._find(self._dead_name)
 
     def _find(self, name: str) -> str:
-        try:
-            with translated(f"queue {name}"):
-                return str(self._sqs.get_queue_url(QueueName=name)["QueueUrl"])
-        except NotFound as exc:
-            raise ConfigProblem(
-                f"there is no queue {name}: `headrace up` makes it, or Terraform does"
-            ) from exc
+        with translated(f"queue {name}"):
+            return str(self._sqs.get_queue_url(QueueName=name)["QueueUrl"])
 
     def send(self, bodies: Sequence[str]) -> None:
         """Put messages, ten a call and several calls at once; see the port."""
