@@ -97,7 +97,9 @@ def _of_service(exc: ClientError, what: str, absent: type[HeadraceError]) -> Hea
     if code in _MISSING:
         return NotFound(message)
     if code in _ABSENT:
-        return absent(f"{message}; `headrace up` makes it, or Terraform does: see `headrace config show` for its name")
+        return absent(
+            f"{message}; `headrace up` makes it, or Terraform does: see `headrace config show` for its name"
+        )
     if code in _SETTINGS:
         return ConfigProblem(f"{message}; check the AWS credentials and the policy of this role")
     return None

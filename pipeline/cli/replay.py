@@ -93,7 +93,9 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
     from pipeline.cli.progress import Progress
     from pipeline.flows import replay as flow
 
-    given = {name: value for name, value in chosen.items() if value and name != "granularity"}
+    given = {
+        name: value for name, value in chosen.items() if value not in (None, False) and name != "granularity"
+    }
     if resume and given:
         raise ConfigProblem("--resume goes on with a job as it was frozen: leave the other options out")
     parts = _parts(home)
@@ -145,7 +147,7 @@ def selection_of(chosen: dict[str, Any]) -> "Selection":
     from pipeline.core.replay import Selection, check
     from pipeline.core.span import parse_span
 
-    if not chosen["tenant"]:
+    if chosen["tenant"] is None:
         raise ConfigProblem("give --tenant: a replay job is about one tenant")
     span = parse_span(chosen["first"], chosen["last"])
     return check(

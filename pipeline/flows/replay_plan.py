@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.core.errors import Corrupt, NotFound
+from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem, Pointer, partitions_of, read_item
 from pipeline.core.manifest import DataFile, partition_name
 from pipeline.core.replay import (
@@ -24,7 +24,6 @@ from pipeline.core.replay import (
     Selection,
     check,
     chunks_of,
-    columns_for,
     cut,
     in_order,
     up_to_limit,
@@ -33,6 +32,7 @@ from pipeline.core.replay import (
 from pipeline.core.segment import SealState, Segment
 from pipeline.core.tiers import LATE, visible
 from pipeline.facts import FactSink
+from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.index import EntityIndex
@@ -44,14 +44,6 @@ QUEUE_BATCH = 10  # messages of one SQS request
 # us-east-1, without the free tier, as published in March 2026: aws.amazon.com/sqs/pricing, aws.amazon.com/s3/pricing
 DOLLARS_PER_SQS_REQUEST = 0.40 / 1e6
 DOLLARS_PER_S3_GET = 0.0004 / 1e3
-
-
-class ReadRows(Protocol):
-    """`flows.rows.RowReader.read`."""
-
-    def __call__(self, key: str, first_row: int, rows: int, columns: Sequence[str]) -> pa.Table:
-        """Return rows of a data file."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -144,7 +136,7 @@ def plan(selection: Selection, ports: PlanPorts, granularity: Granularity = "poi
     """
     check(selection)
     snapshot = _snapshot(ports)
-    found = list((_of_entity if selection.entity_id else _of_type)(selection, snapshot, ports))
+    found = list((_of_type if selection.entity_id is None else _of_entity)(selection, snapshot, ports))
     runs = in_order(run for run in _exact(found, selection, ports) if run.events)
     if selection.limit is not None:
         runs = _limited(runs, selection, ports)
@@ -247,11 +239,11 @@ def _exact(found: Sequence[_Candidate], selection: Selection, ports: PlanPorts) 
 
 
 def _rows(pointer: Pointer, selection: Selection, ports: PlanPorts) -> pa.Table:
-    columns = columns_for(selection)
+    read = partial(read_pointers, selection, [pointer], [], ports.read, "the archive")
     try:
-        return _ask(ports, "rows", lambda: ports.read(pointer.key, pointer.first_row, pointer.rows, columns))
-    except NotFound as exc:
-        raise Corrupt(f"{pointer.key} is named by the archive and is gone: run `headrace audit`") from exc
+        return _ask(ports, "rows", read)
+    except RowsGone as exc:
+        raise Corrupt(str(exc)) from exc
 
 
 def _limited(runs: list[Run], selection: Selection, ports: PlanPorts) -> list[Run]:
