@@ -9,6 +9,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ QUEUE_BATCH = 10  # messages of one SQS request
 # us-east-1, without the free tier, as published in March 2026: aws.amazon.com/sqs/pricing, aws.amazon.com/s3/pricing
 DOLLARS_PER_SQS_REQUEST = 0.40 / 1e6
 DOLLARS_PER_S3_GET = 0.0004 / 1e3
+DOLLARS_PER_WRITE_UNIT = 0.625 / 1e6  # DynamoDB on demand: aws.amazon.com/dynamodb/pricing/on-demand
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class PlanPorts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job would be. All figures are exact, save `bytes`, `gets` and the dollars."""
+    """What a job would be. All figures are exact, save `bytes`, `gets`, `writes` and the dollars."""
 
     selection: Selection
     granularity: Granularity
@@ -98,9 +100,24 @@ class Plan:
         return 3 * -(-self.messages // QUEUE_BATCH)
 
     @property
+    def writes(self) -> int:
+        """Return at most how many write units of DynamoDB its results take: two each, as in groups.
+
+        An entity has one result a day; of a type every event may be of another entity.
+        """
+        if self.selection.entity_id is None:
+            return 2 * self.events
+        days = [
+            (date.fromisoformat(one.last_dt) - date.fromisoformat(one.first_dt)).days + 1
+            for one in self.chunks
+        ]
+        return 2 * sum(min(one.events, count) for one, count in zip(self.chunks, days, strict=True))
+
+    @property
     def dollars(self) -> float:
-        """Return about what these requests cost."""
-        return self.queue_requests * DOLLARS_PER_SQS_REQUEST + self.gets * DOLLARS_PER_S3_GET
+        """Return about what these requests cost, with as many results as there may be."""
+        requests = self.queue_requests * DOLLARS_PER_SQS_REQUEST + self.gets * DOLLARS_PER_S3_GET
+        return requests + self.writes * DOLLARS_PER_WRITE_UNIT
 
 
 class _Snapshot(NamedTuple):
