@@ -285,8 +285,8 @@ def _plan_text(plan: "Plan") -> str:
         f"events    {plan.events:,}, from {_time(plan.first_us)} to {_time(plan.last_us)}",
         f"messages  {plan.messages:,} in {len(plan.chunks):,} chunks",
         f"bytes     about {plan.bytes / 1024:,.0f} KiB of data files",
-        f"cost      up to ${plan.dollars:.6f}: {plan.queue_requests:,} SQS requests, {plan.gets:,} S3 GETs, "
-        f"at most {plan.writes:,} DynamoDB write units",
+        f"cost      up to ${plan.dollars:.6f}: {plan.queue_requests:,} SQS requests, {plan.gets:,} S3 GETs,",
+        f"          at most {plan.writes:,} DynamoDB write units",
     ]
     return "\n".join(lines)
 
