@@ -224,14 +224,24 @@ class ReplayChunkDone(Fact, frozen=True):
 
 
 class ReplayMessageRefused(Fact, frozen=True):
-    """A message of a replay job could not be handled and will not be tried again."""
+    """Messages of a replay job could not be handled and will not be tried again.
+
+    `reason` is unreadable, unknown, strange rows or given up; in the dead-letter queue each message has its own.
+    """
 
     level: ClassVar[Level] = "ERROR"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("refused_replay_messages", "counter", "Count", "Messages of replay jobs that were given up."),
+        Metric(
+            "refused_replay_messages",
+            "counter",
+            "Count",
+            "Messages of replay jobs that were given up.",
+            "messages",
+        ),
     )
     job: str
     reason: str
+    messages: int
 
 
 class ReplayJobFinished(Fact, frozen=True):

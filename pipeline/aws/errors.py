@@ -44,13 +44,11 @@ _LATER = frozenset(
     }
 )
 _UNKNOWN = frozenset({"InternalServerError", "InternalFailure", "InternalError", "ServiceUnavailable"})
-_MISSING = frozenset(
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})  # one object
+_ABSENT = frozenset(  # the store itself: nobody may take it for the loss of what it holds
     {
-        "404",
         "AWS.SimpleQueueService.NonExistentQueue",
         "NoSuchBucket",
-        "NoSuchKey",
-        "NotFound",
         "QueueDoesNotExist",
         "ResourceNotFoundException",
     }
@@ -88,7 +86,7 @@ def _status(exc: ClientError) -> int:
     return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _of_service(exc: ClientError, what: str) -> HeadraceError | None:
+def _of_service(exc: ClientError, what: str, absent: type[HeadraceError]) -> HeadraceError | None:
     """Return our word for a service's error, or None where the caller knows better."""
     code = error_code(exc)
     message = f"{what}: {code}: {exc.response.get('Error', {}).get('Message', '')}"
@@ -98,14 +96,22 @@ def _of_service(exc: ClientError, what: str) -> HeadraceError | None:
         return OutcomeUnknown(message)
     if code in _MISSING:
         return NotFound(message)
+    if code in _ABSENT:
+        return absent(
+            f"{message}; `headrace up` makes it, or Terraform does: see `headrace config show` for its name"
+        )
     if code in _SETTINGS:
         return ConfigProblem(f"{message}; check the AWS credentials and the policy of this role")
     return None
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn boto3's errors into ours; `what` names the call and the thing for the reader of the message.
+def translated(what: str, absent: type[HeadraceError] = ConfigProblem) -> Iterator[None]:
+    """Turn boto3's errors into ours.
+
+    Args:
+        what: the call and the thing, for the reader of the message.
+        absent: what it is when there is no such table, bucket, queue or stream.
 
     Raises:
         Transient, OutcomeUnknown, NotFound, ConfigProblem: as the table says; other codes pass as they are.
@@ -113,7 +119,7 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as exc:
-        ours = _of_service(exc, what)
+        ours = _of_service(exc, what, absent)
         if ours is None:
             raise
         raise ours from exc

@@ -87,6 +87,8 @@ class DynamoJobs:
         if after in ENDED:
             change += ", ended_us = :at"
             values[":at"] = number(at_us)
+        else:  # it goes on
+            change += " REMOVE ended_us"
         try:
             with translated(f"move replay job {job}"):
                 self._dynamodb.update_item(
@@ -112,6 +114,18 @@ class DynamoJobs:
                 UpdateExpression="SET sent_steps = :steps",
                 ExpressionAttributeValues={":steps": number(steps)},
             )
+
+    def begin_chunk(self, chunk: Chunk) -> int:
+        """Count that work on a chunk begins; see the port."""
+        with translated(f"begin chunk {chunk.number} of replay job {chunk.job}"):
+            answer = self._dynamodb.update_item(
+                TableName=self._table,
+                Key=chunk_key(chunk.job, chunk.number),
+                UpdateExpression="ADD attempts :one",
+                ExpressionAttributeValues={":one": number(1)},
+                ReturnValues="UPDATED_NEW",
+            )
+        return int(answer["Attributes"]["attempts"]["N"])
 
     def finish_chunk(self, chunk: Chunk) -> bool:
         """Mark a chunk as done and count it, in one transaction; see the port.

@@ -5,6 +5,7 @@ Limits: https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -22,6 +23,7 @@ _READ_BYTES = (
 _FIRST_LIMIT = 100  # records, before anything is known of their size
 NEW_STREAM_HOURS = 24  # how long a new stream keeps a record
 _EXPIRED = "ExpiredIteratorException"
+_translated = partial(translated, absent=NotFound)  # a stream may be deleted, and made anew, while it is read
 
 
 class KinesisStream:
@@ -32,7 +34,7 @@ class KinesisStream:
         self._epoch = self._created()
 
     def _created(self) -> str:
-        with translated(f"stream {self._name}"):
+        with _translated(f"stream {self._name}"):
             answer = self._kinesis.describe_stream_summary(StreamName=self._name)
         created: datetime = answer["StreamDescriptionSummary"]["StreamCreationTimestamp"]
         return str(round(created.timestamp() * 1000))
@@ -57,7 +59,7 @@ class KinesisStream:
             raise NotFound(f"stream {self._name} was made anew; start again to read the new one")
         found: list[dict[str, Any]] = []
         ask: dict[str, Any] = {"StreamName": self._name}
-        with translated(f"list shards of {self._name}"):
+        with _translated(f"list shards of {self._name}"):
             while True:
                 page = self._kinesis.list_shards(**ask)
                 found += page["Shards"]
@@ -89,7 +91,7 @@ class _Reader:
         if self._ended:
             return Batch([], 0, ended=True)
         try:
-            with translated(f"read {self._stream}/{self._shard_id}"):
+            with _translated(f"read {self._stream}/{self._shard_id}"):
                 iterator = self._iterator or self._open()
                 answer = self._kinesis.get_records(ShardIterator=iterator, Limit=self._limit)
         except ClientError as exc:
@@ -126,7 +128,7 @@ class KinesisSink:
             {"Data": one.data, "PartitionKey": one.partition_key, "ExplicitHashKey": one.explicit_hash_key}
             for one in records
         ]
-        with translated(f"put to {self._stream}"):
+        with _translated(f"put to {self._stream}"):
             answer = self._kinesis.put_records(StreamName=self._stream, Records=entries)
         return [
             PutAnswer(one.get("ShardId", ""), one.get("SequenceNumber", ""), one.get("ErrorCode", ""))
@@ -139,7 +141,7 @@ def create_stream(client: Any, name: str, shards: int, retention_hours: int) -> 
     try:
         KinesisStream(client, name)
     except NotFound:
-        with translated(f"create stream {name}"):
+        with _translated(f"create stream {name}"):
             client.create_stream(StreamName=name, ShardCount=shards)
             client.get_waiter("stream_exists").wait(
                 StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}

@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.aws.errors import translated
-from pipeline.core.errors import ConfigProblem, NotFound, Transient
+from pipeline.core.errors import Transient
 from pipeline.ports.queue import Received
 
 _BATCH = 10  # SQS limit of one call
 _SENDERS = 8
 _RETENTION_SECONDS = 14 * 86_400  # the longest that SQS offers
 _BURIED_CHARACTERS = 60_000  # of a body: with its reason it must fit into one message again
-_BACKSTOP = 3  # receipts beyond the processor's own last one, before SQS itself moves a message
+_MAX_RECEIPTS = 1_000  # SQS limit, before it moves a message by itself
 _COUNTS = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -38,13 +38,8 @@ class SqsQueue:
         return self._find(self._dead_name)
 
     def _find(self, name: str) -> str:
-        try:
-            with translated(f"queue {name}"):
-                return str(self._sqs.get_queue_url(QueueName=name)["QueueUrl"])
-        except NotFound as exc:
-            raise ConfigProblem(
-                f"there is no queue {name}: `headrace up` makes it, or Terraform does"
-            ) from exc
+        with translated(f"queue {name}"):
+            return str(self._sqs.get_queue_url(QueueName=name)["QueueUrl"])
 
     def send(self, bodies: Sequence[str]) -> None:
         """Put messages, ten a call and several calls at once; see the port."""
@@ -142,7 +137,8 @@ def create_queues(
         found = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])
     policy = {
         "deadLetterTargetArn": found["Attributes"]["QueueArn"],
-        "maxReceiveCount": max_attempts + _BACKSTOP,
+        # Each of the other nine messages in a hand may end its processes before this one is looked at.
+        "maxReceiveCount": min(_BATCH * (max_attempts + 1), _MAX_RECEIPTS),
     }
     with translated(f"create queue {name}"):
         url = client.create_queue(QueueName=name)["QueueUrl"]

@@ -1,7 +1,6 @@
 """The demo's investigation: one aircraft's month looked up, counted, replayed and held against each other."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,13 +8,15 @@ from typing import Any
 
 from pipeline import wiring
 from pipeline.cli.progress import Stages
-from pipeline.config import Settings, as_environment
+from pipeline.cli.settings import processor_environment
+from pipeline.cli.waiting import wait_for
+from pipeline.config import Settings
 from pipeline.core.aggregate import UNKNOWN
 from pipeline.core.count import Line, Question
 from pipeline.core.entity_day import EntityDay
 from pipeline.core.errors import HeadraceError
 from pipeline.core.replay import Selection
-from pipeline.core.replay_job import ENDED, Job
+from pipeline.core.replay_job import Job
 from pipeline.core.span import parse_span
 from pipeline.flows import replay as flow
 from pipeline.flows.counts import count_events
@@ -27,7 +28,6 @@ from pipeline.ports.clock import SystemClock
 
 TENANT, ENTITY = "ua", "N14228"  # the aircraft of the year's first departure
 FIRST_DAY, LAST_DAY = "2013-01-01", "2013-01-31"
-POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
 
@@ -89,33 +89,25 @@ class Investigation:
         selection = Selection(TENANT, ENTITY, from_us=self._span.from_us, until_us=self._span.until_us)
         job = flow.start(plan(selection, parts.plan), parts.start)
         with self._processor():
-            job = self._done(job, parts)
+            job = wait_for(parts.jobs, job, self._told)
         if job.state != "done":
             raise HeadraceError(f"replay job {job.id} is {job.state}: {job.reason}")
         result.messages, result.processed = job.messages, job.done_events
         result.days = parts.days.find(TENANT, ENTITY, FIRST_DAY, LAST_DAY)
 
-    def _done(self, job: Job, parts: wiring.ReplayParts) -> Job:
-        """Wait for the end of a job."""
-        changed = time.monotonic()
-        while job.state not in ENDED:
-            time.sleep(POLL_SECONDS)
-            before, job = job, parts.jobs.get(job.id)
-            self._stages.update("replay", job.done_events, f"{job.done_chunks} of {job.chunks} chunks")
-            if job.done_chunks > before.done_chunks:
-                changed = time.monotonic()
-            elif time.monotonic() - changed > PATIENCE_SECONDS:
-                raise HeadraceError(f"replay job {job.id} stands still; see logs/processor.log with --keep")
-        return job
+    def _told(self, job: Job, idle_seconds: float) -> None:
+        """Show how far a job is."""
+        self._stages.update("replay", job.done_events, f"{job.done_chunks} of {job.chunks} chunks")
+        if idle_seconds > PATIENCE_SECONDS:
+            raise HeadraceError(f"replay job {job.id} stands still; see logs/processor.log with --keep")
 
     @contextlib.contextmanager
     def _processor(self) -> Iterator[None]:
         """Run a processor in a process of its own, until the queue is empty."""
         home = self._settings.paths.home
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         child = spawn(
             (*PROCESSOR, "--drain"),
-            environment=outside | as_environment(self._settings),
+            environment=processor_environment(self._settings),
             log=home / "logs" / "processor.log",
             folder=home,
             dies_with_parent=True,

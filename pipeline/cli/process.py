@@ -4,13 +4,16 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.settings import home_option, settings_with_stack
-from pipeline.config import as_environment
+from pipeline.cli.settings import home_option, processor_environment, settings_with_stack
 from pipeline.laptop.processor import run_processor
 
 
 @click.command("process")
-@click.option("--drain", is_flag=True, help="End when the queue is empty.")
+@click.option(
+    "--drain",
+    is_flag=True,
+    help="End when the queue looked empty three times, over a second; SQS counts only by and by.",
+)
 @home_option
 def command(*, drain: bool, home: Path | None) -> int:
     """Process replay jobs: count and fingerprint the events of each entity and day anew.
@@ -23,5 +26,5 @@ def command(*, drain: bool, home: Path | None) -> int:
     headrace process --drain      until nothing is left to do
     """  # noqa: D301 - click's mark against re-wrapping
     settings = settings_with_stack(home)
-    code = run_processor(as_environment(settings), ["--drain"] if drain else [])
+    code = run_processor(processor_environment(settings), ["--drain"] if drain else [])
     return code if code >= 0 else 1

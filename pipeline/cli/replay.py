@@ -1,6 +1,5 @@
 """`headrace replay`: plan, start and watch replay jobs."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,16 +7,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
+from pipeline.cli.answers import printable
+from pipeline.cli.asking import check_names, span_options, tenant_option
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.config import Settings
     from pipeline.core.replay import Selection
     from pipeline.core.replay_job import Job
+    from pipeline.core.rules import Rules
     from pipeline.flows.replay_plan import Plan
     from pipeline.wiring import ReplayParts
 
-POLL_SECONDS = 0.25
 PATIENCE_SECONDS = 5.0  # without any progress, until somebody is told to look for a processor
 FAILED = 1
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,12 +37,10 @@ def command() -> None:
 def selection_options(function: F) -> F:
     """Add the options that say which events."""
     options = (
-        click.option("--tenant", help="Tenant."),
         click.option("--entity", help="Entity."),
         click.option("--type", "event_type", help="Event type."),
         click.option("--source", help="Only events of this source."),
-        click.option("--from", "first", metavar="DAY|TIME", help="First day, or time (RFC 3339)."),
-        click.option("--to", "last", metavar="DAY|TIME", help="Last day, included; or time, not included."),
+        span_options,
         click.option(
             "--limit", type=click.IntRange(min=1), help="Only the first so many, by day, type and file."
         ),
@@ -59,6 +59,7 @@ def selection_options(function: F) -> F:
 
 
 @command.command("plan")
+@tenant_option
 @selection_options
 @click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
 @home_option
@@ -69,12 +70,13 @@ def plan_command(*, as_json: bool, home: Path | None, **chosen: Any) -> None:
     headrace replay plan --tenant ua --entity N14228
     headrace replay plan --tenant ua --type flight.departed --from 2013-01-01 --to 2013-01-31 --source JFK
     """  # noqa: D301 - click's mark against re-wrapping
-    parts = _parts(home)
-    plan = _plan(parts, chosen)
+    settings = settings_with_stack(home)
+    plan = _plan(_parts(settings), settings, chosen)
     click.echo(_json(plan_document(plan)) if as_json else _plan_text(plan))
 
 
 @command.command("start")
+@click.option("--tenant", help="Whose events; needed for a new job.")
 @selection_options
 @click.option("--resume", metavar="JOB", help="Go on sending a job; nothing else is given then.")
 @click.option("--wait", is_flag=True, help="Wait until the job is done.")
@@ -93,11 +95,14 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
     from pipeline.cli.progress import Progress
     from pipeline.flows import replay as flow
 
-    given = {name: value for name, value in chosen.items() if value and name != "granularity"}
+    given = {
+        name: value for name, value in chosen.items() if value not in (None, False) and name != "granularity"
+    }
     if resume and given:
         raise ConfigProblem("--resume goes on with a job as it was frozen: leave the other options out")
-    parts = _parts(home)
-    job = resume or flow.freeze(_plan(parts, chosen), parts.start).id
+    settings = settings_with_stack(home)
+    parts = _parts(settings)
+    job = resume or flow.freeze(_plan(parts, settings, chosen), parts.start).id
     if not as_json:
         click.echo(job)
     with Progress("send", unit="messages") as progress:
@@ -115,7 +120,7 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
 @home_option
 def status_command(job: str | None, *, wait: bool, as_json: bool, home: Path | None) -> int:
     """Show a job, or all of them, newest first. Exit code 1 when the job that is named is stale or has failed."""
-    parts = _parts(home)
+    parts = _parts(settings_with_stack(home))
     if job is None:
         if wait:
             raise ConfigProblem("--wait needs the id of a job: `headrace replay status` lists them")
@@ -128,12 +133,17 @@ def status_command(job: str | None, *, wait: bool, as_json: bool, home: Path | N
     return _told(found)
 
 
-def _parts(home: Path | None) -> "ReplayParts":
-    settings = settings_with_stack(home)
+def _parts(settings: "Settings") -> "ReplayParts":
     from pipeline import wiring
     from pipeline.ports.clock import SystemClock
 
     return wiring.replay_parts(settings, SystemClock(), lambda _fact: None)
+
+
+def _rules(settings: "Settings") -> "Rules":
+    from pipeline import wiring
+
+    return wiring.rules(settings)
 
 
 def selection_of(chosen: dict[str, Any]) -> "Selection":
@@ -145,7 +155,7 @@ def selection_of(chosen: dict[str, Any]) -> "Selection":
     from pipeline.core.replay import Selection, check
     from pipeline.core.span import parse_span
 
-    if not chosen["tenant"]:
+    if chosen["tenant"] is None:
         raise ConfigProblem("give --tenant: a replay job is about one tenant")
     span = parse_span(chosen["first"], chosen["last"], ("--from", "--to"))
     return check(
@@ -162,33 +172,34 @@ def selection_of(chosen: dict[str, Any]) -> "Selection":
     )
 
 
-def _plan(parts: "ReplayParts", chosen: dict[str, Any]) -> "Plan":
+def _plan(parts: "ReplayParts", settings: "Settings", chosen: dict[str, Any]) -> "Plan":
     from pipeline.flows.replay_plan import plan
 
-    return plan(selection_of(chosen), parts.plan, chosen["granularity"])
+    selection = selection_of(chosen)
+    check_names(_rules(settings), selection.tenant_id, selection.event_type)
+    return plan(selection, parts.plan, chosen["granularity"])
 
 
 def _wait(parts: "ReplayParts", job: "Job") -> "Job":
     """Look at a job until it is done, stale or failed, showing how far it is."""
     from pipeline.cli.progress import Progress
-    from pipeline.core.replay_job import ENDED
+    from pipeline.cli.waiting import wait_for
 
-    changed, told = time.monotonic(), False
+    hinted = False
     with Progress("replay", total=job.events, unit="events") as progress:
-        while job.state not in ENDED:
-            time.sleep(POLL_SECONDS)
-            before, job = job, parts.jobs.get(job.id)
-            progress.update(job.done_events)
-            if job.done_chunks != before.done_chunks:
-                changed = time.monotonic()
-            elif not told and time.monotonic() - changed > PATIENCE_SECONDS:
-                told = True
+
+        def told(now: "Job", idle_seconds: float) -> None:
+            nonlocal hinted
+            progress.update(now.done_events)
+            if idle_seconds > PATIENCE_SECONDS and not hinted:
+                hinted = True
                 click.echo(
                     "nothing happens: `headrace process` starts a processor; if one runs, its messages may be gone: "
-                    f"`headrace replay start --resume {job.id}`",
+                    f"`headrace replay start --resume {now.id}`",
                     err=True,
                 )
-    return job
+
+        return wait_for(parts.jobs, job, told)
 
 
 def _told(job: "Job") -> int:
@@ -196,7 +207,7 @@ def _told(job: "Job") -> int:
     if job.state not in ("stale", "failed"):
         return 0
     step = "start a new one" if job.state == "stale" else f"`headrace replay start --resume {job.id}`"
-    click.echo(f"headrace: replay job {job.id} is {job.state}: {job.reason}; {step}", err=True)
+    click.echo(f"headrace: replay job {job.id} is {job.state}: {printable(job.reason)}; {step}", err=True)
     return FAILED
 
 
@@ -215,6 +226,7 @@ def plan_document(plan: "Plan") -> dict[str, Any]:
         "last_event_time": _time(plan.last_us),
         "sqs_requests": plan.queue_requests,
         "s3_gets": plan.gets,
+        "dynamodb_write_units": plan.writes,
         "dollars": round(plan.dollars, 6),
     }
 
@@ -245,9 +257,9 @@ def _selection_document(selection: "Selection") -> dict[str, Any]:
     from pipeline.core.span import END_US, FIRST_US
 
     return {
-        "tenant": selection.tenant_id,
-        "entity": selection.entity_id,
-        "type": selection.event_type,
+        "tenant_id": selection.tenant_id,
+        "entity_id": selection.entity_id,
+        "event_type": selection.event_type,
         "source": selection.source,
         "from": _time(selection.from_us) if selection.from_us > FIRST_US else None,
         "until": _time(selection.until_us) if selection.until_us < END_US else None,
@@ -273,7 +285,8 @@ def _plan_text(plan: "Plan") -> str:
         f"events    {plan.events:,}, from {_time(plan.first_us)} to {_time(plan.last_us)}",
         f"messages  {plan.messages:,} in {len(plan.chunks):,} chunks",
         f"bytes     about {plan.bytes / 1024:,.0f} KiB of data files",
-        f"cost      about ${plan.dollars:.6f}: {plan.queue_requests:,} SQS requests, {plan.gets:,} S3 GETs",
+        f"cost      up to ${plan.dollars:.6f}: {plan.queue_requests:,} SQS requests, {plan.gets:,} S3 GETs,",
+        f"          at most {plan.writes:,} DynamoDB write units",
     ]
     return "\n".join(lines)
 
@@ -304,5 +317,5 @@ def _words(job: "Job") -> str:
         if value is True:
             said.append(name.replace("_", " "))
         elif value:
-            said.append(f"{name} {value}")
+            said.append(f"{name.removesuffix('_id').removeprefix('event_')} {printable(str(value))}")
     return ", ".join(said)

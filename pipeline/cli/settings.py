@@ -1,12 +1,13 @@
 """Settings as a command needs them: the flags every command shares, and the endpoint of the stack that runs."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from pipeline.config import Settings, load_settings
+from pipeline.config import Settings, as_environment, load_settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.laptop.home import Home
 from pipeline.laptop.stack import answers, find_stack
@@ -56,3 +57,13 @@ def settings_with_stack(
     if finding.status == "absent" and any(settings.source(key) != "default" for key in _CHOSEN):
         return settings
     raise ConfigProblem(finding.reason)
+
+
+def processor_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of a processor: the settings, and nothing else that is set for headrace.
+
+    Where they hold keys, as for a local stack, nothing that is set for AWS stays either; else the keys come from there.
+    """
+    foreign = ("HEADRACE_",) if settings.aws.access_key_id is None else ("HEADRACE_", "AWS_")
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return outside | as_environment(settings)

@@ -240,7 +240,10 @@ class Replay(Section):
         description="Name of its dead-letter queue, after storage.table_prefix.",
     )
     max_attempts: Whole = Field(
-        default=5, ge=1, le=900, description="Attempts at a message before it goes to the dead-letter queue."
+        default=5,
+        ge=1,
+        le=900,
+        description="Attempts at a chunk before its messages go to the dead-letter queue.",
     )
     visibility_seconds: Whole = Field(
         default=120,

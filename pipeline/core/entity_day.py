@@ -179,6 +179,6 @@ def row_hashes(event_type: str, rows: pa.Table) -> tuple[U64, U64]:
     return np.ascontiguousarray(halves[:, 1]), np.ascontiguousarray(halves[:, 0])
 
 
-def chosen_rows(rows: pa.Table, flags: Flags) -> pa.Table:
+def flagged_rows(rows: pa.Table, flags: Flags) -> pa.Table:
     """Return the rows that are flagged; all of them without a copy."""
     return rows if flags.all() else rows.filter(pa.array(flags))

@@ -87,6 +87,9 @@ def check(selection: Selection) -> Selection:
     """
     if not is_name(selection.tenant_id):
         raise ConfigProblem(f"--tenant {selection.tenant_id!r} is no name of a tenant")
+    for option, value in (("--entity", selection.entity_id), ("--source", selection.source)):
+        if value == "":
+            raise ConfigProblem(f"{option} is empty: name one, or leave it out for all")
     if selection.event_type is not None and not is_name(selection.event_type):
         raise ConfigProblem(f"--type {selection.event_type!r} is no name of an event type")
     if selection.entity_id is None:

@@ -14,30 +14,35 @@ results are whole, and whoever computes them again gets the same.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, TypeVar
+from functools import partial
+from itertools import compress, groupby
+from typing import Any, Literal, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
-from pipeline.core.entity_day import COLUMNS, EntityDay, EntityDayFold, chosen_rows
+from pipeline.core.entity_day import COLUMNS, EntityDay, EntityDayFold, flagged_rows
 from pipeline.core.errors import Corrupt, NotFound, OutcomeUnknown, Transient
 from pipeline.core.index import Pointer
 from pipeline.core.keys import manifest_place
-from pipeline.core.replay import Selection, columns_for, matches, scope_of
-from pipeline.core.replay_job import UNFINISHED, Chunk, Job, Message, plain, read_message
+from pipeline.core.replay import matches, scope_of
+from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, read_message
 from pipeline.facts import FactSink, ReplayChunkDone, ReplayMessageRefused
 from pipeline.flows.replay import settle
-from pipeline.flows.replay_plan import ReadRows
+from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.queue import MessageQueue, Received
 
-_REMEMBERED = 10_000  # chunks known to be done
+_REMEMBERED = 10_000  # chunks known to be done, and chunks known to be given up
+_EMPTY_LOOKS = 3  # in a row until a queue counts as drained: SQS counts its messages only by and by
+_STRANGE = "names rows that are not in its chunk"
+_LOOK_SECONDS = 0.5  # between them
 _WRITE_ROWS = 2_000  # results written between two looks at the time
 T = TypeVar("T")
+_Refusal = Literal["unreadable", "unknown", "strange rows", "given up"]  # nothing that a sender wrote
+_Memory = OrderedDict[tuple[str, int], str]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class ProcessPorts:
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """How messages are handled: `visibility_seconds` as the queue's own, `max_attempts` before a message is given up."""
+    """How messages are handled: `visibility_seconds` as the queue's own, `max_attempts` before a chunk is given up."""
 
     max_attempts: int = 5
     visibility_seconds: int = 120
@@ -71,24 +76,35 @@ class _Group:
     chunk: int
     messages: list[tuple[Received, Message]]
 
+    @property
+    def receipts(self) -> list[str]:
+        """Return the receipts of its messages."""
+        return [one.receipt for one, _ in self.messages]
+
 
 class Processor:
     """Handles replay messages, one chunk after the other; used by one thread. Any number may share a queue."""
 
     def __init__(self, ports: ProcessPorts, limits: ProcessLimits | None = None) -> None:
         self._ports, self._limits = ports, limits or ProcessLimits()
-        self._done: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._done: _Memory = OrderedDict()
+        self._given_up: _Memory = OrderedDict()  # while their jobs are failed, with the reasons
         self._hand: list[str] = []  # receipts of messages that are not dealt with
         self._hidden_at = 0.0
 
     def run(self, *, drain: bool = False) -> None:
-        """Handle messages until asked to stop; with `drain`, until nothing is left in the queue or in other hands."""
-        while not self._ports.stopping():
+        """Handle messages until asked to stop.
+
+        With `drain`, until nothing is left in the queue or in other hands, three times in a row.
+        """
+        empty = 0
+        while not self._ports.stopping() and empty < _EMPTY_LOOKS:
             if self.step(0 if drain else self._limits.wait_seconds) or not drain:
+                empty = 0
                 continue
-            if self._ask("depth", self._ports.queue.depth) == 0:
-                return
-            self._ports.clock.idle(1.0)
+            empty = empty + 1 if self._ask("depth", self._ports.queue.depth) == 0 else 0
+            if empty < _EMPTY_LOOKS:
+                self._ports.clock.idle(_LOOK_SECONDS)
 
     def step(self, wait_seconds: int = 0) -> int:
         """Receive once and deal with what came; return how many messages came.
@@ -112,26 +128,25 @@ class Processor:
     def _readable(self, received: Sequence[Received]) -> list[_Group]:
         """Return groups of messages, in the order of their first; bury what is no message (step 1)."""
         groups: dict[tuple[str, int], _Group] = {}
-        poison: list[tuple[Received, str, str]] = []
+        poison: list[tuple[Received, str]] = []
         for one in received:
             found = read_message(one.body)
             if isinstance(found, str):
-                poison.append((one, "", found))
+                poison.append((one, found))
             else:
                 group = groups.setdefault((found.job, found.chunk), _Group(found.job, found.chunk, []))
                 group.messages.append((one, found))
-        self._bury(poison)
+        self._bury("unreadable", "", poison)
         return list(groups.values())
 
-    def _bury(self, messages: Sequence[tuple[Received, str, str]]) -> None:
-        """Put messages into the dead-letter queue, with their reason, then delete them."""
+    def _bury(self, reason: _Refusal, job: str, messages: Sequence[tuple[Received, str]]) -> None:
+        """Put messages into the dead-letter queue, each with its reason in words, then delete them."""
         if not messages:
             return
         queue = self._ports.queue
-        self._ask("bury", lambda: queue.bury([(one.body, plain(reason)) for one, _, reason in messages]))
-        for _, job, reason in messages:
-            self._ports.facts(ReplayMessageRefused(job=job, reason=plain(reason)))
-        self._delete([one.receipt for one, _, _ in messages])
+        self._ask("bury", lambda: queue.bury([(one.body, plain(said)) for one, said in messages]))
+        self._ports.facts(ReplayMessageRefused(job=job, reason=reason, messages=len(messages)))
+        self._delete([one.receipt for one, _ in messages])
 
     def _delete(self, receipts: list[str]) -> None:
         if receipts:
@@ -140,63 +155,72 @@ class Processor:
 
     def _handle(self, group: _Group) -> None:
         """Deal with the messages of one chunk (steps 2 to 6)."""
-        if (group.job, group.chunk) in self._done:
-            self._delete([one.receipt for one, _ in group.messages])
+        name = group.job, group.chunk
+        if name in self._done:
+            self._delete(group.receipts)
             return
         try:
             job = self._ask("job", lambda: self._ports.jobs.get(group.job))
             chunk = self._ask("chunk", lambda: self._ports.jobs.chunk(group.job, group.chunk))
         except NotFound as exc:
-            self._bury([(one, group.job, f"unknown: {exc}") for one, _ in group.messages])
+            self._bury("unknown", "", [(one, f"unknown: {exc}") for one, _ in group.messages])
             return
-        if chunk.done or job.state in ("stale", "done"):
+        if job.state == "failed" and name in self._given_up and not chunk.done:
+            said = self._given_up[name]
+            self._bury("given up", job.id, [(one, said) for one, _ in group.messages])
+        elif chunk.done or job.state in ("stale", "done") or self._try(job, chunk, group):
             settle(job.id, self._ports.jobs, self._ports.clock, self._ports.facts)
-            self._forget(group)
-            return
-        worst = max(one.attempts for one, _ in group.messages)
-        if worst > self._limits.max_attempts:  # it ended every process that took it, and no error was seen
-            self._fail(group, f"given up after {worst - 1} attempts, none of which was answered")
-            return
+            _remember(self._done, name, "")
+            self._delete(group.receipts)
+
+    def _try(self, job: Job, chunk: Chunk, group: _Group) -> bool:
+        """Do one chunk, unless that was tried too often; return whether its messages are needed no more."""
+        attempts, most = self._attempts(chunk, group), self._limits.max_attempts
         try:
-            self._process(job, chunk, group)
-        except NotFound as exc:
-            self._stale(job, f"an object is gone: {exc}")
-            self._forget(group)
+            if attempts <= most:
+                return self._process(job, chunk, group)
+            self._fail(group, f"given up after {attempts - 1} attempts, none of which was answered")
+        except RowsGone as exc:
+            self._move(job.id, "stale", f"an object is gone: {exc}")
+            return True
         except Corrupt as exc:
             self._fail(group, str(exc))
         except (Transient, OutcomeUnknown) as exc:
-            if worst >= self._limits.max_attempts:
-                self._fail(group, f"given up after {worst} attempts: {exc}")
+            if attempts >= most:
+                self._fail(group, f"given up after {attempts} attempts: {exc}")
             else:  # left as they are: they come again when their time has run out
-                left = {one.receipt for one, _ in group.messages}
+                left = set(group.receipts)
                 self._hand = [one for one in self._hand if one not in left]
+        return False
 
-    def _stale(self, job: Job, reason: str) -> None:
-        now_us = self._ports.clock.now_us()
-        self._ask("job", lambda: self._ports.jobs.move(job.id, UNFINISHED, "stale", now_us, reason))
+    def _attempts(self, chunk: Chunk, group: _Group) -> int:
+        """Return how often the chunk was begun, this time included; counted once a message of it comes again.
+
+        Receipts alone say too much: a message that lies in one hand with a deadly one comes again as often as that one.
+        Beginnings alone do, too: processors that meet at one chunk all begin it.
+        """
+        received = max(one.attempts for one, _ in group.messages)
+        if received == 1:
+            return 1
+        return min(received, 1 + self._ask("begin", lambda: self._ports.jobs.begin_chunk(chunk)))
+
+    def _move(self, job: str, state: JobState, reason: str) -> None:
+        now_us, move = self._ports.clock.now_us(), self._ports.jobs.move
+        self._ask("job", lambda: move(job, UNFINISHED, state, now_us, plain(reason)))
 
     def _fail(self, group: _Group, reason: str) -> None:
         """Give a chunk up: the job says so, its messages go to the dead-letter queue."""
-        now_us, move = self._ports.clock.now_us(), self._ports.jobs.move
-        said = plain(f"chunk {group.chunk}: {reason}")
-        self._ask("job", lambda: move(group.job, UNFINISHED, "failed", now_us, said))
-        self._bury([(one, group.job, reason) for one, _ in group.messages])
+        self._move(group.job, "failed", f"chunk {group.chunk}: {reason}")
+        _remember(self._given_up, (group.job, group.chunk), reason)
+        self._bury("given up", group.job, [(one, reason) for one, _ in group.messages])
 
-    def _forget(self, group: _Group) -> None:
-        """Delete the messages of a chunk that needs no more, and remember it."""
-        self._done[group.job, group.chunk] = None
-        if len(self._done) > _REMEMBERED:
-            self._done.popitem(last=False)
-        self._delete([one.receipt for one, _ in group.messages])
-
-    def _process(self, job: Job, chunk: Chunk, group: _Group) -> None:
-        """Do one chunk (steps 3 to 6)."""
+    def _process(self, job: Job, chunk: Chunk, group: _Group) -> bool:
+        """Do one chunk (steps 3 to 5); return whether it was done, as it is for any message of it."""
         began = self._ports.clock.monotonic()
         pointers = self._ask("pointers", lambda: self._ports.jobs.pointers(chunk))
-        strangers = [one for one, message in group.messages if not _belongs(message, pointers)]
-        self._bury([(one, job.id, "names rows that are not in its chunk") for one in strangers])
-        if len(strangers) == len(group.messages):
-            return
+        self._bury_strangers(group, pointers)
+        if not group.messages:
+            return False
         for days in _slices(self._fold(job, chunk, pointers)):
             self._ask("days", lambda days=days: self._ports.days.put_newer(days))  # type: ignore[misc]
             self._hold()
@@ -211,9 +235,14 @@ class Processor:
                 seconds=round(self._ports.clock.monotonic() - began, 3),
             )
         )
-        settle(job.id, self._ports.jobs, self._ports.clock, self._ports.facts)
-        kept = [one for one in group.messages if one[0] not in strangers]
-        self._forget(_Group(group.job, group.chunk, kept))
+        return True
+
+    def _bury_strangers(self, group: _Group, pointers: Sequence[Pointer]) -> None:
+        """Bury, and take out of a group, what names rows that are not in its chunk."""
+        mine = [_belongs(message, pointers) for _, message in group.messages]
+        strangers = [one for (one, _), belongs in zip(group.messages, mine, strict=True) if not belongs]
+        group.messages[:] = compress(group.messages, mine)
+        self._bury("strange rows", group.job, [(one, _STRANGE) for one in strangers])
 
     def _fold(self, job: Job, chunk: Chunk, pointers: Sequence[Pointer]) -> list[EntityDay]:
         """Return a chunk's results: one for each entity and day.
@@ -222,35 +251,25 @@ class Processor:
             Corrupt: the rows are not those that were counted when the job was frozen.
         """
         selection, fold = job.selection, EntityDayFold()
-        columns = list(dict.fromkeys([*COLUMNS, *columns_for(selection)]))
         files = [(key, list(held)) for key, held in groupby(pointers, key=lambda one: one.key)]
 
         def read(file: tuple[str, list[Pointer]]) -> tuple[str, pa.Table]:
-            return file[0], self._read(file[0], file[1], columns)
+            rows = partial(
+                read_pointers, selection, file[1], COLUMNS, self._ports.read, f"replay job {job.id}"
+            )
+            return file[0], self._ask("rows", rows)
 
         for key, rows in self._ports.each(read, files):
             place = manifest_place(key)
             if place is None:
                 raise Corrupt(f"replay job {job.id} points to {key}, which is no data file")
-            fold.add(place[0].rsplit("#", 1)[0], _chosen(rows, selection))
+            fold.add(place[0].rsplit("#", 1)[0], flagged_rows(rows, matches(rows, selection)))
             self._hold()
         if fold.events != chunk.events:
             raise Corrupt(
                 f"chunk {chunk.number} of replay job {job.id} has {fold.events} events, and {chunk.events} were frozen"
             )
         return fold.results(selection.tenant_id, scope_of(selection, job.id), job.basis, job.id)
-
-    def _read(self, key: str, pointers: Sequence[Pointer], columns: Sequence[str]) -> pa.Table:
-        """Return the rows of some pointers into one file, in one read."""
-        first = min(one.first_row for one in pointers)
-        last = max(one.first_row + one.rows for one in pointers)
-        rows = self._ask("rows", lambda: self._ports.read(key, first, last - first, columns))
-        if len(pointers) == 1:
-            return rows
-        wanted = np.zeros(last - first, dtype=np.bool_)
-        for one in pointers:
-            wanted[one.first_row - first : one.first_row - first + one.rows] = True
-        return chosen_rows(rows, wanted)
 
     def _hold(self) -> None:
         """Keep the messages in hand hidden while the work takes long."""
@@ -260,8 +279,10 @@ class Processor:
             self._hidden_at = now
 
 
-def _chosen(rows: pa.Table, selection: Selection) -> pa.Table:
-    return chosen_rows(rows, matches(rows, selection))
+def _remember(memory: _Memory, name: tuple[str, int], reason: str) -> None:
+    memory[name] = reason
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)
 
 
 def _belongs(message: Message, pointers: Sequence[Pointer]) -> bool:

@@ -13,17 +13,20 @@ Any step may be repeated: a message that is sent twice finds its chunk done.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
 from pipeline.core.days import EPOCH
-from pipeline.core.errors import ConfigProblem, NotFound
-from pipeline.core.replay import Selection, columns_for, matches
-from pipeline.core.replay_job import UNFINISHED, Chunk, Job, Message, write_message
+from pipeline.core.errors import ConfigProblem, Corrupt
+from pipeline.core.index import Pointer
+from pipeline.core.replay import matches
+from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, write_message
 from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted
-from pipeline.flows.replay_plan import Plan, ReadRows, messages_of
+from pipeline.flows.replay_plan import Plan, messages_of
+from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.jobs import ReplayJobs
@@ -105,6 +108,7 @@ def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = la
     """Send what is not sent yet of a job (steps 2 to 5); return the job as it is then.
 
     A job that was sent, or has failed, is sent again, all its chunks that are not done: messages do not live for ever.
+    Rows that are gone make it stale, rows that contradict it failed.
 
     Raises:
         NotFound: there is no such job.
@@ -123,12 +127,19 @@ def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = la
     ports.facts(ReplayJobStarted(job=job_id, chunks=len(chunks)))
     try:
         _send(job, chunks, 0 if job.state in ("sent", "failed") else job.sent_steps, ports, progress)
-    except NotFound as exc:
-        reason = f"an object is gone: {exc}"
-        ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, "stale", now_us, reason))
-        return ports.ask("job", lambda: ports.jobs.get(job_id))
+    except RowsGone as exc:
+        return _end(job_id, "stale", f"an object is gone: {exc}", ports)
+    except Corrupt as exc:
+        return _end(job_id, "failed", str(exc), ports)
     ports.ask("job", lambda: ports.jobs.move(job_id, ("sending",), "sent", now_us))
     return settle(job_id, ports.jobs, ports.clock, ports.facts)
+
+
+def _end(job_id: str, state: JobState, reason: str, ports: ReplayPorts) -> Job:
+    """Give a job up; return it as it is then."""
+    now_us = ports.clock.now_us()
+    ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, state, now_us, plain(reason)))
+    return ports.ask("job", lambda: ports.jobs.get(job_id))
 
 
 def settle(job_id: str, jobs: ReplayJobs, clock: Clock, facts: FactSink) -> Job:
@@ -149,9 +160,10 @@ def _send(
     """Send steps `begin` and on (step 3). Step k < chunks: the head of chunk k + 1; after those: the rest of each."""
     held: list[str] = []
     sent = 0
+    left = {one.number: one for one in chunks}
     for step in range(begin, 2 * job.chunks):
         number, head = step % job.chunks + 1, step < job.chunks
-        chunk = next((one for one in chunks if one.number == number), None)
+        chunk = left.get(number)
         if chunk is not None:
             found = _messages(job, chunk, ports)
             for text in islice(found, 1) if head else islice(found, 1, None):
@@ -180,16 +192,15 @@ def _messages(job: Job, chunk: Chunk, ports: ReplayPorts) -> Iterator[str]:
         if job.granularity == "pointer":
             yield write_message(Message(1, job.id, chunk.number, one.key, one.first_row, one.rows))
             continue
-        for row, event_id in _events(job.selection, one.key, one.first_row, one.rows, ports):
+        for row, event_id in _events(job, one, ports):
             yield write_message(Message(1, job.id, chunk.number, one.key, row, 1, event_id))
 
 
-def _events(
-    selection: Selection, key: str, first_row: int, rows: int, ports: ReplayPorts
-) -> Iterator[tuple[int, str]]:
-    columns = [*columns_for(selection), "event_id"]
-    table = ports.ask("rows", lambda: ports.read(key, first_row, rows, columns))
-    hits = np.flatnonzero(matches(table, selection))
+def _events(job: Job, pointer: Pointer, ports: ReplayPorts) -> Iterator[tuple[int, str]]:
+    """Yield the row and id of each event of a pointer."""
+    read = partial(read_pointers, job.selection, [pointer], ["event_id"], ports.read, f"replay job {job.id}")
+    table = ports.ask("rows", read)
+    hits = np.flatnonzero(matches(table, job.selection))
     ids = table.column("event_id").to_pylist()
     for place in hits.tolist():
-        yield first_row + place, ids[place]
+        yield pointer.first_row + place, ids[place]

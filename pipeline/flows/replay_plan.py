@@ -9,12 +9,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.core.errors import Corrupt, NotFound
+from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem, Pointer, partitions_of, read_item
 from pipeline.core.manifest import DataFile, partition_name
 from pipeline.core.replay import (
@@ -24,7 +25,6 @@ from pipeline.core.replay import (
     Selection,
     check,
     chunks_of,
-    columns_for,
     cut,
     in_order,
     up_to_limit,
@@ -33,6 +33,7 @@ from pipeline.core.replay import (
 from pipeline.core.segment import SealState, Segment
 from pipeline.core.tiers import LATE, visible
 from pipeline.facts import FactSink
+from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.index import EntityIndex
@@ -44,14 +45,7 @@ QUEUE_BATCH = 10  # messages of one SQS request
 # us-east-1, without the free tier, as published in March 2026: aws.amazon.com/sqs/pricing, aws.amazon.com/s3/pricing
 DOLLARS_PER_SQS_REQUEST = 0.40 / 1e6
 DOLLARS_PER_S3_GET = 0.0004 / 1e3
-
-
-class ReadRows(Protocol):
-    """`flows.rows.RowReader.read`."""
-
-    def __call__(self, key: str, first_row: int, rows: int, columns: Sequence[str]) -> pa.Table:
-        """Return rows of a data file."""
-        ...
+DOLLARS_PER_WRITE_UNIT = 0.625 / 1e6  # DynamoDB on demand: aws.amazon.com/dynamodb/pricing/on-demand
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class PlanPorts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job would be. All figures are exact, save `bytes`, `gets` and the dollars."""
+    """What a job would be. All figures are exact, save `bytes`, `gets`, `writes` and the dollars."""
 
     selection: Selection
     granularity: Granularity
@@ -106,9 +100,24 @@ class Plan:
         return 3 * -(-self.messages // QUEUE_BATCH)
 
     @property
+    def writes(self) -> int:
+        """Return at most how many write units of DynamoDB its results take: two each, as in groups.
+
+        An entity has one result a day; of a type every event may be of another entity.
+        """
+        if self.selection.entity_id is None:
+            return 2 * self.events
+        days = [
+            (date.fromisoformat(one.last_dt) - date.fromisoformat(one.first_dt)).days + 1
+            for one in self.chunks
+        ]
+        return 2 * sum(min(one.events, count) for one, count in zip(self.chunks, days, strict=True))
+
+    @property
     def dollars(self) -> float:
-        """Return about what these requests cost."""
-        return self.queue_requests * DOLLARS_PER_SQS_REQUEST + self.gets * DOLLARS_PER_S3_GET
+        """Return about what these requests cost, with as many results as there may be."""
+        requests = self.queue_requests * DOLLARS_PER_SQS_REQUEST + self.gets * DOLLARS_PER_S3_GET
+        return requests + self.writes * DOLLARS_PER_WRITE_UNIT
 
 
 class _Snapshot(NamedTuple):
@@ -144,7 +153,7 @@ def plan(selection: Selection, ports: PlanPorts, granularity: Granularity = "poi
     """
     check(selection)
     snapshot = _snapshot(ports)
-    found = list((_of_entity if selection.entity_id else _of_type)(selection, snapshot, ports))
+    found = list((_of_type if selection.entity_id is None else _of_entity)(selection, snapshot, ports))
     runs = in_order(run for run in _exact(found, selection, ports) if run.events)
     if selection.limit is not None:
         runs = _limited(runs, selection, ports)
@@ -247,11 +256,11 @@ def _exact(found: Sequence[_Candidate], selection: Selection, ports: PlanPorts) 
 
 
 def _rows(pointer: Pointer, selection: Selection, ports: PlanPorts) -> pa.Table:
-    columns = columns_for(selection)
+    read = partial(read_pointers, selection, [pointer], [], ports.read, "the archive")
     try:
-        return _ask(ports, "rows", lambda: ports.read(pointer.key, pointer.first_row, pointer.rows, columns))
-    except NotFound as exc:
-        raise Corrupt(f"{pointer.key} is named by the archive and is gone: run `headrace audit`") from exc
+        return _ask(ports, "rows", read)
+    except RowsGone as exc:
+        raise Corrupt(str(exc)) from exc
 
 
 def _limited(runs: list[Run], selection: Selection, ports: PlanPorts) -> list[Run]:

@@ -1,6 +1,5 @@
 """A processor of replay messages in the foreground: the process itself, and what it is told of signals."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,10 @@ def run_processor(environment: Mapping[str, str], arguments: Sequence[str]) -> i
     """Run a processor until it ends; SIGINT and SIGTERM are passed on. Return its exit code.
 
     Args:
-        environment: of the settings; whatever else is set for headrace or AWS stays outside.
+        environment: all of it.
         arguments: `--drain` or nothing.
     """
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    with subprocess.Popen((*PROCESSOR, *arguments), env=outside | dict(environment)) as child:
+    with subprocess.Popen((*PROCESSOR, *arguments), env=environment) as child:
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
             child.send_signal(number)  # a second one from the terminal itself does no harm

@@ -59,7 +59,7 @@ class ReplayJobs(Protocol):
     def move(
         self, job: str, before: Sequence[JobState], after: JobState, at_us: int, reason: str = ""
     ) -> bool:
-        """Set a job's state, if it is one of `before`; `at_us` becomes `ended_us` where `after` is an end.
+        """Set a job's state, if it is one of `before`; `ended_us` becomes `at_us` where `after` is an end, else None.
 
         Returns:
             True when this call moved it. False says only that it is in another state now, perhaps by an earlier try of
@@ -72,6 +72,14 @@ class ReplayJobs(Protocol):
 
     def note_sent(self, job: str, steps: int) -> None:
         """Store how far sending is; may be repeated.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
+        """
+        ...
+
+    def begin_chunk(self, chunk: Chunk) -> int:
+        """Count that work on a chunk begins, and return how often it did; a repeated call may count twice.
 
         Raises:
             Transient, OutcomeUnknown: repeat the call.

@@ -57,9 +57,11 @@ TABLE: list[tuple[Exception, type[HeadraceError]]] = [
     (_client_error("502", 502), OutcomeUnknown),
     (_client_error("504", 504), OutcomeUnknown),
     (_client_error("SomethingNew", 500), OutcomeUnknown),
-    (_client_error("ResourceNotFoundException"), NotFound),
+    (_client_error("ResourceNotFoundException"), ConfigProblem),  # a table; one object that is gone is another matter
+    (_client_error("QueueDoesNotExist"), ConfigProblem),
+    (_client_error("AWS.SimpleQueueService.NonExistentQueue"), ConfigProblem),
     (_client_error("NoSuchKey", 404), NotFound),
-    (_client_error("NoSuchBucket", 404), NotFound),
+    (_client_error("NoSuchBucket", 404), ConfigProblem),
     (_client_error("404", 404), NotFound),
     (_client_error("AccessDeniedException"), ConfigProblem),
     (_client_error("AccessDenied", 403), ConfigProblem),
@@ -89,6 +91,14 @@ def test_the_table(foreign: Exception, ours: type[HeadraceError]) -> None:
     assert type(caught.value) is ours
     assert str(caught.value).startswith("write x: ")
     assert caught.value.__cause__ is foreign
+
+
+def test_a_store_that_is_not_there_names_the_next_step() -> None:
+    """Whoever reads the message knows who makes tables, buckets and queues; a stream may be another matter."""
+    with pytest.raises(ConfigProblem, match="headrace up"), translated("read t"):
+        raise _client_error("ResourceNotFoundException")
+    with pytest.raises(NotFound), translated("read s", absent=NotFound):
+        raise _client_error("ResourceNotFoundException")
 
 
 @pytest.mark.parametrize(

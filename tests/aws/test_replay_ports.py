@@ -146,6 +146,8 @@ def test_states_move_by_compare_and_set(place: World) -> None:
     assert jobs.move(JOB.id, ("sending",), "failed", 8, "no row")
     found = jobs.get(JOB.id)
     assert (found.state, found.reason, found.ended_us) == ("failed", "no row", 8)
+    assert jobs.move(JOB.id, ("failed",), "sending", 9)
+    assert jobs.get(JOB.id).ended_us is None
 
 
 def test_a_chunk_is_counted_once(place: World) -> None:
@@ -161,6 +163,14 @@ def test_a_chunk_is_counted_once(place: World) -> None:
     assert jobs.finish_chunk(CHUNKS[0])
     found = jobs.get(JOB.id)
     assert (found.done_chunks, found.done_events, found.sent_steps) == (2, 40, 3)
+
+
+def test_beginnings_are_counted_by_chunk(place: World) -> None:
+    """They change nothing else of it."""
+    jobs = place.jobs()
+    _frozen(jobs)
+    assert [jobs.begin_chunk(one) for one in (CHUNKS[0], CHUNKS[0], CHUNKS[1])] == [1, 2, 1]
+    assert jobs.chunks(JOB.id) == CHUNKS
 
 
 def test_processors_finish_a_chunk_at_once(place: World) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import process as process_command
 from pipeline.cli import replay as replay_command
+from pipeline.cli.settings import emulator_overrides, processor_environment
+from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, NotFound
 from pipeline.laptop import processor
 from tests.flows.replaying import Yard, made
@@ -25,7 +28,10 @@ def yard(monkeypatch: pytest.MonkeyPatch) -> Yard:
     found = Yard()
     found.load(*[made(number) for number in range(60)])
     parts = SimpleNamespace(plan=found.plan_ports(), start=found.replay_ports(), jobs=found.jobs)
-    monkeypatch.setattr(replay_command, "_parts", lambda _home: parts)
+    monkeypatch.setattr(replay_command, "_parts", lambda _settings: parts)
+    monkeypatch.setattr(replay_command, "settings_with_stack", lambda _home: None)
+    known = SimpleNamespace(tenants=["acme"], schemas=["door.opened", "meter.read"])
+    monkeypatch.setattr(replay_command, "_rules", lambda _settings: known)
     return found
 
 
@@ -44,7 +50,11 @@ def test_a_plan(run: Callable[..., Result], yard: Yard) -> None:
     assert found["selection"]["until"] == "2024-03-10T00:00:00Z"
     assert found["first_event_time"].startswith("2024-03-08T")
     assert found["bytes"] > 0
-    assert found["dollars"] > 0
+    assert found["dynamodb_write_units"] == 2 * 16  # each event may be of another entity
+    assert found["dollars"] > 32 * 0.625 / 1e6
+    assert {found["selection"][name] for name in ("tenant_id", "event_type")} == {"acme", "door.opened"}
+    one = json.loads(run("plan", "--tenant", "acme", "--entity", "a", "--json").stdout)
+    assert (one["events"], one["dynamodb_write_units"]) == (16, 2 * 1)
     text = run("plan", *DOORS).stdout
     assert text.startswith("events    24, from 2024-03-08T")
     assert "3 in 3 chunks" in text
@@ -84,7 +94,11 @@ def test_a_job_that_goes_wrong(run: Callable[..., Result], yard: Yard) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("plan",), "--tenant"),
+        (("start",), "--tenant"),
+        (("plan", "--tenant", "acmee", "--entity", "a"), 'did you mean "acme"?'),
+        (("plan", "--tenant", "acme", "--type", "door.open"), 'did you mean "door.opened"?'),
+        (("plan", *DOORS, "--entity", ""), "--entity"),
+        (("start", "--resume", "x", "--entity", ""), "--resume"),
         (("plan", "--tenant", "acme"), "--entity"),
         (("plan", *DOORS, "--from", "2024-03-09T10:00:00Z"), "whole days"),
         (("plan", *DOORS, "--from", "yesterday"), "2013-07-04"),
@@ -103,6 +117,26 @@ def test_wrong_usage(run: Callable[..., Result], arguments: tuple[str, ...], wor
 def test_an_unknown_job(run: Callable[..., Result]) -> None:
     """It is not found."""
     assert isinstance(run("status", "nothing").exception, NotFound)
+
+
+def test_what_a_producer_wrote_does_nothing_to_a_terminal(run: Callable[..., Result], yard: Yard) -> None:
+    """Control characters are shown, not sent."""
+    job = run("start", "--tenant", "acme", "--entity", "a\x1b[31m").stdout.strip()
+    assert "entity a\\x1b[31m" in run("status", job).stdout
+    yard.jobs.jobs[job] = msgspec.structs.replace(yard.jobs.jobs[job], state="failed", reason="\x1b")
+    assert "\x1b" not in run("status", job).stderr
+
+
+def test_a_processor_of_a_local_stack_gets_nothing_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real key or profile never meets an emulator; for AWS itself they stay."""
+    monkeypatch.setenv("AWS_PROFILE", "real")
+    monkeypatch.setenv("HEADRACE_REPLAY__QUEUE", "other")
+    local = load_settings(emulator_overrides("http://127.0.0.1:1"), environ={})
+    cloud = load_settings({"aws": {"region": "eu-west-1"}}, environ={})
+    assert "AWS_PROFILE" not in processor_environment(local)
+    assert processor_environment(cloud)["AWS_PROFILE"] == "real"
+    for one in (local, cloud):
+        assert processor_environment(one).get("HEADRACE_REPLAY__QUEUE") != "other"
 
 
 def test_a_processor_gets_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Ports `ReplayJobs`, `MessageQueue` and `EntityDays` in memory."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class MemoryJobs:
         self.jobs: dict[str, Job] = {}
         self.chunks_by_key: dict[tuple[str, int], Chunk] = {}
         self.frozen: dict[tuple[str, int], list[Pointer]] = {}
+        self.begun: Counter[tuple[str, int]] = Counter()
 
     def freeze(self, job: Job, chunks: Sequence[tuple[Chunk, Sequence[Pointer]]]) -> None:
         """Store pointers, chunks, then the job."""
@@ -61,13 +63,18 @@ class MemoryJobs:
         found = self.get(job)
         if found.state not in before:
             return False
-        ended = {"ended_us": at_us} if after in ENDED else {}
-        self.jobs[job] = msgspec.structs.replace(found, state=after, reason=reason, **ended)
+        ended_us = at_us if after in ENDED else None
+        self.jobs[job] = msgspec.structs.replace(found, state=after, reason=reason, ended_us=ended_us)
         return True
 
     def note_sent(self, job: str, steps: int) -> None:
         """Store how far sending is."""
         self.jobs[job] = msgspec.structs.replace(self.get(job), sent_steps=steps)
+
+    def begin_chunk(self, chunk: Chunk) -> int:
+        """Count that work on a chunk begins."""
+        self.begun[chunk.job, chunk.number] += 1
+        return self.begun[chunk.job, chunk.number]
 
     def finish_chunk(self, chunk: Chunk) -> bool:
         """Mark a chunk as done and count it, once."""

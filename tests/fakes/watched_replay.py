@@ -57,6 +57,11 @@ class WatchedJobs:
         act = lambda: self.inner.note_sent(job, steps)  # noqa: E731
         self.perform(Effect(f"jobs.note_sent {steps}", act, OutcomeUnknown))
 
+    def begin_chunk(self, chunk: Chunk) -> int:
+        """Begin a chunk."""
+        act = lambda: self.inner.begin_chunk(chunk)  # noqa: E731
+        return self.perform(Effect(f"jobs.begin_chunk {chunk.number}", act, OutcomeUnknown))
+
     def finish_chunk(self, chunk: Chunk) -> bool:
         """Finish a chunk."""
         act = lambda: self.inner.finish_chunk(chunk)  # noqa: E731

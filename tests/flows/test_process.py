@@ -5,11 +5,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from pipeline.core.errors import Transient
+from pipeline.core.errors import NotFound, Transient
 from pipeline.core.replay import Selection
-from pipeline.core.replay_job import Message, write_message
+from pipeline.core.replay_job import Message, read_message, write_message
+from pipeline.facts import ReplayMessageRefused
 from pipeline.flows.process import ProcessLimits
 from pipeline.flows.replay import resume
+from pipeline.ports.queue import Received
 from tests.fakes.objects import Stored
 from tests.fakes.replay import Waiting
 from tests.flows.loading import ActionLog
@@ -58,7 +60,9 @@ def test_poison(body: Callable[[str], str], reason: str) -> None:
     assert yard.queue.buried[0][1].startswith(reason)
     assert yard.queue.waiting == []
     assert yard.results() == expected
-    assert yard.facts.names().count("ReplayMessageRefused") == 1
+    refused = [one for one in yard.facts.told if isinstance(one, ReplayMessageRefused)]
+    assert [one.messages for one in refused] == [1]
+    assert {one.job for one in refused} <= {"", job}
 
 
 def test_poison_is_buried_before_it_is_deleted() -> None:
@@ -111,16 +115,137 @@ def test_a_chunk_that_fails_again_and_again() -> None:
     assert yard.results() == yard.expected(SELECTION, failed)
 
 
-def test_a_chunk_that_ends_its_process() -> None:
-    """A message that was received too often, and never answered, is given up without another try."""
+class _Died(BaseException):
+    """What ends a process as SIGKILL does: nobody answers for the messages in hand."""
+
+
+def _deadly(key: str) -> ActionLog:
+    """Return an action log in which reading one file ends the process."""
+
+    def before(_number: int, name: str) -> None:
+        if name.startswith("objects.") and key in name:
+            raise _Died
+
+    return HookedLog(before=before)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_chunk_that_ends_its_process(place: int) -> None:
+    """It is given up after max_attempts processes, without another try; chunks that were in the same hands are done."""
     yard, job = _started()
-    for one in yard.queue.waiting:
-        one.attempts = 5
-    log = ActionLog()
-    yard.processor(log, ProcessLimits(max_attempts=5)).step()
-    assert not any(name.startswith(("objects.", "days.")) for name in log.names)
-    assert len(yard.queue.buried) == 3
-    assert yard.jobs.get(job).state == "failed"
+    deadly = yard.jobs.frozen[job, place + 1][0].key
+    expected = [
+        row
+        for row in yard.expected(SELECTION, yard.jobs.get(job))
+        if row.dt != yard.jobs.chunk(job, place + 1).first_dt
+    ]
+    died = 0
+    for _ in range(20):
+        log, bodies = _deadly(deadly), len(yard.queue.waiting)
+        try:
+            yard.processor(log, ProcessLimits(max_attempts=5)).step()
+        except _Died:
+            died += 1
+        yard.clock.advance(200)
+        if not bodies:
+            break
+    assert died == 5
+    assert [read_message(body) for body, _ in yard.queue.buried] != []
+    assert {reason for _, reason in yard.queue.buried} == {
+        "given up after 5 attempts, none of which was answered"
+    }
+    assert {f'"chunk":{place + 1},' in body for body, _ in yard.queue.buried} == {True}
+    assert yard.results() == expected
+    failed = yard.jobs.get(job)
+    assert (failed.state, failed.done_chunks) == ("failed", 2)
+    resume(job, yard.replay_ports())
+    assert yard.jobs.get(job).ended_us is None
+    yard.processor().run(drain=True)
+    assert yard.jobs.get(job).state == "done"
+
+
+def test_orderly_stops_cost_no_attempt() -> None:
+    """However often a message is given back untouched, its chunk is still done."""
+    yard, job = _started()
+    for _ in range(20):
+        answers = iter([False, True, True])
+        processor = yard.processor(limits=ProcessLimits(max_attempts=2), stopping=lambda: next(answers))  # noqa: B023
+        next(answers)
+        processor.step()
+        yard.clock.advance(1)
+    assert {one.attempts for one in yard.queue.waiting} == {20}
+    yard.processor(limits=ProcessLimits(max_attempts=2)).run(drain=True)
+    assert yard.jobs.get(job).state == "done"
+    assert yard.queue.buried == []
+
+
+def test_a_chunk_that_was_given_up_is_not_tried_for_its_other_messages() -> None:
+    """They are buried without work until the job is resumed."""
+    yard, job = _started()
+    pointer = yard.jobs.frozen[job, 1][0]
+    whole = yard.objects.stored[pointer.key]
+    yard.objects.stored[pointer.key] = Stored(b"PAR1 nothing PAR1", "")
+    processor = yard.processor(log := ActionLog())
+    processor.run(drain=True)
+    body = write_message(Message(1, job, 1, pointer.key, pointer.first_row, pointer.rows))
+    yard.queue.send([body] * 3)
+    del log.names[:]
+    processor.step()
+    assert log.names == ["queue.receive", "jobs.get", "jobs.chunk 1", "queue.bury 3", "queue.delete 3"]
+    yard.objects.stored[pointer.key] = whole
+    resume(job, yard.replay_ports())
+    yard.processor().run(drain=True)
+    assert yard.jobs.get(job).state == "done"
+
+
+def test_a_fault_after_a_chunk_is_done_fails_no_job() -> None:
+    """What cannot be looked at or deleted then is left to another process."""
+    yard, job = _started()
+
+    def before(_number: int, name: str) -> None:
+        if name == "jobs.get" and any(one.startswith("jobs.finish_chunk") for one in log.names):
+            raise Transient(name)
+
+    log = HookedLog(before=before)
+    with pytest.raises(Transient):
+        yard.processor(log, ProcessLimits(max_attempts=1)).step()
+    assert yard.jobs.get(job).state == "sent"
+    assert yard.queue.buried == []
+    yard.clock.advance(1_000)
+    yard.processor().run(drain=True)
+    assert yard.jobs.get(job).state == "done"
+
+
+def test_a_table_that_is_not_there_makes_no_job_stale() -> None:
+    """Only rows that are gone do: whatever else is missing ends the process, and its messages come again."""
+    yard, job = _started()
+
+    def before(_number: int, name: str) -> None:
+        if name == "days.put_newer":
+            raise NotFound("no table")
+
+    with pytest.raises(NotFound):
+        yard.processor(HookedLog(before=before)).step()
+    assert yard.jobs.get(job).state == "sent"
+    assert len(yard.queue.waiting) == 3
+
+
+def test_draining_looks_more_than_once() -> None:
+    """A queue that seems empty may not be: SQS counts its messages only by and by."""
+    yard, job = _started()
+    held, yard.queue.waiting = yard.queue.waiting, []
+    log = HookedLog()
+
+    def before(_number: int, _name: str) -> None:
+        if log.names.count("queue.depth") == 2:
+            yard.queue.waiting, held[:] = [*yard.queue.waiting, *held], []
+
+    log.before = before
+    began = yard.clock.monotonic()
+    yard.processor(log).run(drain=True)
+    assert yard.jobs.get(job).state == "done"
+    assert [name for name in log.names if name != "clock.pause"][-6:] == ["queue.receive", "queue.depth"] * 3
+    assert yard.clock.monotonic() - began < 3
 
 
 def test_a_file_that_is_shorter_than_the_job() -> None:
@@ -153,10 +278,19 @@ def test_messages_stay_hidden_while_a_chunk_takes_long() -> None:
         if name.startswith("objects."):
             yard.clock.advance(60)
 
+    received: list[int] = []
+    receive = yard.queue.receive
+
+    def noted(wait_seconds: int) -> list[Received]:
+        found = receive(wait_seconds)
+        received.extend(one.attempts for one in found)
+        return found
+
+    yard.queue.receive = noted  # type: ignore[method-assign]
     log = HookedLog(before=slowly)
     yard.processor(log, ProcessLimits(visibility_seconds=120)).run(drain=True)
     assert any(name.startswith("queue.hide") and name.endswith(" 120") for name in log.names)
-    assert all(one.attempts <= 1 for one in yard.queue.waiting)
+    assert max(received) == 1
 
 
 def test_a_stop_in_the_middle() -> None:

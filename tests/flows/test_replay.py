@@ -2,6 +2,9 @@
 
 from functools import cache
 
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,8 +15,9 @@ from pipeline.core.replay import Selection
 from pipeline.core.replay_job import read_message
 from pipeline.flows.replay import freeze, resume, start
 from tests.fakes.clock import NOON_US
+from tests.fakes.objects import Stored
 from tests.flows.loading import ActionLog
-from tests.flows.replaying import BUILDINGS, TYPES, Yard, made, naive
+from tests.flows.replaying import BUILDINGS, TYPES, HookedLog, Yard, made, naive
 
 MIDNIGHT_US = NOON_US - DAY_US // 2  # of 2024-03-10
 DOORS = Selection("acme", event_type="door.opened")
@@ -195,6 +199,65 @@ def test_a_plan_over_a_deleted_object_is_an_error() -> None:
         yard.plan(selection)
 
 
+def _of_somebody_else(yard: Yard, key: str) -> None:
+    """Put rows of the same times and ids, but of another tenant and entity, in place of a data file."""
+    stored = yard.objects.stored[key]
+    table = pq.ParquetFile(pa.BufferReader(stored.body)).read()
+    for name in ("tenant_id", "entity_id"):
+        other = pa.array(["somebody else"] * table.num_rows)
+        table = table.set_column(table.column_names.index(name), name, other)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    yard.objects.stored[key] = Stored(sink.getvalue().to_pybytes(), "")
+
+
+@pytest.mark.parametrize("selection", [DOORS, ENTITY])
+def test_rows_of_somebody_else_are_never_counted(selection: Selection) -> None:
+    """Whatever a file holds where a tenant's rows should be: plan, send and processor refuse it."""
+    yard = Yard()
+    yard.load(*[made(number) for number in range(60)])
+    plan, by_event = yard.plan(selection), yard.plan(selection, "event")
+    for key in {one.key for chunk in plan.chunks for one in chunk.pointers}:
+        _of_somebody_else(yard, key)
+    with pytest.raises(Corrupt, match="headrace audit"):
+        yard.plan(msgspec.structs.replace(selection, source="s0"))
+    sent = start(by_event, yard.replay_ports())
+    assert (sent.state, "headrace audit" in sent.reason) == ("failed", True)
+    assert yard.queue.waiting == []
+    job = start(plan, yard.replay_ports())
+    yard.processor().run(drain=True)
+    assert (yard.jobs.get(job.id).state, yard.results()) == ("failed", [])
+    assert "headrace audit" in yard.jobs.get(job.id).reason
+
+
+def test_an_unreadable_file_ends_a_start() -> None:
+    """A job whose messages cannot be made has failed, and says why; it does not stay on its way for ever."""
+    yard = Yard()
+    yard.load(*[made(number) for number in range(60)])
+    plan = yard.plan(DOORS, "event")
+    yard.objects.stored[plan.chunks[0].pointers[0].key] = Stored(b"PAR1 nothing PAR1", "")
+    job = start(plan, yard.replay_ports())
+    assert (job.state, job.ended_us) == ("failed", yard.clock.now_us())
+    assert "cannot be read" in job.reason
+
+
+def test_a_job_becomes_stale_when_the_loss_is_found() -> None:
+    """Not when sending began; a job that goes on has not ended."""
+    yard = Yard()
+    yard.load(*[made(number) for number in range(60)])
+    plan = yard.plan(DOORS, "event")
+    del yard.objects.stored[plan.chunks[1].pointers[0].key]
+    began = yard.clock.now_us()
+
+    def slowly(_number: int, name: str) -> None:
+        if name.startswith("objects."):
+            yard.clock.advance(60)
+
+    job = start(plan, yard.replay_ports(HookedLog(before=slowly)))
+    assert job.state == "stale"
+    assert job.ended_us == yard.clock.now_us() > began
+
+
 def test_an_older_job_does_not_replace_a_newer_one() -> None:
     """A job of an older basis, processed late, leaves the newer result; a newer one replaces it."""
     yard = Yard()
@@ -230,6 +293,10 @@ def test_a_partial_result_never_replaces_a_whole_one() -> None:
     ("selection", "word"),
     [
         (Selection("acme"), "--entity"),
+        (Selection("acme", "", event_type="door.opened"), "--entity"),
+        (Selection("acme", "a", source=""), "--source"),
+        (Selection("", "a"), "--tenant"),
+        (Selection("acme", "a", event_type=""), "--type"),
         (Selection("ACME", "a"), "--tenant"),
         (Selection("acme", event_type="A b"), "--type"),
         (Selection("acme", event_type="door.opened", from_us=NOON_US), "whole days"),
