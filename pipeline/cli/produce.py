@@ -1,6 +1,7 @@
 """`headrace produce`: events from an NDJSON file or a pipe."""
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -98,9 +99,10 @@ def _facts(settings: Settings) -> FactSink:
     return FactLog("produce", settings.metrics.namespace)
 
 
-def _open(file: Path) -> BinaryIO:
+def _open(file: Path) -> AbstractContextManager[BinaryIO]:
     if str(file) == "-":
-        return sys.stdin.buffer
+        # Never closed, and not Python's own object: a thread may be waiting in it when the program ends.
+        return nullcontext(open(sys.stdin.fileno(), "rb", closefd=False))
     try:
         return file.open("rb")
     except OSError as exc:
