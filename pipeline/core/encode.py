@@ -17,7 +17,7 @@ from pipeline.core.columns import MICROS, envelope_schema, quarantine_schema
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.event import Record, Refusal
 from pipeline.core.filed import I64, Filed, FileRange, Flags, Words, in_codes, runs, tenant_rows
-from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, data_place
+from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
 from pipeline.core.manifest import DataFile, file_name, partition_name
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.staging import digest_of
@@ -89,9 +89,7 @@ def encode_rows(
 
 
 def _range(entry: DataFile, rows: tuple[int, int]) -> FileRange:
-    where = data_place(entry.key)
-    assert where is not None  # noqa: S101 - it was made by `data_key` just now
-    return FileRange(where.tier, where.dt, *rows)
+    return FileRange(entry.name.split("#", 1)[0], entry.partition.rsplit("#", 1)[1], *rows)
 
 
 def _filing_days(times: I64, seal: SealState) -> I64:
