@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.core.sighting import CountedIn, Found, IndexPlace, Trace
 
 NOT_FOUND = 1
+_OTHERS = "the same id may also be under other entities: leave --entity out to look everywhere"
 
 
 @click.command("trace")
@@ -69,9 +70,16 @@ def command(
     else:
         for line in text_lines(found):
             click.echo(line)
-        for note in found.searched.notes if not found.found else ():
+        for note in _notes(found):
             say(f"note: {note}")
     ctx.exit(0 if found.found else NOT_FOUND)
+
+
+def _notes(found: "Trace") -> tuple[str, ...]:
+    """Return what limits an answer: an entity's rows are not all rows, and not all ids can be searched."""
+    if found.found:
+        return (_OTHERS,) if found.by == "entity" else ()
+    return found.searched.notes
 
 
 def as_document(tenant: str, event_id: str, found: "Trace") -> dict[str, Any]:
@@ -82,6 +90,8 @@ def as_document(tenant: str, event_id: str, found: "Trace") -> dict[str, Any]:
         "event_id": event_id,
         "found": [_document(one) for one in found.found],
         "by": found.by,
+        "may_be_elsewhere": found.by
+        == "entity",  # the same id under other entities, which were not looked at
     }
     if found.by == "ids":
         document["searched"] = {

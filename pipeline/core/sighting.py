@@ -5,7 +5,7 @@ have several: copies within the duplicate window are flagged, copies outside of 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -195,11 +195,17 @@ def _shard(receipt: Receipt, shard_id: str) -> str:
     return f"{receipt.stream}-{receipt.epoch}-{shard_id}"
 
 
-def first_of(sighting: Sighting, others: Iterable[Sighting]) -> RowPlace | None:
-    """Return the accepted row that a duplicate repeats: the latest that arrived before it."""
+def first_of(sighting: Sighting, others: Iterable[Sighting], family: Collection[str]) -> RowPlace | None:
+    """Return the accepted row that a duplicate repeats: the latest before it, of its own lineage or an ancestor.
+
+    No other shard's row, however early it arrived: the duplicate window looks into no other. `family` is the lineage of
+    the sighting and all its ancestors, of which a child is read only after they ended.
+    """
     if sighting.outcome != "duplicate":
         return None
-    before = [one for one in others if one.outcome == "accepted" and one.order < sighting.order]
+    accepted = [one for one in others if one.outcome == "accepted"]
+    own = [one for one in accepted if one.lineage == sighting.lineage and one.position < sighting.position]
+    before = own or [one for one in accepted if one.lineage in family and one.lineage != sighting.lineage]
     return max(before, key=lambda one: one.order).place if before else None
 
 

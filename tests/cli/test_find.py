@@ -271,6 +271,16 @@ def test_a_trace_as_json(run: Run) -> None:
     assert first["index"]["key"] == first["file"]["key"]
 
 
+def test_an_entity_is_not_everywhere(run: Run) -> None:
+    """What an entity's rows answered leaves other entities open: a line, and a field for programs."""
+    said = "note: the same id may also be under other entities: leave --entity out to look everywhere\n"
+    assert run("trace", "e0", "--entity", "front").stderr == said
+    assert run("trace", "e0").stderr == ""
+    assert run("trace", "e0", "--entity", "odd").stderr == ""  # led nowhere: everything was searched
+    for words, open_still in ((("--entity", "front"), True), ((), False), (("--at", "2024-03-10"), False)):
+        assert json.loads(run("trace", "e0", *words, "--json").stdout)["may_be_elsewhere"] is open_still
+
+
 def test_an_unknown_id_is_exit_code_1(run: Run) -> None:
     """The sentence stands alone, for a person and for a program."""
     sentence = "not among what arrived from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.segment import SealState
-from pipeline.core.sighting import Found, Hint, ReceiptName, Trace
+from pipeline.core.segment import Position, SealState
+from pipeline.core.sighting import Found, Hint, ReceiptName, RowPlace, Trace, first_of
 from pipeline.flows.trace import trace
 from tests.core.kit import event, wire
 from tests.fakes.watched import Effect, WatchedLedger
@@ -93,6 +93,46 @@ def test_a_duplicate_names_the_row_it_repeats() -> None:
     assert copy.counted is not None
     assert copy.counted.figure == "duplicates"
     assert follow(house, "e11", entity_id="door-3").found == (first, copy)
+
+
+def test_a_duplicate_never_repeats_a_row_of_another_shard() -> None:
+    """Shards do not know each other's ids: M, O, O, M of one id are two originals, each with its own copy."""
+    house = Deployment(shards=2)
+    for shard, entity in ((0, "m"), (1, "o"), (1, "o"), (0, "m")):
+        unit = event(event_id="both", entity_id=entity)
+        house.stream.append(f"shardId-{shard:012d}", wire(unit), "key")
+        house.load()
+        house.clock.advance(60)
+    found = follow(house, "both").found
+    outcomes = [(one.sighting.entity_id, one.sighting.outcome) for one in found]
+    assert outcomes == [("m", "accepted"), ("o", "accepted"), ("o", "duplicate"), ("m", "duplicate")]
+    assert found[2].first == found[1].sighting.place
+    assert found[3].first == found[0].sighting.place
+
+
+def test_a_duplicate_may_repeat_a_row_of_an_ancestor() -> None:
+    """The child of a shard knows the ids of its parent; a row of its own is nearer."""
+    house = Deployment(shards=2)
+    stream, epoch = house.stream.name, house.stream.epoch
+    parent = house.ledger.register(stream, epoch, "shardId-000000000000", ())
+    house.ledger.register(stream, epoch, "shardId-000000000001", (parent.short,))
+    for shard in (0, 1):
+        house.stream.append(f"shardId-{shard:012d}", wire(event(event_id="both")), "key")
+        house.load()
+        house.clock.advance(60)
+    first, copy = follow(house, "both").found
+    assert (copy.sighting.outcome, copy.first) == ("duplicate", first.sighting.place)
+    child = copy.sighting
+    own = replace(
+        first.sighting,
+        lineage=child.lineage,
+        position=Position("0", 0),
+        place=RowPlace("own", 0),
+        arrived_us=0,
+    )
+    others, family = [own, first.sighting], (child.lineage, parent.short)
+    assert first_of(child, others, family) == own.place
+    assert first_of(replace(child, position=own.position), others, family) == first.sighting.place
 
 
 def test_two_accepted_rows_of_one_id() -> None:
