@@ -61,6 +61,16 @@ def check_names(
         )
 
 
+def warn_of_tenant(rules: "Rules", tenant: str) -> None:
+    """Say that a tenant is not registered, where stored units may name it all the same."""
+    if tenant not in rules.tenants:
+        hint = did_you_mean(tenant, rules.tenants) or ";"
+        click.echo(
+            f"headrace: warning: no tenant {tenant!r} is registered{hint} looking among what was refused too",
+            err=True,
+        )
+
+
 def _check(what: str, name: str, known: list[str], where: str) -> None:
     if name in known:
         return

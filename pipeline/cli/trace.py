@@ -8,7 +8,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import printable, say
-from pipeline.cli.asking import check_names, tenant_option
+from pipeline.cli.asking import tenant_option, warn_of_tenant
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import instant_of, parse_day
@@ -62,7 +62,7 @@ def command(
         None if receipt is None else parse_receipt("--receipt", receipt),
     )
     settings = settings_with_stack(home)
-    check_names(wiring.rules(settings), tenant, None)
+    warn_of_tenant(wiring.rules(settings), tenant)  # what was refused names tenants that nobody registered
     with Progress("trace", unit="reads") as progress, wiring.finding(settings, progress.add) as ports:
         found = trace(tenant, event_id, hint, ports)
     if as_json:

@@ -42,6 +42,7 @@ def house() -> Deployment:
         SHARD, wire(event(event_id="e0", event_time="2024-03-10T00:00:00Z", entity_id="front")), "key"
     )
     made.stream.append(SHARD, wire(event(event_id="bad", event_type="gong")), "key")
+    made.stream.append(SHARD, wire(event(event_id="lost", tenant_id="acne")), "key")
     odd = with_data(b'{\n "n": 1,\r\n "label": "\xc2\x9b[31m"}', event_id="odd\x7f", entity_id="odd")
     made.stream.append(SHARD, odd, "key")
     made.load()
@@ -240,6 +241,16 @@ def test_a_refused_unit_as_text(run: Run) -> None:
     assert "refused    unknown_type at /event_type: event type 'gong' has no schema" in out
     assert "index      none: refused units are in no index" in out
     assert "acme#_unknown  2024-03-10#open#0001  as quarantined" in out
+
+
+def test_what_was_refused_names_any_tenant(run: Run) -> None:
+    """A trace looks for a tenant that nobody registered, and warns of it."""
+    done = run("trace", "lost", "--tenant", "acne")
+    assert done.exit_code == 0
+    assert "refused    unknown_tenant at /tenant_id" in done.stdout
+    said = "headrace: warning: no tenant 'acne' is registered; did you mean \"acme\"?"
+    assert done.stderr.startswith(said)
+    assert run("trace", "bad").stderr == ""
 
 
 def test_what_a_committed_segment_lacks_is_damage(run: Run, house: Deployment) -> None:

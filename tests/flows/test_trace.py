@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.segment import Position, SealState
-from pipeline.core.sighting import Found, Hint, ReceiptName, RowPlace, Trace, first_of
+from pipeline.core.sighting import Found, Hint, ReceiptName, RowPlace, Trace, first_of, searched_of
 from pipeline.flows.trace import trace
 from tests.core.kit import event, wire
 from tests.fakes.watched import Effect, WatchedLedger
@@ -183,6 +183,29 @@ def test_a_refused_unit_is_told_with_its_reason() -> None:
     )
 
 
+def test_a_refused_unit_of_an_unknown_tenant_is_found() -> None:
+    """It lies in quarantine by the name that it gave, which nobody else may see; it counts as unknown."""
+    house = _house(5)
+    house.stream.append(FIRST_SHARD, wire(event(event_id="lost", tenant_id="acne")), "key")
+    house.load()
+    one = only(follow(house, "lost", "acne"))
+    assert one.sighting.refusal is not None
+    assert one.sighting.refusal[0] == "unknown_tenant"
+    assert one.counted is not None
+    assert one.counted.key.partition.startswith("_unknown#")
+    assert follow(house, "lost").found == ()
+
+
+def test_a_refused_unit_is_found_by_names_of_any_length() -> None:
+    """Quarantine keeps the beginning of an id and of a tenant; the whole ones lead to it."""
+    house, long = _house(5), "x" * 300
+    house.stream.append(FIRST_SHARD, wire(event(event_id=long)), "key")
+    house.stream.append(FIRST_SHARD, wire(event(event_id="e7", tenant_id=long)), "key")
+    house.load()
+    assert only(follow(house, long)).sighting.outcome == "quarantined"
+    assert only(follow(house, "e7", long)).sighting.outcome == "quarantined"
+
+
 def test_a_refused_unit_of_an_unknown_type_counts_as_unknown() -> None:
     """Its aggregate is the tenant's `_unknown`."""
     house = _house(5)
@@ -283,6 +306,50 @@ def test_ids_that_are_gone_are_said() -> None:
     assert only(follow(house, "e1", entity_id="door-1")).sighting.event_id == "e1"
     del house.objects.stored[second]
     assert follow(house, "e1").searched.sentence.startswith("not found: the ids of everything")
+
+
+def _at(minutes: int) -> int:
+    return 1_710_072_000_000_000 + minutes * 60_000_000  # after 2024-03-10T12:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("gone", "span"),
+    [
+        ((), (0, 5)),
+        ((0,), (2, 5)),
+        ((1,), (4, 5)),  # and what is older was looked at, but not all of it
+        ((0, 1), (4, 5)),
+        ((2,), (0, 3)),  # the newest: nothing is claimed of when it arrived
+        ((0, 2), (2, 3)),
+        ((1, 2), (0, 1)),
+    ],
+)
+def test_no_range_is_claimed_that_has_a_hole(gone: tuple[int, ...], span: tuple[int, int]) -> None:
+    """The latest span between segments whose ids are gone, and not what lies beyond them."""
+    segment = next(iter(_house(1, shards=1).ledger.rows.values()))
+    segments = [
+        replace(
+            segment, ordinal=at, first_arrival_us=_at(2 * at), max_arrival_us=_at(2 * at + 1), shard_end=True
+        )
+        for at in range(3)
+    ]
+    found = searched_of(segments, [segments[at] for at in gone], [])
+    assert found.segments == 3 - len(gone)
+    assert found.from_us is not None
+    assert found.until_us is not None
+    minutes = ((found.from_us - _at(0)) / 60e6, (found.until_us - _at(0)) / 60e6)
+    assert minutes == pytest.approx(span, abs=0.001)  # a microsecond after a hole
+    for one in gone:
+        assert not (_at(2 * one) <= found.until_us and found.from_us <= _at(2 * one + 1))
+
+
+def test_holes_over_everything_leave_no_range() -> None:
+    """A segment of another shard whose ids are gone may lie beside all that was searched."""
+    segment = next(iter(_house(1, shards=1).ledger.rows.values()))
+    long = replace(segment, lineage="0002", first_arrival_us=segment.first_arrival_us - 1)
+    found = searched_of([segment, long], [long], [])
+    assert (found.from_us, found.until_us, found.segments) == (None, None, 1)
+    assert found.sentence.startswith("not found: the ids of segments all along are gone")
 
 
 def test_nothing_received_is_said() -> None:
