@@ -317,7 +317,7 @@ def _at(minutes: int) -> int:
     [
         ((), (0, 5)),
         ((0,), (2, 5)),
-        ((1,), (4, 5)),  # and what is older was looked at, but not all of it
+        ((1,), (3, 5)),  # and what is older was looked at, but not all of it
         ((0, 1), (4, 5)),
         ((2,), (0, 3)),  # the newest: nothing is claimed of when it arrived
         ((0, 2), (2, 3)),
