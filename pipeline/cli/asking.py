@@ -16,7 +16,17 @@ UNKNOWN = "_unknown"  # of `core.aggregate`: where units of no known tenant or t
 SPAN_OPTIONS = ("--from", "--to")
 _SHOWN = 20  # names listed in a message
 
-tenant_option = click.option("--tenant", required=True, help="Whose events; no other tenant's are looked at.")
+
+def not_empty(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty text, as a callback of click: nobody has such a name, and mostly a variable was not set."""
+    if not value and value is not None:
+        raise click.BadParameter("it is empty")
+    return value
+
+
+tenant_option = click.option(
+    "--tenant", callback=not_empty, required=True, help="Whose events; no other tenant's are looked at."
+)
 
 
 def span_options(function: F) -> F:

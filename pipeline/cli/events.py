@@ -11,7 +11,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import GAP, printable, say
-from pipeline.cli.asking import SPAN_OPTIONS, check_names, span_options, tenant_option
+from pipeline.cli.asking import SPAN_OPTIONS, check_names, not_empty, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import Span, instant_of, parse_span
@@ -28,9 +28,9 @@ _SPACES = bytes.maketrans(b"\r\n", b"  ")  # between tokens; inside a string JSO
 
 @click.command("events")
 @tenant_option
-@click.option("--entity", help="Of this entity.")
+@click.option("--entity", callback=not_empty, help="Of this entity.")
 @click.option("--type", "event_type", help="Of this event type; needed where no entity is named.")
-@click.option("--source", help="From this source.")
+@click.option("--source", callback=not_empty, help="From this source.")
 @span_options
 @click.option(
     "--limit",

@@ -8,7 +8,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import printable, say
-from pipeline.cli.asking import tenant_option, warn_of_tenant
+from pipeline.cli.asking import not_empty, tenant_option, warn_of_tenant
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import instant_of, parse_day
@@ -21,9 +21,9 @@ _OTHERS = "the same id may also be under other entities: leave --entity out to l
 
 
 @click.command("trace")
-@click.argument("event_id")
+@click.argument("event_id", callback=not_empty)
 @tenant_option
-@click.option("--entity", help="Look at this entity first.")
+@click.option("--entity", callback=not_empty, help="Look at this entity first.")
 @click.option("--at", metavar="WHEN", help="Look at this event day (2013-07-04, or a time on it) first.")
 @click.option("--receipt", metavar="PRODUCER#NUMBER", help="Look at what this receipt acknowledged first.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

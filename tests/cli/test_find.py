@@ -26,6 +26,7 @@ from tests.flows.finding import RULES, trace_ports
 
 SHARD = "shardId-000000000000"
 Run = Callable[..., Result]
+FIND = (("events",), ("counts",), ("trace", "e1"))
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,27 @@ def test_counts_as_a_table(run: Run) -> None:
     assert "by the day they arrived" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "figures", "said"),
+    [
+        (("--from", "2024-03-11"), {"0"}, "not by event time\n"),  # none arrived, events may have happened
+        (("--type", "bell"), {"0"}, ""),
+        (("--by", "hour"), {"-"}, "by hour, source or entity they are not known\n"),
+        (("--by", "source", "--from", "2024-03-10"), {"-"}, "by hour, source or entity they are not known\n"),
+        (("--entity", "front"), {"-"}, "by hour, source or entity they are not known\n"),
+    ],
+)
+def test_quarantined_units_have_days_of_their_own(
+    run: Run, words: tuple[str, ...], figures: set[str], said: str
+) -> None:
+    """Where a window or a group makes it matter, a line says so; the sum knows no more than its groups."""
+    done = run("counts", *words)
+    assert {line.split()[-1] for line in done.stdout.splitlines()[1:]} == figures
+    note = done.stderr.partition("\n")[2]
+    assert note.endswith(said)
+    assert bool(note) is bool(said)
+
+
 def test_a_stored_type_may_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its schema may be gone from the folder; its events are still there."""
     monkeypatch.setattr(wiring, "rules", lambda _settings: replace(RULES, schemas={}))
@@ -300,6 +322,22 @@ def test_an_unknown_id_is_exit_code_1(run: Run) -> None:
     found: dict[str, Any] = json.loads(run("trace", "e99", "--json").stdout)
     assert (found["found"], found["message"]) == ([], sentence)
     assert found["searched"]["segments"] == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[(name, *more, option, "") for name, *more in FIND for option in ("--entity", "--tenant")],
+        ("events", "--source", ""),
+        ("counts", "--source", ""),
+        ("trace", ""),
+    ],
+)
+def test_an_empty_name_is_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
+    """It would name nothing that anybody has: most likely a variable of a shell was not set."""
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "it is empty" in done.stderr
 
 
 def test_hints_exclude_each_other(run: Run) -> None:
