@@ -120,7 +120,7 @@ def test_a_terminal_obeys_nothing_that_a_producer_wrote(run: Run) -> None:
 
 
 def test_data_is_cut_where_the_terminal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal a line is a line; in a pipe nothing is cut."""
+    """On a terminal a line is a line, unless the id is longer; in a pipe nothing is cut, as of `headrace query`."""
     monkeypatch.setenv("COLUMNS", "60")
     columns = {
         "source": "hall",
@@ -133,6 +133,8 @@ def test_data_is_cut_where_the_terminal_ends(monkeypatch: pytest.MonkeyPatch) ->
     assert len(cut[1]) == 61
     assert cut[1].endswith("x…\n")
     assert list(table_lines([one], [], io.StringIO()))[1].endswith('xxx"}\n')
+    long = one._replace(columns=columns | {"event_id": "e" * 60})
+    assert list(table_lines([long], [], Terminal()))[1].endswith("ee    …\n")  # an id is there to be copied
 
 
 def test_events_of_a_type_need_their_days(run: Run) -> None:
