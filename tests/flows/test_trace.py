@@ -132,6 +132,7 @@ def test_a_duplicate_may_repeat_a_row_of_an_ancestor() -> None:
     )
     others, family = [own, first.sighting], (child.lineage, parent.short)
     assert first_of(child, others, family) == own.place
+    assert first_of(child, [first.sighting], (child.lineage,)) is None  # of a shard that is no ancestor
     assert first_of(replace(child, position=own.position), others, family) == first.sighting.place
 
 
