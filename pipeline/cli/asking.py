@@ -16,7 +16,17 @@ UNKNOWN = "_unknown"  # of `core.aggregate`: where units of no known tenant or t
 SPAN_OPTIONS = ("--from", "--to")
 _SHOWN = 20  # names listed in a message
 
-tenant_option = click.option("--tenant", required=True, help="Whose events; no other tenant's are looked at.")
+
+def not_empty(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty text, as a callback of click: nobody has such a name, and mostly a variable was not set."""
+    if not value and value is not None:
+        raise click.BadParameter("it is empty")
+    return value
+
+
+tenant_option = click.option(
+    "--tenant", callback=not_empty, required=True, help="Whose events; no other tenant's are looked at."
+)
 
 
 def span_options(function: F) -> F:
@@ -58,6 +68,16 @@ def check_names(
     if event_type is not None and event_type not in rules.schemas:
         _check(
             "event type", event_type, [*rules.schemas, *also, *stored()], "`headrace schema list` shows them"
+        )
+
+
+def warn_of_tenant(rules: "Rules", tenant: str) -> None:
+    """Say that a tenant is not registered, where stored units may name it all the same."""
+    if tenant not in rules.tenants:
+        hint = did_you_mean(tenant, rules.tenants) or ";"
+        click.echo(
+            f"headrace: warning: no tenant {tenant!r} is registered{hint} looking among what was refused too",
+            err=True,
         )
 
 

@@ -7,10 +7,10 @@ import click
 import orjson
 
 from pipeline.cli.answers import aligned, printable, say
-from pipeline.cli.asking import SPAN_OPTIONS, UNKNOWN, check_names, span_options, tenant_option
+from pipeline.cli.asking import SPAN_OPTIONS, UNKNOWN, check_names, not_empty, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
-from pipeline.core.span import parse_span
+from pipeline.core.span import Span, parse_span
 
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.core.count import Answer, By, Line, Question
@@ -24,8 +24,8 @@ _FROM = {"aggregates": "the aggregates", "index": "the index", "rows": "rows tha
 @click.option(
     "--type", "event_type", help="Of this event type; `_unknown` for units of a type that was unknown."
 )
-@click.option("--source", help="From this source.")
-@click.option("--entity", help="Of this entity.")
+@click.option("--source", callback=not_empty, help="From this source.")
+@click.option("--entity", callback=not_empty, help="Of this entity.")
 @click.option("--by", type=click.Choice(["hour", "day", "type", "source"]), help="Count these apart.")
 @span_options
 @click.option(
@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Count a tenant's events exactly: events without duplicates, duplicates, and quarantined units.
 
-    Events and duplicates count by event time. Quarantined units count by arrival day, whole days only, and not where an
-    entity or a source is named: they may have had none. Aggregates and the index answer where they can; else the
+    Events and duplicates count by event time. Quarantined units count by arrival day, whole days only, and not by hour,
+    nor where an entity or a source is asked for: they may have had none. Aggregates and the index answer where they can; else the
     rows are read, of which they take only the columns they need.
 
     \b
@@ -90,7 +90,9 @@ def show(question: "Question", answer: "Answer") -> None:
     for line in aligned([question.by or "", *_FIGURES], [False, True, True, True], rows):
         click.echo(line)
     say("counted from " + " and ".join(_FROM[one] for one in answer.basis))
-    if answer.total.quarantined:
+    if answer.total.quarantined is None:
+        say("quarantined units count by the day they arrived: by hour, source or entity they are not known")
+    elif answer.total.quarantined or question.span != Span():
         say("quarantined units count by the day they arrived, not by event time")
 
 

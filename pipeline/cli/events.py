@@ -11,7 +11,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import GAP, printable, say
-from pipeline.cli.asking import SPAN_OPTIONS, check_names, span_options, tenant_option
+from pipeline.cli.asking import SPAN_OPTIONS, check_names, not_empty, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import Span, instant_of, parse_span
@@ -28,9 +28,9 @@ _SPACES = bytes.maketrans(b"\r\n", b"  ")  # between tokens; inside a string JSO
 
 @click.command("events")
 @tenant_option
-@click.option("--entity", help="Of this entity.")
+@click.option("--entity", callback=not_empty, help="Of this entity.")
 @click.option("--type", "event_type", help="Of this event type; needed where no entity is named.")
-@click.option("--source", help="From this source.")
+@click.option("--source", callback=not_empty, help="From this source.")
 @span_options
 @click.option(
     "--limit",
@@ -117,14 +117,16 @@ def json_lines(events: "Iterable[Event]") -> Iterator[bytes]:
 
 
 def table_lines(head: "list[Event]", rest: "Iterable[Event]", out: TextIO) -> Iterator[str]:
-    """Yield a header and a line per event; on a terminal the data is cut where the line ends."""
+    """Yield a header and a line per event; on a terminal the data, and nothing before it, is cut where the line ends."""
     rows = [_cells(one) for one in head]
     widths = [max(map(len, column)) for column in zip(_NAMES, *rows, strict=True)]
     room = shutil.get_terminal_size().columns if out.isatty() else None
 
     def line(cells: Iterable[str], data: str) -> str:
-        text = GAP.join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), data])
-        return (text if room is None or len(text) <= room else text[: room - 1] + "…").rstrip() + "\n"
+        text = GAP.join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), ""])
+        left = None if room is None else max(room - len(text), 1)
+        cut = data if left is None or len(data) <= left else data[: left - 1] + "…"
+        return (text + cut).rstrip() + "\n"
 
     yield line(_NAMES, "data")
     for one in chain(head, rest):

@@ -49,6 +49,16 @@ class Commands(click.Group):
             raise TypeError(f"{name}.command is no click command")
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are not UTF-8: no command has a use for them, and none could store or print them."""
+        for one in args:
+            try:
+                one.encode()
+            except UnicodeEncodeError:
+                shown = one.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                ctx.fail(f"the argument '{shown}' is not UTF-8")
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -8,7 +8,7 @@ import click
 import orjson
 
 from pipeline.cli.answers import printable, say
-from pipeline.cli.asking import check_names, tenant_option
+from pipeline.cli.asking import not_empty, tenant_option, warn_of_tenant
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import instant_of, parse_day
@@ -17,12 +17,13 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.core.sighting import CountedIn, Found, IndexPlace, Trace
 
 NOT_FOUND = 1
+_OTHERS = "the same id may also be under other entities: leave --entity out to look everywhere"
 
 
 @click.command("trace")
-@click.argument("event_id")
+@click.argument("event_id", callback=not_empty)
 @tenant_option
-@click.option("--entity", help="Look at this entity first.")
+@click.option("--entity", callback=not_empty, help="Look at this entity first.")
 @click.option("--at", metavar="WHEN", help="Look at this event day (2013-07-04, or a time on it) first.")
 @click.option("--receipt", metavar="PRODUCER#NUMBER", help="Look at what this receipt acknowledged first.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -61,7 +62,7 @@ def command(
         None if receipt is None else parse_receipt("--receipt", receipt),
     )
     settings = settings_with_stack(home)
-    check_names(wiring.rules(settings), tenant, None)
+    warn_of_tenant(wiring.rules(settings), tenant)  # what was refused names tenants that nobody registered
     with Progress("trace", unit="reads") as progress, wiring.finding(settings, progress.add) as ports:
         found = trace(tenant, event_id, hint, ports)
     if as_json:
@@ -69,9 +70,16 @@ def command(
     else:
         for line in text_lines(found):
             click.echo(line)
-        for note in found.searched.notes if not found.found else ():
+        for note in _notes(found):
             say(f"note: {note}")
     ctx.exit(0 if found.found else NOT_FOUND)
+
+
+def _notes(found: "Trace") -> tuple[str, ...]:
+    """Return what limits an answer: an entity's rows are not all rows, and not all ids can be searched."""
+    if found.found:
+        return (_OTHERS,) if found.by == "entity" else ()
+    return found.searched.notes
 
 
 def as_document(tenant: str, event_id: str, found: "Trace") -> dict[str, Any]:
@@ -82,6 +90,8 @@ def as_document(tenant: str, event_id: str, found: "Trace") -> dict[str, Any]:
         "event_id": event_id,
         "found": [_document(one) for one in found.found],
         "by": found.by,
+        "may_be_elsewhere": found.by
+        == "entity",  # the same id under other entities, which were not looked at
     }
     if found.by == "ids":
         document["searched"] = {

@@ -91,8 +91,10 @@ class Tally:
 
     def answer(self, question: Question) -> Answer:
         """Return what the question's asker is told."""
-        known = question.source is None and question.entity_id is None
-        grouped = known and question.by in {"day", "type"}
+        known = (
+            question.source is None and question.entity_id is None and question.by not in {"hour", "source"}
+        )
+        grouped = known and question.by is not None
         refused = self.quarantined if grouped else Counter[str]()
         names = sorted({*+self.events, *+self.duplicates, *+refused}) if question.by else []
         lines = tuple(

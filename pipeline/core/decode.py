@@ -130,6 +130,9 @@ def _quotes(envelope: Envelope) -> int:
     return quotes
 
 
+REFUSED_NAME_CHARACTERS = 256  # of what a refused unit says of itself: it may say anything
+
+
 class _Names(msgspec.Struct):
     tenant_id: Any = None
     event_type: Any = None
@@ -146,4 +149,9 @@ def _names(payload: bytes) -> dict[str, str | None]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     found = {name: getattr(names, name) for name in _Names.__struct_fields__}
-    return {name: value[:256] if isinstance(value, str) else None for name, value in found.items()}
+    return {name: refused_name(value) if isinstance(value, str) else None for name, value in found.items()}
+
+
+def refused_name(name: str) -> str:
+    """Return a name as quarantine stores it: its beginning."""
+    return name[:REFUSED_NAME_CHARACTERS]

@@ -5,7 +5,7 @@ have several: copies within the duplicate window are flagged, copies outside of 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -123,19 +123,20 @@ class Found:
 
 @dataclass(frozen=True)
 class Searched:
-    """What was looked through: arrivals from_us..until_us, of so many segments; None when nothing arrived."""
+    """What was looked through: of so many segments, all that arrived from_us..until_us; None when there is no such span."""
 
     from_us: int | None
     until_us: int | None
     segments: int
     notes: tuple[str, ...] = ()
-    ids_gone: bool = False  # something arrived, and nothing of it can be searched by its id any more
+    ids_gone: bool = False  # something arrived, and of no span of it all can be searched by id any more
 
     @property
     def sentence(self) -> str:
         """Say that an id was not found, and how far that is true."""
         if self.ids_gone:
-            return "not found: the ids of everything that arrived are gone; an entity or an event day may lead to it"
+            what = "segments all along" if self.segments else "everything that arrived"
+            return f"not found: the ids of {what} are gone; an entity or an event day may lead to it"
         if self.from_us is None or self.until_us is None:
             return "nothing has arrived yet"
         return f"not among what arrived from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
@@ -195,11 +196,17 @@ def _shard(receipt: Receipt, shard_id: str) -> str:
     return f"{receipt.stream}-{receipt.epoch}-{shard_id}"
 
 
-def first_of(sighting: Sighting, others: Iterable[Sighting]) -> RowPlace | None:
-    """Return the accepted row that a duplicate repeats: the latest that arrived before it."""
+def first_of(sighting: Sighting, others: Iterable[Sighting], family: Collection[str]) -> RowPlace | None:
+    """Return the accepted row that a duplicate repeats: the latest before it, of its own lineage or an ancestor.
+
+    No other shard's row, however early it arrived: the duplicate window looks into no other. `family` is the lineage of
+    the sighting and all its ancestors, of which a child is read only after they ended.
+    """
     if sighting.outcome != "duplicate":
         return None
-    before = [one for one in others if one.outcome == "accepted" and one.order < sighting.order]
+    accepted = [one for one in others if one.outcome == "accepted"]
+    own = [one for one in accepted if one.lineage == sighting.lineage and one.position < sighting.position]
+    before = own or [one for one in accepted if one.lineage in family and one.lineage != sighting.lineage]
     return max(before, key=lambda one: one.order).place if before else None
 
 
@@ -226,15 +233,22 @@ def searched_of(
     looked_at = [one for one in committed if one not in gone]
     if not looked_at:
         return Searched(None, None, 0, _notes(committed, gone, lineages), ids_gone=bool(gone))
-    newest = max(one.max_arrival_us for one in looked_at)
-    oldest = min(one.first_arrival_us for one in looked_at)
-    unknown = max((one.max_arrival_us for one in gone), default=oldest - 1)
-    return Searched(
-        max(oldest, unknown + 1) if unknown < newest else oldest,
-        newest,
-        len(looked_at),
-        _notes(committed, gone, lineages),
-    )
+    span, notes = _without_hole(looked_at, gone), _notes(committed, gone, lineages)
+    if span is None:
+        return Searched(None, None, len(looked_at), notes, ids_gone=True)
+    return Searched(*span, len(looked_at), notes)
+
+
+def _without_hole(looked_at: Sequence[Segment], gone: Sequence[Segment]) -> tuple[int, int] | None:
+    """Return the first and last arrival of the latest span in which every segment was looked at."""
+    first = min(one.first_arrival_us for one in looked_at)
+    last = max(one.max_arrival_us for one in looked_at)
+    for hole in sorted(gone, key=lambda one: one.max_arrival_us, reverse=True):
+        if hole.max_arrival_us < last:
+            first = max(first, hole.max_arrival_us + 1)
+            break
+        last = min(last, hole.first_arrival_us - 1)
+    return (first, last) if first <= last else None
 
 
 def _notes(

@@ -1,5 +1,6 @@
 """A span of event time, as a person names it by days or instants."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -12,6 +13,7 @@ FIRST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 END_US = (
     datetime.max.replace(tzinfo=UTC) - EPOCH
 ) // _MICROSECOND + 1  # after the last moment of the year 9999
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,20 @@ def _bounds(field: str, text: str) -> tuple[int, int]:
     if found is not None:
         at = (found - EPOCH) // _MICROSECOND
         return at, at
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        day = None
+    written = _DAY.match(text)
+    day = None if written is None else _date(written[0])
+    if written is not None and day is None and written.end() in {len(text), text.upper().find("T")}:
+        raise ConfigProblem(f"{field} {text!r}: there is no such day")
     if day is None or day.isoformat() != text:
         raise ConfigProblem(
             f"{field} {text!r}: give a day like 2013-07-04, or a time like 2013-07-04T10:30:00Z"
         )
     begin = (datetime(day.year, day.month, day.day, tzinfo=UTC) - EPOCH) // _MICROSECOND
     return begin, begin + DAY_US
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None

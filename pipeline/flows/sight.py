@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.columns import envelope_schema, quarantine_schema
 from pipeline.core.count import Question
+from pipeline.core.decode import refused_name
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.find import Run, day_span, file_runs
 from pipeline.core.keys import QUARANTINE_TABLE, ids_key, manifest_place
@@ -151,8 +152,8 @@ def _in_refused(tenant_id: str, event_id: str, file: DataFile, ports: TracePorts
     finally:
         ports.find.progress(1)
     same = pc.and_(
-        pc.equal(table.column("tenant_id"), tenant_id),
-        pc.equal(table.column("event_id"), event_id),
+        pc.equal(table.column("tenant_id"), refused_name(tenant_id)),
+        pc.equal(table.column("event_id"), refused_name(event_id)),
     )
     rows = np.flatnonzero(pc.fill_null(same, fill_value=False).to_numpy())
     found = []

@@ -23,6 +23,7 @@ from pipeline.core.sighting import (
 )
 from pipeline.flows.segment_rules import read_known
 from pipeline.flows.sight import Decided, TracePorts, look_everywhere, look_where
+from pipeline.flows.window import family
 
 
 def trace(tenant_id: str, event_id: str, hint: Hint, ports: TracePorts) -> Trace:
@@ -68,7 +69,7 @@ def _explain(
         lineage=lineage,
         segment=segment,
         receipt=receipt,
-        first=first_of(sighting, sightings),
+        first=first_of(sighting, sightings, family(lineage, decided.lineages) if lineage else ()),
         index=_index_place(tenant_id, sighting, ports),
         counted=_counted(tenant_id, sighting, segment, ports),
     )

@@ -26,6 +26,7 @@ from tests.flows.finding import RULES, trace_ports
 
 SHARD = "shardId-000000000000"
 Run = Callable[..., Result]
+FIND = (("events",), ("counts",), ("trace", "e1"))
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def house() -> Deployment:
         SHARD, wire(event(event_id="e0", event_time="2024-03-10T00:00:00Z", entity_id="front")), "key"
     )
     made.stream.append(SHARD, wire(event(event_id="bad", event_type="gong")), "key")
+    made.stream.append(SHARD, wire(event(event_id="lost", tenant_id="acne")), "key")
     odd = with_data(b'{\n "n": 1,\r\n "label": "\xc2\x9b[31m"}', event_id="odd\x7f", entity_id="odd")
     made.stream.append(SHARD, odd, "key")
     made.load()
@@ -118,7 +120,7 @@ def test_a_terminal_obeys_nothing_that_a_producer_wrote(run: Run) -> None:
 
 
 def test_data_is_cut_where_the_terminal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal a line is a line; in a pipe nothing is cut."""
+    """On a terminal a line is a line, unless the id is longer; in a pipe nothing is cut, as of `headrace query`."""
     monkeypatch.setenv("COLUMNS", "60")
     columns = {
         "source": "hall",
@@ -131,6 +133,8 @@ def test_data_is_cut_where_the_terminal_ends(monkeypatch: pytest.MonkeyPatch) ->
     assert len(cut[1]) == 61
     assert cut[1].endswith("x…\n")
     assert list(table_lines([one], [], io.StringIO()))[1].endswith('xxx"}\n')
+    long = one._replace(columns=columns | {"event_id": "e" * 60})
+    assert list(table_lines([long], [], Terminal()))[1].endswith("ee    …\n")  # an id is there to be copied
 
 
 def test_events_of_a_type_need_their_days(run: Run) -> None:
@@ -193,6 +197,27 @@ def test_counts_as_a_table(run: Run) -> None:
     assert "by the day they arrived" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "figures", "said"),
+    [
+        (("--from", "2024-03-11"), {"0"}, "not by event time\n"),  # none arrived, events may have happened
+        (("--type", "bell"), {"0"}, ""),
+        (("--by", "hour"), {"-"}, "by hour, source or entity they are not known\n"),
+        (("--by", "source", "--from", "2024-03-10"), {"-"}, "by hour, source or entity they are not known\n"),
+        (("--entity", "front"), {"-"}, "by hour, source or entity they are not known\n"),
+    ],
+)
+def test_quarantined_units_have_days_of_their_own(
+    run: Run, words: tuple[str, ...], figures: set[str], said: str
+) -> None:
+    """Where a window or a group makes it matter, a line says so; the sum knows no more than its groups."""
+    done = run("counts", *words)
+    assert {line.split()[-1] for line in done.stdout.splitlines()[1:]} == figures
+    note = done.stderr.partition("\n")[2]
+    assert note.endswith(said)
+    assert bool(note) is bool(said)
+
+
 def test_a_stored_type_may_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its schema may be gone from the folder; its events are still there."""
     monkeypatch.setattr(wiring, "rules", lambda _settings: replace(RULES, schemas={}))
@@ -242,6 +267,16 @@ def test_a_refused_unit_as_text(run: Run) -> None:
     assert "acme#_unknown  2024-03-10#open#0001  as quarantined" in out
 
 
+def test_what_was_refused_names_any_tenant(run: Run) -> None:
+    """A trace looks for a tenant that nobody registered, and warns of it."""
+    done = run("trace", "lost", "--tenant", "acne")
+    assert done.exit_code == 0
+    assert "refused    unknown_tenant at /tenant_id" in done.stdout
+    said = "headrace: warning: no tenant 'acne' is registered; did you mean \"acme\"?"
+    assert done.stderr.startswith(said)
+    assert run("trace", "bad").stderr == ""
+
+
 def test_what_a_committed_segment_lacks_is_damage(run: Run, house: Deployment) -> None:
     """Index and totals are written before a segment is committed: missing after it, the audit is named."""
     index, totals, rows = house.index.items, house.aggregates.items, dict(house.ledger.rows)
@@ -271,6 +306,16 @@ def test_a_trace_as_json(run: Run) -> None:
     assert first["index"]["key"] == first["file"]["key"]
 
 
+def test_an_entity_is_not_everywhere(run: Run) -> None:
+    """What an entity's rows answered leaves other entities open: a line, and a field for programs."""
+    said = "note: the same id may also be under other entities: leave --entity out to look everywhere\n"
+    assert run("trace", "e0", "--entity", "front").stderr == said
+    assert run("trace", "e0").stderr == ""
+    assert run("trace", "e0", "--entity", "odd").stderr == ""  # led nowhere: everything was searched
+    for words, open_still in ((("--entity", "front"), True), ((), False), (("--at", "2024-03-10"), False)):
+        assert json.loads(run("trace", "e0", *words, "--json").stdout)["may_be_elsewhere"] is open_still
+
+
 def test_an_unknown_id_is_exit_code_1(run: Run) -> None:
     """The sentence stands alone, for a person and for a program."""
     sentence = "not among what arrived from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"
@@ -279,6 +324,22 @@ def test_an_unknown_id_is_exit_code_1(run: Run) -> None:
     found: dict[str, Any] = json.loads(run("trace", "e99", "--json").stdout)
     assert (found["found"], found["message"]) == ([], sentence)
     assert found["searched"]["segments"] == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[(name, *more, option, "") for name, *more in FIND for option in ("--entity", "--tenant")],
+        ("events", "--source", ""),
+        ("counts", "--source", ""),
+        ("trace", ""),
+    ],
+)
+def test_an_empty_name_is_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
+    """It would name nothing that anybody has: most likely a variable of a shell was not set."""
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "it is empty" in done.stderr
 
 
 def test_hints_exclude_each_other(run: Run) -> None:

@@ -219,3 +219,23 @@ def test_ctrl_c_is_one_line_at_any_moment(tmp_path: Path, after_seconds: float) 
     assert "Traceback" not in said
     assert all(line.startswith("headrace: ") for line in said.splitlines() if line)
     assert json.loads(run(tmp_path, "status", "--json").stdout)["status"] == "absent"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("events", "--tenant", "ua", "--entity", b"\xff"),
+        ("counts", "--tenant", "ua", "--source", b"\xff"),
+        ("trace", b"e\xff", "--tenant", "ua"),
+        ("replay", "plan", b"--tenant=\xff"),
+        ("produce", b"\xff"),
+    ],
+)
+def test_arguments_that_are_not_utf_8_are_refused(tmp_path: Path, words: tuple[str | bytes, ...]) -> None:
+    """Wrong usage, in a sentence that any terminal can show, and no defect; other letters than ASCII are right."""
+    done = subprocess.run(
+        [*COMMAND, *words], env=environment(tmp_path), capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stderr.decode().endswith("\\xff' is not UTF-8\n")
+    assert "not UTF-8" not in run(tmp_path, "trace", "é\N{SNOWMAN}", "--tenant", "ua").stderr

@@ -53,8 +53,33 @@ def test_a_span_of_days_and_times(first: str | None, last: str | None, span: tup
 
 
 @pytest.mark.parametrize(
+    "text", ["2013-02-30", "0000-01-01", "2013-13-01", "2013-02-30T00:00:00Z", "0000-01-01T00:00:00Z"]
+)
+def test_a_day_that_is_none_is_said(text: str) -> None:
+    """The form is right, and the calendar has no such day."""
+    for read in (
+        lambda: parse_span(text, None),
+        lambda: parse_span(None, text),
+        lambda: parse_day("to", text),
+    ):
+        with pytest.raises(ConfigProblem, match=f"'{text}': there is no such day$"):
+            read()
+
+
+@pytest.mark.parametrize(
     "text",
-    ["", "2024", "2024-3-10", "20240310", "2024-02-30", "2024-W10-7", "2024-03-10 12:00:00Z", "now", "T"],
+    [
+        "",
+        "2024",
+        "2024-3-10",
+        "20240310",
+        "2024-03-10x",
+        "2024-03-10T25:00:00Z",
+        "2024-W10-7",
+        "2024-03-10 12:00:00Z",
+        "now",
+        "T",
+    ],
 )
 def test_other_texts_are_refused(text: str) -> None:
     """Neither a day nor a time: the message names the option and shows both forms."""

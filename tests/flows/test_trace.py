@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.segment import SealState
-from pipeline.core.sighting import Found, Hint, ReceiptName, Trace
+from pipeline.core.segment import Position, SealState
+from pipeline.core.sighting import Found, Hint, ReceiptName, RowPlace, Trace, first_of, searched_of
 from pipeline.flows.trace import trace
 from tests.core.kit import event, wire
 from tests.fakes.watched import Effect, WatchedLedger
@@ -95,6 +95,47 @@ def test_a_duplicate_names_the_row_it_repeats() -> None:
     assert follow(house, "e11", entity_id="door-3").found == (first, copy)
 
 
+def test_a_duplicate_never_repeats_a_row_of_another_shard() -> None:
+    """Shards do not know each other's ids: M, O, O, M of one id are two originals, each with its own copy."""
+    house = Deployment(shards=2)
+    for shard, entity in ((0, "m"), (1, "o"), (1, "o"), (0, "m")):
+        unit = event(event_id="both", entity_id=entity)
+        house.stream.append(f"shardId-{shard:012d}", wire(unit), "key")
+        house.load()
+        house.clock.advance(60)
+    found = follow(house, "both").found
+    outcomes = [(one.sighting.entity_id, one.sighting.outcome) for one in found]
+    assert outcomes == [("m", "accepted"), ("o", "accepted"), ("o", "duplicate"), ("m", "duplicate")]
+    assert found[2].first == found[1].sighting.place
+    assert found[3].first == found[0].sighting.place
+
+
+def test_a_duplicate_may_repeat_a_row_of_an_ancestor() -> None:
+    """The child of a shard knows the ids of its parent; a row of its own is nearer."""
+    house = Deployment(shards=2)
+    stream, epoch = house.stream.name, house.stream.epoch
+    parent = house.ledger.register(stream, epoch, "shardId-000000000000", ())
+    house.ledger.register(stream, epoch, "shardId-000000000001", (parent.short,))
+    for shard in (0, 1):
+        house.stream.append(f"shardId-{shard:012d}", wire(event(event_id="both")), "key")
+        house.load()
+        house.clock.advance(60)
+    first, copy = follow(house, "both").found
+    assert (copy.sighting.outcome, copy.first) == ("duplicate", first.sighting.place)
+    child = copy.sighting
+    own = replace(
+        first.sighting,
+        lineage=child.lineage,
+        position=Position("0", 0),
+        place=RowPlace("own", 0),
+        arrived_us=0,
+    )
+    others, family = [own, first.sighting], (child.lineage, parent.short)
+    assert first_of(child, others, family) == own.place
+    assert first_of(child, [first.sighting], (child.lineage,)) is None  # of a shard that is no ancestor
+    assert first_of(replace(child, position=own.position), others, family) == first.sighting.place
+
+
 def test_two_accepted_rows_of_one_id() -> None:
     """Outside the window a repeated id is a new event: both are told, none is a copy of the other."""
     house = _house(12)
@@ -141,6 +182,29 @@ def test_a_refused_unit_is_told_with_its_reason() -> None:
         "quarantined",
         True,
     )
+
+
+def test_a_refused_unit_of_an_unknown_tenant_is_found() -> None:
+    """It lies in quarantine by the name that it gave, which nobody else may see; it counts as unknown."""
+    house = _house(5)
+    house.stream.append(FIRST_SHARD, wire(event(event_id="lost", tenant_id="acne")), "key")
+    house.load()
+    one = only(follow(house, "lost", "acne"))
+    assert one.sighting.refusal is not None
+    assert one.sighting.refusal[0] == "unknown_tenant"
+    assert one.counted is not None
+    assert one.counted.key.partition.startswith("_unknown#")
+    assert follow(house, "lost").found == ()
+
+
+def test_a_refused_unit_is_found_by_names_of_any_length() -> None:
+    """Quarantine keeps the beginning of an id and of a tenant; the whole ones lead to it."""
+    house, long = _house(5), "x" * 300
+    house.stream.append(FIRST_SHARD, wire(event(event_id=long)), "key")
+    house.stream.append(FIRST_SHARD, wire(event(event_id="e7", tenant_id=long)), "key")
+    house.load()
+    assert only(follow(house, long)).sighting.outcome == "quarantined"
+    assert only(follow(house, "e7", long)).sighting.outcome == "quarantined"
 
 
 def test_a_refused_unit_of_an_unknown_type_counts_as_unknown() -> None:
@@ -243,6 +307,50 @@ def test_ids_that_are_gone_are_said() -> None:
     assert only(follow(house, "e1", entity_id="door-1")).sighting.event_id == "e1"
     del house.objects.stored[second]
     assert follow(house, "e1").searched.sentence.startswith("not found: the ids of everything")
+
+
+def _at(minutes: int) -> int:
+    return 1_710_072_000_000_000 + minutes * 60_000_000  # after 2024-03-10T12:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("gone", "span"),
+    [
+        ((), (0, 5)),
+        ((0,), (2, 5)),
+        ((1,), (3, 5)),  # and what is older was looked at, but not all of it
+        ((0, 1), (4, 5)),
+        ((2,), (0, 3)),  # the newest: nothing is claimed of when it arrived
+        ((0, 2), (2, 3)),
+        ((1, 2), (0, 1)),
+    ],
+)
+def test_no_range_is_claimed_that_has_a_hole(gone: tuple[int, ...], span: tuple[int, int]) -> None:
+    """The latest span between segments whose ids are gone, and not what lies beyond them."""
+    segment = next(iter(_house(1, shards=1).ledger.rows.values()))
+    segments = [
+        replace(
+            segment, ordinal=at, first_arrival_us=_at(2 * at), max_arrival_us=_at(2 * at + 1), shard_end=True
+        )
+        for at in range(3)
+    ]
+    found = searched_of(segments, [segments[at] for at in gone], [])
+    assert found.segments == 3 - len(gone)
+    assert found.from_us is not None
+    assert found.until_us is not None
+    minutes = ((found.from_us - _at(0)) / 60e6, (found.until_us - _at(0)) / 60e6)
+    assert minutes == pytest.approx(span, abs=0.001)  # a microsecond after a hole
+    for one in gone:
+        assert not (_at(2 * one) <= found.until_us and found.from_us <= _at(2 * one + 1))
+
+
+def test_holes_over_everything_leave_no_range() -> None:
+    """A segment of another shard whose ids are gone may lie beside all that was searched."""
+    segment = next(iter(_house(1, shards=1).ledger.rows.values()))
+    long = replace(segment, lineage="0002", first_arrival_us=segment.first_arrival_us - 1)
+    found = searched_of([segment, long], [long], [])
+    assert (found.from_us, found.until_us, found.segments) == (None, None, 1)
+    assert found.sentence.startswith("not found: the ids of segments all along are gone")
 
 
 def test_nothing_received_is_said() -> None:
