@@ -193,13 +193,20 @@ def _wait(parts: "ReplayParts", job: "Job") -> "Job":
             progress.update(now.done_events)
             if idle_seconds > PATIENCE_SECONDS and not hinted:
                 hinted = True
-                click.echo(
-                    "nothing happens: `headrace process` starts a processor; if one runs, its messages may be gone: "
-                    f"`headrace replay start --resume {now.id}`",
-                    err=True,
-                )
+                click.echo(_hint(now), err=True)
 
         return wait_for(parts.jobs, job, told)
+
+
+def _hint(job: "Job") -> str:
+    """Say what may be wrong with a job of which nothing happens."""
+    resume = f"`headrace replay start --resume {job.id}`"
+    if job.state in ("frozen", "sending"):
+        return f"nothing happens, and not all of its messages are sent: if whoever sent them was stopped, {resume}"
+    return (
+        "nothing happens: `headrace process` starts a processor; if one runs, its messages may be gone: "
+        + resume
+    )
 
 
 def _told(job: "Job") -> int:

@@ -1,6 +1,7 @@
 """A replay job as its table knows it, and the messages that stand for its pointers.
 
     frozen -> sending -> sent -> done
+    sending   becomes done, too, when its last chunk is: its sender may have been stopped after the last message
     stale     an object that the job points to is gone; it is never silently shorter
     failed    a chunk cannot be done: `reason` says why; the job may be resumed
 

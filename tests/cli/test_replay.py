@@ -16,6 +16,7 @@ from pipeline.cli import replay as replay_command
 from pipeline.cli.settings import emulator_overrides, processor_environment
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, NotFound
+from pipeline.core.replay_job import Job, JobState
 from pipeline.laptop import processor
 from tests.flows.replaying import Yard, made
 
@@ -89,6 +90,30 @@ def test_a_job_that_goes_wrong(run: Callable[..., Result], yard: Yard) -> None:
     yard.jobs.move(job, ("sent",), "stale", 1, "an object is gone")
     assert run("status", job).return_value == 1
     assert isinstance(run("start", "--resume", job).exception, ConfigProblem)
+
+
+@pytest.mark.parametrize(
+    ("state", "word"), [("sending", "not all of its messages are sent"), ("sent", "`headrace process`")]
+)
+def test_waiting_for_nothing(
+    run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch, state: JobState, word: str
+) -> None:
+    """Whoever waits while nothing happens is told what may be wrong, and the command that goes on."""
+    monkeypatch.setattr(replay_command, "PATIENCE_SECONDS", 0.0)
+    job = run("start", *DOORS).stdout.strip()
+    yard.jobs.move(job, ("sent",), state, 1)
+    looks, get = iter(range(100)), yard.jobs.get
+
+    def looked(name: str) -> Job:
+        if next(looks) == 2:
+            yard.processor().run(drain=True)
+        return get(name)
+
+    monkeypatch.setattr(yard.jobs, "get", looked)
+    shown = run("status", job, "--wait")
+    assert shown.return_value == 0
+    assert shown.stderr.count(word) == 1
+    assert f"`headrace replay start --resume {job}`" in shown.stderr
 
 
 @pytest.mark.parametrize(
