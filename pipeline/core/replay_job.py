@@ -8,6 +8,7 @@
 The list of pointers is frozen before the job exists, so a job means the same rows however often it is resumed.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
@@ -88,8 +89,14 @@ _PART = msgspec.msgpack.Decoder(list[tuple[str, list[int]]])
 
 
 def write_message(message: Message) -> str:
-    """Return a message's text: compact JSON."""
-    return msgspec.json.encode(message).decode()
+    """Return a message's text: compact JSON in ASCII, since a queue refuses some characters that an event id may have.
+
+    Source: SQS API reference, SendMessage: #x9, #xA, #xD, #x20 to #xD7FF, #xE000 to #xFFFD, #x10000 to #x10FFFF.
+    """
+    text = msgspec.json.encode(message).decode()
+    if text.isascii():
+        return text
+    return json.dumps(msgspec.to_builtins(message), separators=(",", ":"))
 
 
 def read_message(text: str) -> Message | str:

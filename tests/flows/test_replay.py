@@ -319,3 +319,29 @@ def test_an_unknown_job() -> None:
     """Resuming what is not there says so."""
     with pytest.raises(NotFound, match="nothing"):
         resume("nothing", Yard().replay_ports())
+
+
+def test_a_queue_that_refuses_a_message_ends_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job has failed and says why, instead of being sent for ever."""
+    yard = Yard()
+    yard.load(*[made(number) for number in range(60)])
+
+    def refuse(_: object) -> None:
+        raise Corrupt("send to replay: a message is refused: InvalidMessageContents")
+
+    monkeypatch.setattr(yard.queue, "send", refuse)
+    job = yard.start(DOORS)
+    assert (job.state, "InvalidMessageContents" in job.reason) == ("failed", True)
+
+
+def test_event_ids_that_a_queue_would_refuse() -> None:
+    """Noncharacters in an id are escaped on their way: the job is done."""
+    yard = Yard()
+    yard.load(
+        *[made(number).replace(b'"event_id":"e', '"event_id":"\ufffe'.encode()) for number in range(20)]
+    )
+    job = yard.start(DOORS, "event")
+    assert job.events == len(yard.queue.waiting) > 0
+    assert all(one.body.isascii() for one in yard.queue.waiting)
+    yard.processor().run(drain=True)
+    assert yard.jobs.get(job.id).state == "done"
