@@ -9,6 +9,7 @@ import orjson
 
 from pipeline.cli.answers import printable
 from pipeline.cli.asking import check_names, span_options, tenant_option
+from pipeline.cli.collecting import fact_sink
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 
@@ -137,7 +138,7 @@ def _parts(settings: "Settings") -> "ReplayParts":
     from pipeline import wiring
     from pipeline.ports.clock import SystemClock
 
-    return wiring.replay_parts(settings, SystemClock(), lambda _fact: None)
+    return wiring.replay_parts(settings, SystemClock(), fact_sink(settings, "replay"))
 
 
 def _rules(settings: "Settings") -> "Rules":

@@ -24,7 +24,7 @@ from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.index import Pointer
 from pipeline.core.replay import matches
 from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, write_message
-from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted
+from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted, ReplayJobStopped
 from pipeline.flows.replay_plan import Plan, messages_of
 from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
@@ -138,9 +138,18 @@ def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = la
 
 def _end(job_id: str, state: JobState, reason: str, ports: ReplayPorts) -> Job:
     """Give a job up; return it as it is then."""
-    now_us = ports.clock.now_us()
-    ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, state, now_us, plain(reason)))
+    give_up(job_id, state, reason, ports.jobs, ports.clock, ports.facts)
     return ports.ask("job", lambda: ports.jobs.get(job_id))
+
+
+def give_up(
+    job_id: str, state: JobState, reason: str, jobs: ReplayJobs, clock: Clock, facts: FactSink
+) -> None:
+    """Make a job stale or failed, and tell it; one that is so already keeps its first reason."""
+    now_us, before = clock.now_us(), [one for one in UNFINISHED if one != state]
+    move = partial(jobs.move, job_id, before, state, now_us, plain(reason))
+    if again("job", move, clock=clock, facts=facts):
+        facts(ReplayJobStopped(job=job_id, state=state))
 
 
 def settle(job_id: str, jobs: ReplayJobs, clock: Clock, facts: FactSink) -> Job:

@@ -17,6 +17,7 @@ from pipeline.cli.settings import emulator_overrides, processor_environment
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, NotFound
 from pipeline.core.replay_job import Job, JobState
+from pipeline.facts import ReplayJobStarted
 from pipeline.laptop import processor
 from tests.flows.replaying import Yard, made
 
@@ -176,3 +177,19 @@ def test_a_processor_gets_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path
     found = CliRunner().invoke(process_command.command, ["--drain"], standalone_mode=False)
     assert found.return_value == 3
     assert report.read_text() == "http://127.0.0.1:1['-c', '--drain']"
+
+
+@pytest.mark.parametrize("emf", [True, False])
+def test_a_start_tells_its_numbers(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *, emf: bool
+) -> None:
+    """With `metrics.emf` facts are documents on standard error, as worker `replay`; a person's terminal has none."""
+    settings = load_settings({"metrics": {"emf": emf}}, environ={})
+    monkeypatch.setattr("pipeline.wiring.replay_parts", lambda _settings, _clock, facts: facts)
+    told = replay_command._parts(settings)
+    assert callable(told)
+    told(ReplayJobStarted(job="j", chunks=3))
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(one["worker"], one["started_replays"], one["planned_replay_chunks"]) for one in lines] == (
+        [("replay", 1, 3)] if emf else []
+    )

@@ -13,6 +13,7 @@ from pipeline.core.days import DAY_US
 from pipeline.core.errors import ConfigProblem, Corrupt, NotFound
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import read_message
+from pipeline.facts import ReplayJobStopped
 from pipeline.flows.replay import freeze, resume, start
 from tests.fakes.clock import NOON_US
 from tests.fakes.objects import Stored
@@ -184,6 +185,9 @@ def test_a_deleted_object_makes_a_job_stale(granularity: str) -> None:
     found = yard.jobs.get(job.id)
     assert found.state == "stale"
     assert gone in found.reason
+    assert [one for one in yard.facts.told if isinstance(one, ReplayJobStopped)] == [
+        ReplayJobStopped(job=job.id, state="stale")
+    ]
     assert yard.queue.waiting == []
     with pytest.raises(ConfigProblem, match="stale"):
         resume(job.id, yard.replay_ports())

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import read_message
-from pipeline.facts import ReplayJobFinished
+from pipeline.facts import ReplayChunkDone, ReplayJobFinished
 from pipeline.flows.replay import freeze, resume
 from tests.flows.loading import ActionLog, Crash
 from tests.flows.replaying import HookedLog, Yard, made
@@ -158,6 +158,8 @@ def test_two_processors_at_once(number: int) -> None:
     assert _answers(yard) == _answers(undisturbed)
     job = yard.jobs.newest()[0]
     assert (job.state, job.done_chunks, job.done_events) == ("done", job.chunks, job.events)
+    told = [one for one in yard.facts.told if isinstance(one, ReplayChunkDone)]
+    assert sorted(one.chunk for one in told) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("seed", range(10))
