@@ -32,7 +32,7 @@ class Job(msgspec.Struct, frozen=True):
     """One job. What it means is fixed when it is frozen; the fields from `state` on move.
 
     Attributes:
-        basis: how many segments were committed, over all lineages, when it was frozen.
+        basis: how many segments were committed, over all lineages, when it was planned; it orders jobs by what they saw.
         events: that it replays; `rows`: that its pointers cover.
         bytes: estimated, of data files.
         sent_steps: how far sending is (`flows.replay`).
