@@ -255,6 +255,19 @@ class ReplayJobFinished(Fact, frozen=True):
     seconds: float
 
 
+class ReplayJobStopped(Fact, frozen=True):
+    """A replay job goes no further by itself: `state` is stale or failed; the job has the reason."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "stopped_replays", "counter", "Count", "Replay jobs that became stale or failed.", label="state"
+        ),
+    )
+    job: str
+    state: str
+
+
 class WorkerStarted(Fact, frozen=True):
     """A worker process is ready."""
 

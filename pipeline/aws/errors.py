@@ -77,6 +77,11 @@ _SERVER_FAULT = 500  # and above: the service broke off somewhere, before or aft
 _UNUSABLE = (NoRegionError, ParamValidationError, ProfileNotFound)
 
 
+def is_for_later(code: str) -> bool:
+    """True for the word of an error that goes by itself, whoever is blamed for it."""
+    return code in _LATER
+
+
 def error_code(exc: ClientError) -> str:
     """Return the service's own word for the error."""
     return str(exc.response.get("Error", {}).get("Code", ""))

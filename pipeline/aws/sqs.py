@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-from pipeline.aws.errors import translated
-from pipeline.core.errors import Transient
+from pipeline.aws.errors import is_for_later, translated
+from pipeline.core.errors import Corrupt, Transient
 from pipeline.ports.queue import Received
 
 _BATCH = 10  # SQS limit of one call
@@ -59,6 +59,7 @@ class SqsQueue:
                 answer = self._sqs.send_message_batch(QueueUrl=url, Entries=entries)
             failed = {one["Id"] for one in answer.get("Failed", [])}
             left = [entry for entry in entries if entry["Id"] in failed]
+            _refuse_refused(f"send to {self._name}", answer.get("Failed", []))
             if len(left) == len(entries):
                 raise Transient(
                     f"send to {self._name}: {answer['Failed'][0].get('Message', 'none was taken')}"
@@ -124,6 +125,13 @@ class SqsQueue:
         with translated(f"depth of {self._name}"):
             answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(_COUNTS))
         return sum(int(answer["Attributes"].get(name, 0)) for name in _COUNTS)
+
+
+def _refuse_refused(what: str, failed: Sequence[dict[str, Any]]) -> None:
+    """Raise Corrupt for a message that the queue will never take, whoever sends it again."""
+    for one in failed:
+        if one.get("SenderFault", False) and not is_for_later(str(one.get("Code", ""))):
+            raise Corrupt(f"{what}: a message is refused: {one.get('Code')}: {one.get('Message', '')}")
 
 
 def create_queues(

@@ -9,11 +9,10 @@ import click
 import orjson
 
 from pipeline.cli.arriving import Arriving
+from pipeline.cli.collecting import fact_sink
 from pipeline.cli.settings import home_option, settings_with_stack
-from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Refusal
-from pipeline.facts import FactSink
 
 SHOWN_REFUSALS = 20
 MIN_PATIENCE_SECONDS = 0.05
@@ -67,7 +66,14 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
             with interrupts.installed():
                 try:
                     report = ingest(
-                        source, rules, producer, clock, refused, noted, interrupts.held, _facts(settings)
+                        source,
+                        rules,
+                        producer,
+                        clock,
+                        refused,
+                        noted,
+                        interrupts.held,
+                        fact_sink(settings, "produce"),
                     )
                 except KeyboardInterrupt:
                     interrupts.hold()
@@ -88,15 +94,6 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
         soon = "; readable in about a second" if settings.aws.endpoint_url and report.accepted else ""
         click.echo(f"acknowledged: {report.accepted:,}, refused: {report.refused:,}{soon}")
     return 1 if report.refused else 0
-
-
-def _facts(settings: Settings) -> FactSink:
-    """Return where facts go: to the log of whoever collects metrics, and nowhere when a person looks on."""
-    if not settings.metrics.emf:
-        return lambda _: None
-    from pipeline.telemetry.log import FactLog
-
-    return FactLog("produce", settings.metrics.namespace)
 
 
 def _open(file: Path) -> AbstractContextManager[BinaryIO]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
-from pipeline.cli.answers import printable
+from pipeline.cli.answers import counted, printable
 from pipeline.cli.asking import check_names, span_options, tenant_option
+from pipeline.cli.collecting import fact_sink
+from pipeline.cli.replay_results import command as results_command
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 
@@ -86,7 +88,7 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
     """Freeze a plan as a job, send its messages and print its id.
 
     From then on it means the same rows, whatever lands later. Interrupted, `--resume JOB` goes on with it; messages that
-    are sent twice do no harm. Exit code 1 when the job is stale or has failed.
+    are sent twice do no harm. Exit code 1 when there is nothing to replay, or the job is stale or has failed.
 
     \b
     headrace replay start --tenant ua --type flight.departed --from 2013-01-01 --to 2013-01-31
@@ -102,11 +104,19 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
         raise ConfigProblem("--resume goes on with a job as it was frozen: leave the other options out")
     settings = settings_with_stack(home)
     parts = _parts(settings)
-    job = resume or flow.freeze(_plan(parts, settings, chosen), parts.start).id
-    if not as_json:
-        click.echo(job)
+    job = resume
+    if job is None:
+        planned = _plan(parts, settings, chosen)
+        if not planned.events:
+            click.echo("nothing to replay: no job was made", err=True)
+            return FAILED
+        job = flow.freeze(planned, parts.start).id
+        if not as_json:
+            click.echo(job)  # before it is sent: whoever interrupts that needs it
     with Progress("send", unit="messages") as progress:
         found = flow.resume(job, parts.start, progress.update)
+    if resume and not as_json:
+        click.echo(job)
     found = _wait(parts, found) if wait else found
     if as_json:
         click.echo(_json(job_document(found)))
@@ -133,11 +143,14 @@ def status_command(job: str | None, *, wait: bool, as_json: bool, home: Path | N
     return _told(found)
 
 
+command.add_command(results_command)
+
+
 def _parts(settings: "Settings") -> "ReplayParts":
     from pipeline import wiring
     from pipeline.ports.clock import SystemClock
 
-    return wiring.replay_parts(settings, SystemClock(), lambda _fact: None)
+    return wiring.replay_parts(settings, SystemClock(), fact_sink(settings, "replay"))
 
 
 def _rules(settings: "Settings") -> "Rules":
@@ -193,13 +206,20 @@ def _wait(parts: "ReplayParts", job: "Job") -> "Job":
             progress.update(now.done_events)
             if idle_seconds > PATIENCE_SECONDS and not hinted:
                 hinted = True
-                click.echo(
-                    "nothing happens: `headrace process` starts a processor; if one runs, its messages may be gone: "
-                    f"`headrace replay start --resume {now.id}`",
-                    err=True,
-                )
+                click.echo(_hint(now), err=True)
 
         return wait_for(parts.jobs, job, told)
+
+
+def _hint(job: "Job") -> str:
+    """Say what may be wrong with a job of which nothing happens."""
+    resume = f"`headrace replay start --resume {job.id}`"
+    if job.state in ("frozen", "sending"):
+        return f"nothing happens, and not all of its messages are sent: if whoever sent them was stopped, {resume}"
+    return (
+        "nothing happens: `headrace process` starts a processor; if one runs, its messages may be gone: "
+        + resume
+    )
 
 
 def _told(job: "Job") -> int:
@@ -283,7 +303,7 @@ def _plan_text(plan: "Plan") -> str:
         return "nothing to replay"
     lines = [
         f"events    {plan.events:,}, from {_time(plan.first_us)} to {_time(plan.last_us)}",
-        f"messages  {plan.messages:,} in {len(plan.chunks):,} chunks",
+        f"messages  {plan.messages:,} in {counted(len(plan.chunks), 'chunk')}",
         f"bytes     about {plan.bytes / 1024:,.0f} KiB of data files",
         f"cost      up to ${plan.dollars:.6f}: {plan.queue_requests:,} SQS requests, {plan.gets:,} S3 GETs,",
         f"          at most {plan.writes:,} DynamoDB write units",
@@ -299,15 +319,16 @@ def _list_text(jobs: list["Job"]) -> str:
 
 def _job_text(job: "Job") -> str:
     lines = [f"{job.id}  {_words(job)}", f"state     {_progress(job)}"]
-    lines.append(f"messages  {job.messages:,}, one per {job.granularity}; {job.rows:,} rows")
-    lines.append(f"created   {_time(job.created_us)}, of {job.basis:,} committed segments")
+    lines.append(f"messages  {job.messages:,}, one per {job.granularity}; {counted(job.rows, 'row')}")
+    lines.append(f"created   {_time(job.created_us)}, of {counted(job.basis, 'committed segment')}")
     if job.ended_us is not None:
         lines.append(f"ended     {_time(job.ended_us)}, after {(job.ended_us - job.created_us) / 1e6:,.1f} s")
     return "\n".join(lines)
 
 
 def _progress(job: "Job") -> str:
-    return f"{job.state:7} {job.done_events:,} of {job.events:,} events, {job.done_chunks} of {job.chunks} chunks"
+    chunks = counted(job.chunks, "chunk")
+    return f"{job.state:7} {job.done_events:,} of {job.events:,} events, {job.done_chunks:,} of {chunks}"
 
 
 def _words(job: "Job") -> str:

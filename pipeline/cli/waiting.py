@@ -17,7 +17,7 @@ def wait_for(jobs: "ReplayJobs", job: "Job", told: Callable[["Job", float], None
     Args:
         jobs: where it is.
         job: as it was seen last.
-        told: called after every look with the job, and for how many seconds no chunk of it has been done; may raise.
+        told: called after every look with the job, and for how many seconds nothing of it was sent or done; may raise.
     """
     from pipeline.core.replay_job import ENDED
 
@@ -25,7 +25,7 @@ def wait_for(jobs: "ReplayJobs", job: "Job", told: Callable[["Job", float], None
     while job.state not in ENDED:
         time.sleep(POLL_SECONDS)
         before, job = job, jobs.get(job.id)
-        if job.done_chunks != before.done_chunks:
+        if (job.done_chunks, job.sent_steps) != (before.done_chunks, before.sent_steps):
             changed = time.monotonic()
         told(job, time.monotonic() - changed)
     return job

@@ -13,6 +13,7 @@ Unit = Literal["Count", "Bytes", "Seconds"]  # words of CloudWatch; a name that 
 LABELS = {
     "code": "why units were refused",
     "answer": "what the ledger said",
+    "state": "stale or failed, of replay jobs",
     "call": "the call, a word of the code",
     "shard_id": "the shard; for the lag only, which says nothing without it",
 }

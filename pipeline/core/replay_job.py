@@ -1,12 +1,14 @@
 """A replay job as its table knows it, and the messages that stand for its pointers.
 
     frozen -> sending -> sent -> done
+    sending   becomes done, too, when its last chunk is: its sender may have been stopped after the last message
     stale     an object that the job points to is gone; it is never silently shorter
     failed    a chunk cannot be done: `reason` says why; the job may be resumed
 
 The list of pointers is frozen before the job exists, so a job means the same rows however often it is resumed.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
@@ -30,7 +32,7 @@ class Job(msgspec.Struct, frozen=True):
     """One job. What it means is fixed when it is frozen; the fields from `state` on move.
 
     Attributes:
-        basis: how many segments were committed, over all lineages, when it was frozen.
+        basis: how many segments were committed, over all lineages, when it was planned; it orders jobs by what they saw.
         events: that it replays; `rows`: that its pointers cover.
         bytes: estimated, of data files.
         sent_steps: how far sending is (`flows.replay`).
@@ -87,8 +89,14 @@ _PART = msgspec.msgpack.Decoder(list[tuple[str, list[int]]])
 
 
 def write_message(message: Message) -> str:
-    """Return a message's text: compact JSON."""
-    return msgspec.json.encode(message).decode()
+    """Return a message's text: compact JSON in ASCII, since a queue refuses some characters that an event id may have.
+
+    Source: SQS API reference, SendMessage: #x9, #xA, #xD, #x20 to #xD7FF, #xE000 to #xFFFD, #x10000 to #x10FFFF.
+    """
+    text = msgspec.json.encode(message).decode()
+    if text.isascii():
+        return text
+    return json.dumps(msgspec.to_builtins(message), separators=(",", ":"))
 
 
 def read_message(text: str) -> Message | str:

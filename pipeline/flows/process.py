@@ -25,9 +25,9 @@ from pipeline.core.errors import Corrupt, NotFound, OutcomeUnknown, Transient
 from pipeline.core.index import Pointer
 from pipeline.core.keys import manifest_place
 from pipeline.core.replay import matches, scope_of
-from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, read_message
+from pipeline.core.replay_job import Chunk, Job, JobState, Message, plain, read_message
 from pipeline.facts import FactSink, ReplayChunkDone, ReplayMessageRefused
-from pipeline.flows.replay import settle
+from pipeline.flows.replay import give_up, settle
 from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
@@ -181,7 +181,7 @@ class Processor:
                 return self._process(job, chunk, group)
             self._fail(group, f"given up after {attempts - 1} attempts, none of which was answered")
         except RowsGone as exc:
-            self._move(job.id, "stale", f"an object is gone: {exc}")
+            self._give_up(job.id, "stale", f"an object is gone: {exc}")
             return True
         except Corrupt as exc:
             self._fail(group, str(exc))
@@ -204,13 +204,13 @@ class Processor:
             return 1
         return min(received, 1 + self._ask("begin", lambda: self._ports.jobs.begin_chunk(chunk)))
 
-    def _move(self, job: str, state: JobState, reason: str) -> None:
-        now_us, move = self._ports.clock.now_us(), self._ports.jobs.move
-        self._ask("job", lambda: move(job, UNFINISHED, state, now_us, plain(reason)))
+    def _give_up(self, job: str, state: JobState, reason: str) -> None:
+        ports = self._ports
+        give_up(job, state, reason, ports.jobs, ports.clock, ports.facts)
 
     def _fail(self, group: _Group, reason: str) -> None:
         """Give a chunk up: the job says so, its messages go to the dead-letter queue."""
-        self._move(group.job, "failed", f"chunk {group.chunk}: {reason}")
+        self._give_up(group.job, "failed", f"chunk {group.chunk}: {reason}")
         _remember(self._given_up, (group.job, group.chunk), reason)
         self._bury("given up", group.job, [(one, reason) for one, _ in group.messages])
 
@@ -224,17 +224,17 @@ class Processor:
         for days in _slices(self._fold(job, chunk, pointers)):
             self._ask("days", lambda days=days: self._ports.days.put_newer(days))  # type: ignore[misc]
             self._hold()
-        self._ask("chunk", lambda: self._ports.jobs.finish_chunk(chunk))
-        self._ports.facts(
-            ReplayChunkDone(
-                job=job.id,
-                chunk=chunk.number,
-                events=chunk.events,
-                rows=chunk.rows,
-                messages=chunk.messages,
-                seconds=round(self._ports.clock.monotonic() - began, 3),
+        if self._ask("chunk", lambda: self._ports.jobs.finish_chunk(chunk)):  # of several, one tells it
+            self._ports.facts(
+                ReplayChunkDone(
+                    job=job.id,
+                    chunk=chunk.number,
+                    events=chunk.events,
+                    rows=chunk.rows,
+                    messages=chunk.messages,
+                    seconds=round(self._ports.clock.monotonic() - began, 3),
+                )
             )
-        )
         return True
 
     def _bury_strangers(self, group: _Group, pointers: Sequence[Pointer]) -> None:

@@ -5,7 +5,7 @@
 3. send the first message of every chunk, then the rest chunk by chunk: processors that share the queue then begin with
    different chunks, and the rest of a chunk usually finds it done
 4. sending -> sent; processors work since the first message (`flows.process`)
-5. sent -> done, by whoever sees the last chunk done
+5. sending or sent -> done, by whoever sees the last chunk done: a sender that was stopped has nothing left to send then
 
 Any step may be repeated: a message that is sent twice finds its chunk done.
 """
@@ -24,7 +24,7 @@ from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.index import Pointer
 from pipeline.core.replay import matches
 from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, write_message
-from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted
+from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted, ReplayJobStopped
 from pipeline.flows.replay_plan import Plan, messages_of
 from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
@@ -33,6 +33,7 @@ from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.queue import MessageQueue
 
 SEND_MESSAGES = 1_000  # held at once, and what a crash sends again
+_MAY_BE_DONE: tuple[JobState, ...] = ("sending", "sent", "failed")
 T = TypeVar("T")
 
 
@@ -137,18 +138,27 @@ def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = la
 
 def _end(job_id: str, state: JobState, reason: str, ports: ReplayPorts) -> Job:
     """Give a job up; return it as it is then."""
-    now_us = ports.clock.now_us()
-    ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, state, now_us, plain(reason)))
+    give_up(job_id, state, reason, ports.jobs, ports.clock, ports.facts)
     return ports.ask("job", lambda: ports.jobs.get(job_id))
 
 
+def give_up(
+    job_id: str, state: JobState, reason: str, jobs: ReplayJobs, clock: Clock, facts: FactSink
+) -> None:
+    """Make a job stale or failed, and tell it; one that is so already keeps its first reason."""
+    now_us, before = clock.now_us(), [one for one in UNFINISHED if one != state]
+    move = partial(jobs.move, job_id, before, state, now_us, plain(reason))
+    if again("job", move, clock=clock, facts=facts):
+        facts(ReplayJobStopped(job=job_id, state=state))
+
+
 def settle(job_id: str, jobs: ReplayJobs, clock: Clock, facts: FactSink) -> Job:
-    """Move a job that is sent, and whose chunks are all done, to done (step 5); return it as it is then."""
+    """Move a job whose chunks are all done to done (step 5), its sender stopped or not; return it as it is then."""
     job = again("job", lambda: jobs.get(job_id), clock=clock, facts=facts)
-    if job.state not in ("sent", "failed") or job.done_chunks < job.chunks:
+    if job.state not in _MAY_BE_DONE or job.done_chunks < job.chunks:
         return job
     now_us = clock.now_us()
-    if again("job", lambda: jobs.move(job_id, ("sent", "failed"), "done", now_us), clock=clock, facts=facts):
+    if again("job", lambda: jobs.move(job_id, _MAY_BE_DONE, "done", now_us), clock=clock, facts=facts):
         seconds = round((now_us - job.created_us) / 1e6, 3)
         facts(ReplayJobFinished(job=job_id, chunks=job.chunks, seconds=seconds))
     return again("job", lambda: jobs.get(job_id), clock=clock, facts=facts)

@@ -1,6 +1,7 @@
 """Planning a replay job: which rows it means, exactly, and what it will cost. Reads; changes nothing.
 
-1. ledger: the seal state and the newest committed segment of each lineage; later segments are not in the job
+1. ledger: the seal state and the newest committed segment of each lineage, as one moment saw them (`flows.replay_basis`);
+   later segments are not in the job
 2. index (an entity) or manifest (a type): candidates, by pointers
 3. rows, only where those cannot answer: a source, a window that cuts a pointer, late files, the limit's last pointer
 4. chunks, figures
@@ -30,9 +31,9 @@ from pipeline.core.replay import (
     up_to_limit,
     weigh,
 )
-from pipeline.core.segment import SealState, Segment
 from pipeline.core.tiers import LATE, visible
 from pipeline.facts import FactSink
+from pipeline.flows.replay_basis import Snapshot, snapshot
 from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
@@ -120,18 +121,6 @@ class Plan:
         return requests + self.writes * DOLLARS_PER_WRITE_UNIT
 
 
-class _Snapshot(NamedTuple):
-    """What was true when the plan was made: segments above `newest` are not in it."""
-
-    seal: SealState
-    newest: dict[str, int]
-
-    def holds(self, writer: str) -> bool:
-        """True when `<lineage>#<ordinal>` is committed."""
-        lineage, _, ordinal = writer.partition("#")
-        return int(ordinal) <= self.newest.get(lineage, 0)
-
-
 class _Candidate(NamedTuple):
     run: Run
     known: bool  # its rows need not be read
@@ -152,8 +141,8 @@ def plan(selection: Selection, ports: PlanPorts, granularity: Granularity = "poi
         Transient: try again.
     """
     check(selection)
-    snapshot = _snapshot(ports)
-    found = list((_of_type if selection.entity_id is None else _of_entity)(selection, snapshot, ports))
+    seen = snapshot(ports.ledger, ports.each, ports.clock, ports.facts)
+    found = list((_of_type if selection.entity_id is None else _of_entity)(selection, seen, ports))
     runs = in_order(run for run in _exact(found, selection, ports) if run.events)
     if selection.limit is not None:
         runs = _limited(runs, selection, ports)
@@ -161,29 +150,14 @@ def plan(selection: Selection, ports: PlanPorts, granularity: Granularity = "poi
     last_us = _extreme(runs, selection, ports, first=False)
     chunks = tuple(chunks_of(runs, by_day=selection.entity_id is None))
     size = _bytes(runs, found, selection, ports)
-    return Plan(selection, granularity, sum(snapshot.newest.values()), chunks, size, first_us, last_us)
+    return Plan(selection, granularity, seen.basis, chunks, size, first_us, last_us)
 
 
 def _ask(ports: PlanPorts, name: str, call: Callable[[], Any]) -> Any:
     return again(name, call, clock=ports.clock, facts=ports.facts)
 
 
-def _snapshot(ports: PlanPorts) -> _Snapshot:
-    """Read the ledger, before anything else: what it calls committed is all there."""
-    seal = _ask(ports, "seal", ports.ledger.seal_state)
-    newest: dict[str, int] = {}
-    for lineage in _ask(ports, "lineages", ports.ledger.lineages):
-        segment = _ask(ports, "open", partial(_newest, ports.ledger, lineage.short))
-        if segment is not None:
-            newest[lineage.short] = segment.ordinal - (segment.state != "committed")
-    return _Snapshot(seal, newest)
-
-
-def _newest(ledger: Ledger, lineage: str) -> Segment | None:
-    return ledger.open(lineage).newest
-
-
-def _of_entity(selection: Selection, snapshot: _Snapshot, ports: PlanPorts) -> Iterator[_Candidate]:
+def _of_entity(selection: Selection, seen: Snapshot, ports: PlanPorts) -> Iterator[_Candidate]:
     span, entity = selection.span, selection.entity_id
     if entity is None:
         raise TypeError("no entity")
@@ -194,7 +168,7 @@ def _of_entity(selection: Selection, snapshot: _Snapshot, ports: PlanPorts) -> I
     for item in items:
         dt, tier, writer = item.name.split("#", 2)
         writer = "#".join(writer.split("#")[:2])  # without the part's number
-        if not snapshot.holds(writer) or not visible(tier, dt, snapshot.seal):
+        if not seen.holds(writer) or not visible(tier, dt, seen.seal):
             continue
         for one in read_item(item, entity):
             if selection.event_type not in (None, one.event_type):
@@ -207,9 +181,9 @@ def _of_entity(selection: Selection, snapshot: _Snapshot, ports: PlanPorts) -> I
             yield _Candidate(run, selection.source is None and span.covers(low, high), 0)
 
 
-def _of_type(selection: Selection, snapshot: _Snapshot, ports: PlanPorts) -> Iterator[_Candidate]:
+def _of_type(selection: Selection, seen: Snapshot, ports: PlanPorts) -> Iterator[_Candidate]:
     span = selection.span
-    late = span.first_dt <= snapshot.seal.sealing_to  # then a file of any arrival day may hold rows of ours
+    late = span.first_dt <= seen.seal.sealing_to  # then a file of any arrival day may hold rows of ours
     names = _ask(ports, "partitions", ports.manifest.partitions)
     wanted = [
         name
@@ -224,17 +198,17 @@ def _of_type(selection: Selection, snapshot: _Snapshot, ports: PlanPorts) -> Ite
     for partition, entries in zip(wanted, ports.each(files, wanted), strict=True):
         dt = partition.rsplit("#", 1)[1]
         for one in entries:
-            if candidate := _file(one, dt, selection, snapshot):
+            if candidate := _file(one, dt, selection, seen):
                 yield candidate
 
 
-def _file(one: DataFile, dt: str, selection: Selection, snapshot: _Snapshot) -> _Candidate | None:
+def _file(one: DataFile, dt: str, selection: Selection, seen: Snapshot) -> _Candidate | None:
     tier, writer = one.name.split("#", 1)
     held, span = one.rows_of(selection.tenant_id), selection.span
     low, high = one.min_event_time_us, one.max_event_time_us
     if held is None or not span.meets(low, high + 1):
         return None
-    if not snapshot.holds(writer) or not visible(tier, dt, snapshot.seal):
+    if not seen.holds(writer) or not visible(tier, dt, seen.seal):
         return None
     pointer = Pointer(one.key, held.first_row, held.rows)
     events = held.rows - (0 if selection.include_duplicates else held.duplicates)

@@ -24,6 +24,7 @@ class MessageQueue(Protocol):
         May be repeated; on return each of them is in the queue, some perhaps twice.
 
         Raises:
+            Corrupt: it will never take one of them; others may be in it.
             Transient, OutcomeUnknown: some may be in it; repeat the whole call.
         """
         ...

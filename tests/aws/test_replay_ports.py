@@ -304,15 +304,16 @@ def test_a_queue_that_is_not_there(place: World) -> None:
 class _Failing:
     """A client of SQS that takes only some messages of each call."""
 
-    def __init__(self, taken: int) -> None:
-        self.taken, self.bodies = taken, []  # type: ignore[var-annotated]
+    def __init__(self, taken: int, **fault: Any) -> None:
+        self.taken, self.bodies, self.fault = taken, [], fault  # type: ignore[var-annotated]
 
     def get_queue_url(self, **_: Any) -> dict[str, str]:
         return {"QueueUrl": "url"}
 
     def send_message_batch(self, Entries: list[dict[str, str]], **_: Any) -> dict[str, Any]:  # noqa: N803
         self.bodies += [one["MessageBody"] for one in Entries[: self.taken]]
-        return {"Failed": [{"Id": one["Id"], "Message": "busy"} for one in Entries[self.taken :]]}
+        left = Entries[self.taken :]
+        return {"Failed": [{"Id": one["Id"], "Message": "busy", **self.fault} for one in left]}
 
 
 def test_partial_failures_are_sent_again() -> None:
@@ -322,6 +323,16 @@ def test_partial_failures_are_sent_again() -> None:
     assert client.bodies == [str(number) for number in range(8)]
     with pytest.raises(Transient, match="busy"):
         SqsQueue(_Failing(0), "q", "d", 60).send(["1"])
+
+
+def test_a_message_that_is_refused_is_not_sent_again() -> None:
+    """What the queue says is the sender's fault stays one: the job is told, nobody tries for ever; haste is no such fault."""
+    refused = _Failing(3, SenderFault=True, Code="InvalidMessageContents")
+    with pytest.raises(Corrupt, match="InvalidMessageContents"):
+        SqsQueue(refused, "q", "d", 60).send([str(number) for number in range(8)])
+    assert len(refused.bodies) == 3
+    with pytest.raises(Transient, match="busy"):
+        SqsQueue(_Failing(0, SenderFault=True, Code="RequestThrottled"), "q", "d", 60).send(["1"])
 
 
 # Results -------------------------------------------------------------------------------------------------
@@ -377,6 +388,7 @@ def test_results_are_found_by_entity_and_day(place: World) -> None:
         ("entity_day", day_item(DAY)),
         ("replay_message", {"pointer": write_message(Message(1, JOB.id, 1, KEY, 5, 10))}),
         ("replay_message_event", {"event": write_message(Message(1, JOB.id, 1, KEY, 5, 1, "e1"))}),
+        ("replay_message_escaped", {"event": write_message(Message(1, JOB.id, 1, KEY, 5, 1, "é\uffff𝄞"))}),
     ],
 )
 def test_stored_items(name: str, item: dict[str, Any]) -> None:

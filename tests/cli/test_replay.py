@@ -13,9 +13,13 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import process as process_command
 from pipeline.cli import replay as replay_command
+from pipeline.cli import replay_results
 from pipeline.cli.settings import emulator_overrides, processor_environment
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, NotFound
+from pipeline.core.replay import Selection
+from pipeline.core.replay_job import Job, JobState
+from pipeline.facts import ReplayJobStarted
 from pipeline.laptop import processor
 from tests.flows.replaying import Yard, made
 
@@ -32,6 +36,9 @@ def yard(monkeypatch: pytest.MonkeyPatch) -> Yard:
     monkeypatch.setattr(replay_command, "settings_with_stack", lambda _home: None)
     known = SimpleNamespace(tenants=["acme"], schemas=["door.opened", "meter.read"])
     monkeypatch.setattr(replay_command, "_rules", lambda _settings: known)
+    monkeypatch.setattr(replay_results, "settings_with_stack", lambda _home: None)
+    monkeypatch.setattr(replay_results, "_rules", lambda _settings: known)
+    monkeypatch.setattr(replay_results, "_days", lambda _settings: found.days)
     return found
 
 
@@ -59,7 +66,67 @@ def test_a_plan(run: Callable[..., Result], yard: Yard) -> None:
     assert text.startswith("events    24, from 2024-03-08T")
     assert "3 in 3 chunks" in text
     assert run("plan", "--tenant", "acme", "--entity", "nobody").stdout == "nothing to replay\n"
+    assert (
+        "1 in 1 chunk\n"
+        in run(
+            "plan", "--tenant", "acme", "--entity", "a", "--type", "door.opened", "--to", "2024-03-08"
+        ).stdout
+    )
     assert (yard.jobs.jobs, yard.queue.waiting) == ({}, [])
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_nothing_to_replay(run: Callable[..., Result], yard: Yard, form: tuple[str, ...]) -> None:
+    """No job is made, and whoever takes its id from standard output gets none."""
+    found = run("start", "--tenant", "acme", "--entity", "nobody", *form)
+    assert (found.return_value, found.stdout) == (1, "")
+    assert found.stderr == "nothing to replay: no job was made\n"
+    assert yard.jobs.jobs == {}
+
+
+def test_resuming_what_is_not_there(run: Callable[..., Result], yard: Yard) -> None:
+    """An id is printed once it is known to be one; also of a job that cannot go on."""
+    found = run("start", "--resume", "nope")
+    assert (isinstance(found.exception, NotFound), found.stdout) == (True, "")
+    job = run("start", *DOORS).stdout.strip()
+    yard.jobs.move(job, ("sent",), "stale", 1, "gone")
+    found = run("start", "--resume", job)
+    assert (isinstance(found.exception, ConfigProblem), found.stdout) == (True, "")
+
+
+def test_results(run: Callable[..., Result], yard: Yard) -> None:
+    """The rows of an entity's days, by day and scope, for people and for programs."""
+    for more in ((), ("--include-duplicates", "--to", "2024-03-08")):
+        run("start", "--tenant", "acme", "--entity", "a", *more)
+    yard.processor().run(drain=True)
+    asked = ("results", "--tenant", "acme", "--entity", "a")
+    lines = run(*asked).stdout.splitlines()
+    rows = yard.days.find("acme", "a", "2024-03-08", "2024-03-10")
+    assert lines[0].split() == [
+        *("day", "scope", "events", "duplicates", "inputs_hash", "sample_ids", "basis", "job")
+    ]
+    assert len(lines) == 1 + len(rows) > 2
+    for line, row in zip(lines[1:], rows, strict=True):
+        assert line.split() == [
+            *(row.dt, row.scope, str(row.events), str(row.duplicates), row.inputs_hash),
+            *(*row.sample_ids, str(row.basis), row.job),
+        ]
+    found = json.loads(run(*asked, "--from", "2024-03-08", "--to", "2024-03-08", "--json").stdout)
+    assert [(one["day"], one["scope"]) for one in found] == [
+        ("2024-03-08", "all"),
+        ("2024-03-08", "all,duplicates"),
+    ]
+    assert found[0]["sample_ids"] == list(rows[0].sample_ids)
+    assert found[0]["first_event_time"].startswith("2024-03-08T")
+    assert "scope says `duplicates`" in run("results", "--help").stdout.replace("\n ", "")
+
+
+def test_no_results(run: Callable[..., Result]) -> None:
+    """It is said on standard error; a program gets an empty array, and an unknown tenant is named."""
+    found = run("results", "--tenant", "acme", "--entity", "nobody")
+    assert (found.stdout, "no results" in found.stderr) == ("", True)
+    assert json.loads(run("results", "--tenant", "acme", "--entity", "nobody", "--json").stdout) == []
+    assert isinstance(run("results", "--tenant", "acmee", "--entity", "a").exception, ConfigProblem)
 
 
 def test_a_job_from_start_to_done(run: Callable[..., Result], yard: Yard) -> None:
@@ -92,6 +159,30 @@ def test_a_job_that_goes_wrong(run: Callable[..., Result], yard: Yard) -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "word"), [("sending", "not all of its messages are sent"), ("sent", "`headrace process`")]
+)
+def test_waiting_for_nothing(
+    run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch, state: JobState, word: str
+) -> None:
+    """Whoever waits while nothing happens is told what may be wrong, and the command that goes on."""
+    monkeypatch.setattr(replay_command, "PATIENCE_SECONDS", 0.0)
+    job = run("start", *DOORS).stdout.strip()
+    yard.jobs.move(job, ("sent",), state, 1)
+    looks, get = iter(range(100)), yard.jobs.get
+
+    def looked(name: str) -> Job:
+        if next(looks) == 2:
+            yard.processor().run(drain=True)
+        return get(name)
+
+    monkeypatch.setattr(yard.jobs, "get", looked)
+    shown = run("status", job, "--wait")
+    assert shown.return_value == 0
+    assert shown.stderr.count(word) == 1
+    assert f"`headrace replay start --resume {job}`" in shown.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (("start",), "--tenant"),
@@ -121,7 +212,7 @@ def test_an_unknown_job(run: Callable[..., Result]) -> None:
 
 def test_what_a_producer_wrote_does_nothing_to_a_terminal(run: Callable[..., Result], yard: Yard) -> None:
     """Control characters are shown, not sent."""
-    job = run("start", "--tenant", "acme", "--entity", "a\x1b[31m").stdout.strip()
+    job = yard.start(Selection("acme", "a\x1b[31m")).id
     assert "entity a\\x1b[31m" in run("status", job).stdout
     yard.jobs.jobs[job] = msgspec.structs.replace(yard.jobs.jobs[job], state="failed", reason="\x1b")
     assert "\x1b" not in run("status", job).stderr
@@ -151,3 +242,19 @@ def test_a_processor_gets_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path
     found = CliRunner().invoke(process_command.command, ["--drain"], standalone_mode=False)
     assert found.return_value == 3
     assert report.read_text() == "http://127.0.0.1:1['-c', '--drain']"
+
+
+@pytest.mark.parametrize("emf", [True, False])
+def test_a_start_tells_its_numbers(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *, emf: bool
+) -> None:
+    """With `metrics.emf` facts are documents on standard error, as worker `replay`; a person's terminal has none."""
+    settings = load_settings({"metrics": {"emf": emf}}, environ={})
+    monkeypatch.setattr("pipeline.wiring.replay_parts", lambda _settings, _clock, facts: facts)
+    told = replay_command._parts(settings)
+    assert callable(told)
+    told(ReplayJobStarted(job="j", chunks=3))
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(one["worker"], one["started_replays"], one["planned_replay_chunks"]) for one in lines] == (
+        [("replay", 1, 3)] if emf else []
+    )

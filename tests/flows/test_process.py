@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.errors import NotFound, Transient
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import Message, read_message, write_message
-from pipeline.facts import ReplayMessageRefused
+from pipeline.facts import ReplayJobStopped, ReplayMessageRefused
 from pipeline.flows.process import ProcessLimits
 from pipeline.flows.replay import resume
 from pipeline.ports.queue import Received
@@ -84,6 +84,11 @@ def test_a_reason_is_one_short_printable_line() -> None:
     assert len(reason) <= 300
 
 
+def _stopped(yard: Yard) -> list[str]:
+    """Return the states in which jobs were told to go no further."""
+    return [one.state for one in yard.facts.told if isinstance(one, ReplayJobStopped)]
+
+
 def _broken(error: Exception) -> ActionLog:
     """Return an action log in which no file can be read."""
 
@@ -106,6 +111,7 @@ def test_a_chunk_that_fails_again_and_again() -> None:
         yard.clock.advance(200)
     assert yard.queue.waiting == []
     assert {reason for _, reason in yard.queue.buried} == {"given up after 3 attempts: the store is away"}
+    assert _stopped(yard) == ["failed"]  # three chunks are given up, the job is told once
     failed = yard.jobs.get(job)
     assert failed.state == "failed"
     assert "the store is away" in failed.reason

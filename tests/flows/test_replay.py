@@ -13,6 +13,7 @@ from pipeline.core.days import DAY_US
 from pipeline.core.errors import ConfigProblem, Corrupt, NotFound
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import read_message
+from pipeline.facts import ReplayJobStopped
 from pipeline.flows.replay import freeze, resume, start
 from tests.fakes.clock import NOON_US
 from tests.fakes.objects import Stored
@@ -184,6 +185,9 @@ def test_a_deleted_object_makes_a_job_stale(granularity: str) -> None:
     found = yard.jobs.get(job.id)
     assert found.state == "stale"
     assert gone in found.reason
+    assert [one for one in yard.facts.told if isinstance(one, ReplayJobStopped)] == [
+        ReplayJobStopped(job=job.id, state="stale")
+    ]
     assert yard.queue.waiting == []
     with pytest.raises(ConfigProblem, match="stale"):
         resume(job.id, yard.replay_ports())
@@ -319,3 +323,29 @@ def test_an_unknown_job() -> None:
     """Resuming what is not there says so."""
     with pytest.raises(NotFound, match="nothing"):
         resume("nothing", Yard().replay_ports())
+
+
+def test_a_queue_that_refuses_a_message_ends_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job has failed and says why, instead of being sent for ever."""
+    yard = Yard()
+    yard.load(*[made(number) for number in range(60)])
+
+    def refuse(_: object) -> None:
+        raise Corrupt("send to replay: a message is refused: InvalidMessageContents")
+
+    monkeypatch.setattr(yard.queue, "send", refuse)
+    job = yard.start(DOORS)
+    assert (job.state, "InvalidMessageContents" in job.reason) == ("failed", True)
+
+
+def test_event_ids_that_a_queue_would_refuse() -> None:
+    """Noncharacters in an id are escaped on their way: the job is done."""
+    yard = Yard()
+    yard.load(
+        *[made(number).replace(b'"event_id":"e', '"event_id":"\ufffe'.encode()) for number in range(20)]
+    )
+    job = yard.start(DOORS, "event")
+    assert job.events == len(yard.queue.waiting) > 0
+    assert all(one.body.isascii() for one in yard.queue.waiting)
+    yard.processor().run(drain=True)
+    assert yard.jobs.get(job.id).state == "done"

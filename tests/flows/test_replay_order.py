@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import read_message
+from pipeline.facts import ReplayChunkDone, ReplayJobFinished
 from pipeline.flows.replay import freeze, resume
 from tests.flows.loading import ActionLog, Crash
 from tests.flows.replaying import HookedLog, Yard, made
@@ -157,6 +158,8 @@ def test_two_processors_at_once(number: int) -> None:
     assert _answers(yard) == _answers(undisturbed)
     job = yard.jobs.newest()[0]
     assert (job.state, job.done_chunks, job.done_events) == ("done", job.chunks, job.events)
+    told = [one for one in yard.facts.told if isinstance(one, ReplayChunkDone)]
+    assert sorted(one.chunk for one in told) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -194,3 +197,34 @@ def test_lost_messages_are_sent_again() -> None:
 
 def _bodies(yard: Yard) -> list[str]:
     return [one.body for one in yard.queue.waiting]
+
+
+def test_a_job_whose_sender_was_stopped_after_the_last_message() -> None:
+    """Nobody says any more that it is sent; whoever closes its last chunk finishes it, once."""
+    yard = _filled()
+
+    def stopped(_number: int, name: str) -> None:
+        if name == "jobs.move sent":
+            raise Crash
+
+    with pytest.raises(Crash):
+        _start(yard, HookedLog(before=stopped))
+    assert yard.jobs.newest()[0].state == "sending"
+    _drain(yard, ActionLog())
+    job = yard.jobs.newest()[0]
+    assert (job.state, job.done_chunks, job.ended_us is None) == ("done", job.chunks, False)
+    assert [type(one) for one in yard.facts.told].count(ReplayJobFinished) == 1
+    assert resume(job.id, yard.replay_ports()) == job
+
+
+def test_a_job_that_is_done_before_its_sender_says_so() -> None:
+    """Processors are quicker than the sender's last step: done stays done."""
+    yard = _filled()
+
+    def overtaken(_number: int, name: str) -> None:
+        if name == "jobs.move sent":
+            _drain(yard, ActionLog())
+
+    job = _start(yard, HookedLog(before=overtaken))
+    assert yard.jobs.get(job).state == "done"
+    assert [type(one) for one in yard.facts.told].count(ReplayJobFinished) == 1

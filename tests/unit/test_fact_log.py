@@ -157,7 +157,7 @@ def test_refusals_are_one_metric_per_code() -> None:
 @every_fact
 def test_dimensions_are_no_data(kind: type[Fact]) -> None:
     """What varies with the data is in the line, for a person, and in no dimension; the shard is one of the lag only."""
-    allowed = {"worker", "call", "answer"} | ({"shard_id"} if kind is LagMeasured else set())
+    allowed = {"worker", "call", "answer", "state"} | ({"shard_id"} if kind is LagMeasured else set())
     if kind.metrics:
         keys = [keys for directive in directives(embedded(example(kind))) for keys in directive["Dimensions"]]
         assert {key for one in keys for key in one} <= allowed
