@@ -162,7 +162,7 @@ def _pointers(filed: Sequence[Filed], words: Words) -> _Pointers:
         hashes=hashes[order],
         entities=entities,
         begins=np.concatenate([np.ones(1, dtype=np.bool_), entities[1:] != entities[:-1]]),
-        lengths=np.array([len(word) for word in words.entities])[entities],
+        lengths=np.fromiter(map(len, words.entities), np.int64, len(words.entities))[entities],
         files=files[order],
         columns=[_narrow(column[order]) for column in columns],
     )
