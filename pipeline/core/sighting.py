@@ -139,7 +139,7 @@ class Searched:
             return f"not found: the ids of {what} are gone; an entity or an event day may lead to it"
         if self.from_us is None or self.until_us is None:
             return "nothing has arrived yet"
-        return f"not among what arrived from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
+        return f"not among what was received from {instant_of(self.from_us)} to {instant_of(self.until_us)}"
 
 
 @dataclass(frozen=True)

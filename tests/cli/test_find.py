@@ -318,7 +318,7 @@ def test_an_entity_is_not_everywhere(run: Run) -> None:
 
 def test_an_unknown_id_is_exit_code_1(run: Run) -> None:
     """The sentence stands alone, for a person and for a program."""
-    sentence = "not among what arrived from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"
+    sentence = "not among what was received from 2024-03-10T12:00:00Z to 2024-03-10T12:01:00Z"
     done = run("trace", "e99")
     assert (done.exit_code, done.stdout) == (1, sentence + "\n")
     found: dict[str, Any] = json.loads(run("trace", "e99", "--json").stdout)

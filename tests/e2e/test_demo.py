@@ -185,7 +185,7 @@ def test_an_event_is_followed_by_its_id_alone(home: Path) -> None:
     )
     unknown = headrace("trace", "flight-000001-departed", "--tenant", "aa", home=home, check=False)
     assert unknown.returncode == 1
-    assert unknown.stdout.startswith("not among what arrived from ")
+    assert unknown.stdout.startswith("not among what was received from ")
 
 
 def test_the_audit_names_planted_damage(home: Path, settings: Settings) -> None:

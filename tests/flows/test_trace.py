@@ -263,7 +263,7 @@ def test_an_unknown_id_says_what_was_searched() -> None:
     traced = follow(house, "e99")
     assert traced.found == ()
     assert traced.searched.sentence == (
-        "not among what arrived from 2024-03-10T12:00:00Z to 2024-03-10T12:01:30.500000Z"
+        "not among what was received from 2024-03-10T12:00:00Z to 2024-03-10T12:01:30.500000Z"
     )
     assert traced.searched.notes == ()
 
@@ -299,7 +299,7 @@ def test_ids_that_are_gone_are_said() -> None:
     traced = follow(house, "e1")
     assert traced.found == ()
     assert traced.searched.sentence.startswith(
-        "not among what arrived from 2024-03-10T12:01:00Z to 2024-03-10T12:01:00Z"
+        "not among what was received from 2024-03-10T12:01:00Z to 2024-03-10T12:01:00Z"
     )
     assert (
         "the ids of 1 old segment (arrivals until 2024-03-10T12:00:00Z) are gone" in traced.searched.notes[0]
