@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from pipeline.core.days import DAY_US, day_of
+from pipeline.core.days import DAY_US, HOUR_US, day_of
 from pipeline.core.event import Record, Refusal
 from pipeline.core.filed import I64, Filed, Words
 from pipeline.core.rules import Rules
@@ -31,7 +31,14 @@ MAX_SOURCES = 100  # named in one item; events of further sources are counted in
 MAX_SOURCES_BYTES = (
     8_192  # of their names: a hundred items fit into one transaction of 4 MB, at a few write units each
 )
-_HOUR_US = DAY_US // HOURS
+
+
+@dataclass(frozen=True)
+class Known:
+    """The tenants and event types of the rules a segment was judged by."""
+
+    tenants: frozenset[str]
+    event_types: frozenset[str]
 
 
 class AggregateKey(NamedTuple):
@@ -93,6 +100,15 @@ def aggregate_key(tenant_id: str, event_type: str, dt: str, tier: str, lineage: 
     return AggregateKey(f"{tenant_id}#{event_type}", f"{dt}#{tier}#{lineage}")
 
 
+def refused_key(
+    tenant_id: str | None, event_type: str | None, arrived_us: int, lineage: str, known: Known
+) -> AggregateKey:
+    """Return the item that a refused unit counts in, by what its segment's rules knew."""
+    tenant = tenant_id if tenant_id and tenant_id in known.tenants else UNKNOWN
+    kind = event_type if event_type and event_type in known.event_types else UNKNOWN
+    return aggregate_key(tenant, kind, day_of(arrived_us), OPEN, lineage)
+
+
 def fold_rows(filed: Iterable[Filed], words: Words, lineage: str) -> dict[AggregateKey, Delta]:
     """Count accepted rows."""
     deltas: dict[AggregateKey, Delta] = {}
@@ -119,7 +135,7 @@ def _count(one: Filed, words: Words, items: I64, size: int) -> list[Delta]:
     """Return for each of `size` items what its rows add; `items` says which item a row belongs to."""
     duplicates = np.bincount(items[one.duplicate], minlength=size).tolist()
     events = ~one.duplicate
-    hours = one.times[events] // _HOUR_US % HOURS
+    hours = one.times[events] // HOUR_US % HOURS
     by_hour = np.bincount(items[events] * HOURS + hours, minlength=size * HOURS).reshape(size, HOURS).tolist()
     deltas = [Delta(again, hours=tuple(row)) for again, row in zip(duplicates, by_hour, strict=True)]
     pairs, counts = np.unique(items[events] * len(words.sources) + one.sources[events], return_counts=True)
@@ -137,11 +153,9 @@ def fold_refusals(
     lineage: str,
 ) -> None:
     """Add refused units to `deltas`."""
+    known = Known(rules.tenants, frozenset(rules.schemas))
     for one in refusals:
-        known_tenant, known_type = one.tenant_id in rules.tenants, one.event_type in rules.schemas
-        tenant = one.tenant_id if known_tenant and one.tenant_id else UNKNOWN
-        event_type = one.event_type if known_type and one.event_type else UNKNOWN
-        key = aggregate_key(tenant, event_type, day_of(records[one.record].arrived_us), OPEN, lineage)
+        key = refused_key(one.tenant_id, one.event_type, records[one.record].arrived_us, lineage, known)
         deltas.setdefault(key, Delta()).quarantined += 1
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.aggregate import UNKNOWN, AggregateKey, Delta, aggregate_key, fold_rows
-from pipeline.core.days import day_of
+from pipeline.core.aggregate import AggregateKey, Delta, Known, fold_rows, refused_key
 from pipeline.core.filed import Filed, FileRange, Words, in_codes, runs, tenant_rows
 from pipeline.core.index import IndexItem, build_index
 from pipeline.core.keys import Partition
@@ -16,14 +15,6 @@ from pipeline.core.tiers import OPEN
 
 ROW_COLUMNS = ("tenant_id", "entity_id", "source", "event_time", "is_duplicate")
 REFUSED_COLUMNS = ("tenant_id", "event_type", "ingested_time")
-
-
-@dataclass(frozen=True)
-class Known:
-    """The tenants and event types of the rules a segment was judged by."""
-
-    tenants: frozenset[str]
-    event_types: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -106,9 +97,7 @@ def _add_refused(deltas: dict[AggregateKey, Delta], table: pa.Table, lineage: st
     grouped = zip(*(table.column(name).to_pylist() for name in REFUSED_COLUMNS[:2]), strict=True)
     arrived = table.column("ingested_time").cast(pa.int64()).to_pylist()
     for (tenant_id, event_type), arrived_us in zip(grouped, arrived, strict=True):
-        tenant = tenant_id if tenant_id in known.tenants else UNKNOWN
-        kind = event_type if event_type in known.event_types else UNKNOWN
-        key = aggregate_key(tenant, kind, day_of(arrived_us), OPEN, lineage)
+        key = refused_key(tenant_id, event_type, arrived_us, lineage, known)
         deltas.setdefault(key, Delta()).quarantined += 1
 
 

@@ -9,15 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pipeline.core.aggregate import UNKNOWN, AggregateKey, aggregate_key
-from pipeline.core.days import day_of
+from pipeline.core.aggregate import AggregateKey
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.index import Pointer
 from pipeline.core.receipt import Receipt
-from pipeline.core.recount import Known
 from pipeline.core.segment import Lineage, Position, Segment
 from pipeline.core.span import instant_of
-from pipeline.core.tiers import OPEN
 
 Outcome = Literal["accepted", "duplicate", "quarantined"]
 LedBy = Literal["entity", "at", "receipt", "ids"]  # what led to an event
@@ -208,15 +205,6 @@ def first_of(sighting: Sighting, others: Iterable[Sighting], family: Collection[
     own = [one for one in accepted if one.lineage == sighting.lineage and one.position < sighting.position]
     before = own or [one for one in accepted if one.lineage in family and one.lineage != sighting.lineage]
     return max(before, key=lambda one: one.order).place if before else None
-
-
-def refused_key(
-    tenant_id: str | None, event_type: str | None, arrived_us: int, lineage: str, known: Known
-) -> AggregateKey:
-    """Return the aggregate that a refused unit counts in, by what its segment's rules knew."""
-    tenant = tenant_id if tenant_id in known.tenants and tenant_id else UNKNOWN
-    kind = event_type if event_type in known.event_types and event_type else UNKNOWN
-    return aggregate_key(tenant, kind, day_of(arrived_us), OPEN, lineage)
 
 
 def searched_of(

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.core.aggregate import Known
 from pipeline.core.audit import ObjectCount, RecordCount
 from pipeline.core.errors import HeadraceError
 from pipeline.core.keys import QUARANTINE, data_place
-from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Known, Recount, StoredRows, recount
+from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Recount, StoredRows, recount
 from pipeline.core.staging import digest_of
 from pipeline.ports.objects import ObjectInfo
 

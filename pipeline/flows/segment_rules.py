@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pipeline.core.aggregate import Known
 from pipeline.core.audit import Difference
 from pipeline.core.errors import NotFound
 from pipeline.core.keys import rules_key, segment_name
-from pipeline.core.recount import Known
 from pipeline.core.segment import Segment
 from pipeline.ports.objects import Objects
 

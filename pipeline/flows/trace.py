@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.core.aggregate import HOURS, AggregateKey, aggregate_key
+from pipeline.core.aggregate import HOURS, AggregateKey, aggregate_key, refused_key
 from pipeline.core.days import HOUR_US, day_of
 from pipeline.core.index import partitions_of, read_item
 from pipeline.core.receipt import Receipt
@@ -18,7 +18,6 @@ from pipeline.core.sighting import (
     Trace,
     acknowledged_by,
     first_of,
-    refused_key,
     searched_of,
 )
 from pipeline.flows.segment_rules import read_known
