@@ -93,6 +93,11 @@ class Segment:
         return replace(self, state="committed")
 
 
+def settled(newest: Segment | None) -> int:
+    """Return the ordinal up to which a lineage is committed, by its newest segment; 0 when nothing is."""
+    return 0 if newest is None else newest.ordinal - (newest.state != "committed")
+
+
 @dataclass(frozen=True)
 class SealState:
     """How far days are sealed. `version` rises with every raise; the others are a day or "".

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.core.audit import ObjectCount, RecordCount, Report, Witnesses, audit
 from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, Partition, data_place, segment_name
 from pipeline.core.manifest import DataFile, TenantRows
-from pipeline.core.segment import Segment
+from pipeline.core.segment import Segment, settled
 from pipeline.flows.audit_files import Counted, count_segment, split_segment
 from pipeline.flows.audit_packed import PackedAudit
 from pipeline.flows.segment_rules import SegmentRules
@@ -90,7 +90,7 @@ class _Files:
 def run_audit(ports: AuditPorts) -> Report:
     """Return what agrees and what does not."""
     receipts, lineages = ports.receipts.all(), ports.ledger.lineages()
-    before = {one.short: _newest(ports.ledger.segments(one.short)) for one in lineages}
+    before = {one.short: settled(ports.ledger.open(one.short).newest) for one in lineages}
     packed = PackedAudit(ports.index, ports.aggregates, before)
     segments = {one.short: ports.ledger.segments(one.short) for one in lineages}
     decided = {short: _newest(found) for short, found in segments.items()}

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pipeline.core.errors import Transient
-from pipeline.core.segment import Lineage, SealState
+from pipeline.core.segment import Lineage, SealState, settled
 from pipeline.facts import FactSink
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
@@ -57,8 +57,7 @@ def snapshot(
     seal = again("seal", ledger.seal_state, clock=clock, facts=facts)
 
     def ordinal(lineage: Lineage) -> int:
-        newest = again("open", partial(ledger.open, lineage.short), clock=clock, facts=facts).newest
-        return 0 if newest is None else newest.ordinal - (newest.state != "committed")
+        return settled(again("open", partial(ledger.open, lineage.short), clock=clock, facts=facts).newest)
 
     before: dict[str, int] | None = None
     for _ in range(MAX_READS):
