@@ -4,12 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.aws import tables
-from pipeline.aws.dynamo import get_all, put_each_if, query, scan
-from pipeline.aws.items import aggregate_item, aggregate_of, number, or_corrupt, text
+from pipeline.aws.dynamo import get_all, put_newer, query_days, scan
+from pipeline.aws.items import aggregate_item, aggregate_of, or_corrupt, text
 from pipeline.core.aggregate import Aggregate, AggregateKey
 from pipeline.core.errors import Corrupt
-
-_AFTER = "~"  # sorts after every name of a day
 
 # The fence. Time runs downwards; W is the item's writer, Z a zombie or a finisher that repeats segment 7:
 #
@@ -18,7 +16,7 @@ _AFTER = "~"  # sorts after every name of a day
 #   W puts 8   condition true
 #   Z puts 7   condition false: last_ordinal 8 > 7; the newer total stays
 NEVER_WRITTEN = "attribute_not_exists(last_ordinal)"
-WRITTEN_BEFORE = "last_ordinal < :ordinal"
+WRITTEN_BEFORE = "last_ordinal < :new"
 
 
 class DynamoAggregates:
@@ -35,21 +33,13 @@ class DynamoAggregates:
 
     def put_newer(self, items: Sequence[Aggregate]) -> None:
         """Write each item over an older one; see the port."""
-        puts = [
-            {
-                "TableName": self._table,
-                "Item": aggregate_item(item),
-                "ConditionExpression": f"{NEVER_WRITTEN} OR {WRITTEN_BEFORE}",
-                "ExpressionAttributeValues": {":ordinal": number(item.last_ordinal)},
-            }
-            for item in items
-        ]
-        put_each_if(self._dynamodb, puts)
+        found = [aggregate_item(item) for item in items]
+        put_newer(self._dynamodb, self._table, found, f"{NEVER_WRITTEN} OR {WRITTEN_BEFORE}", "last_ordinal")
 
     def find(self, partition: str, first_dt: str, last_dt: str) -> list[Aggregate]:
         """Return the items of a tenant and type in a range of days; see the port."""
-        between = (first_dt or " ", last_dt + _AFTER)
-        return [aggregate_of(item) for item in query(self._dynamodb, self._table, partition, between)]
+        found = query_days(self._dynamodb, self._table, partition, first_dt, last_dt)
+        return [aggregate_of(item) for item in found]
 
     def all_items(self) -> Iterator[Aggregate | Corrupt]:
         """Yield every item; see the port."""

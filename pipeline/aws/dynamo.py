@@ -15,6 +15,7 @@ _BATCH_GETS = 100  # BatchGetItem's limit
 _GROUP = 100  # TransactWriteItems' limit
 _SINGLE_PUTS = 100  # above so many, groups: twice the write units for a hundredth of the round trips
 _WRITERS = 8
+_BEFORE, _AFTER = " ", "~"  # sort before every day, and after every name that begins with a day
 _FAILED = "ConditionalCheckFailed"
 
 
@@ -54,19 +55,31 @@ def get_all(client: Any, table: str, keys: Sequence[Item]) -> Iterator[Item]:
             wanted = left
 
 
-def put_each_if(client: Any, puts: Sequence[dict[str, Any]]) -> None:
-    """Make conditional puts, each for itself; one whose condition is false is left out.
+def put_newer(client: Any, table: str, items: Sequence[Item], condition: str, attribute: str) -> None:
+    """Put items, each for itself; one whose condition is false is left out.
 
     Args:
         client: of DynamoDB.
-        puts: PutItem's arguments: TableName, Item, ConditionExpression and its names and values.
+        table: where.
+        items: what.
+        condition: when: an expression in which `:new` is the item's own value of `attribute`.
+        attribute: by which items are older or newer.
 
     Raises:
         Transient, OutcomeUnknown: some may be written; repeat the whole call.
     """
+    puts = [
+        {
+            "TableName": table,
+            "Item": item,
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": {":new": item[attribute]},
+        }
+        for item in items
+    ]
     if len(puts) > _SINGLE_PUTS:
         for start in range(0, len(puts), _GROUP):
-            _put_group(client, list(puts[start : start + _GROUP]))
+            _put_group(client, puts[start : start + _GROUP])
     elif puts:
         with ThreadPoolExecutor(min(_WRITERS, len(puts)), thread_name_prefix="put") as pool:
             for _ in pool.map(lambda put: _put_if(client, put), puts):
@@ -132,6 +145,11 @@ def query(client: Any, table: str, partition: str, between: tuple[str, str] | No
         )
         for page in pages:
             yield from page["Items"]
+
+
+def query_days(client: Any, table: str, partition: str, first_dt: str, last_dt: str) -> Iterator[Item]:
+    """Yield the items of a partition whose names begin with a day in first_dt..last_dt; "" is no first day."""
+    return query(client, table, partition, (first_dt or _BEFORE, last_dt + _AFTER))
 
 
 def scan(client: Any, table: str) -> Iterator[Item]:

@@ -5,12 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.aws import tables
-from pipeline.aws.dynamo import put_all, query, scan
+from pipeline.aws.dynamo import put_all, query_days, scan
 from pipeline.aws.items import index_item, index_item_of, or_corrupt
 from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem
-
-_AFTER = "~"  # sorts after every name of a day
 
 
 class DynamoIndex:
@@ -27,7 +25,7 @@ class DynamoIndex:
         """Return the items of some partitions and days, asked for at once; see the port."""
 
         def ask(partition: str) -> list[IndexItem]:
-            found = query(self._dynamodb, self._table, partition, (first_dt or " ", last_dt + _AFTER))
+            found = query_days(self._dynamodb, self._table, partition, first_dt, last_dt)
             return [index_item_of(item) for item in found]
 
         if not partitions:

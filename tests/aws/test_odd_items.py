@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from pipeline.aws.dynamo import put_each_if
+from pipeline.aws.dynamo import put_newer
 from pipeline.aws.items import aggregate_item, aggregate_of, file_of, index_item_of, or_corrupt
 from pipeline.core.aggregate import Aggregate
 from pipeline.core.errors import Corrupt, Transient
@@ -57,21 +57,23 @@ class _Refusing:
                 "CancellationReasons": [{"Code": code} for code in codes],
             }
             raise ClientError(answer, "TransactWriteItems")  # type: ignore[arg-type]
-        self.written.append([one["Put"]["Item"] for one in TransactItems])
+        self.written.append([int(one["Put"]["Item"]["number"]["N"]) for one in TransactItems])
 
 
-def _puts(count: int) -> list[dict[str, Any]]:
-    return [{"TableName": "t", "Item": number} for number in range(count)]
+def _put(client: _Refusing, count: int) -> None:
+    put_newer(
+        client, "t", [{"number": {"N": str(place)}} for place in range(count)], "number < :new", "number"
+    )
 
 
 def test_what_met_a_conflict_is_put_again() -> None:
     """Only items whose own condition was false are left out; one that met another transaction is not."""
     client = _Refusing(["ConditionalCheckFailed", "TransactionConflict", "None"])
-    put_each_if(client, _puts(101))
+    _put(client, 101)
     assert client.written == [list(range(1, 100)), [100]]
 
 
 def test_a_group_that_met_conflicts_alone_is_transient() -> None:
     """Nothing was refused for good: the whole call is repeated by whoever called."""
     with pytest.raises(Transient, match="TransactionConflict"):
-        put_each_if(_Refusing(["TransactionConflict"]), _puts(101))
+        _put(_Refusing(["TransactionConflict"]), 101)
