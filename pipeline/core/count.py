@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.core.aggregate import HOURS, Aggregate
 from pipeline.core.days import DAY_US, HOUR_US, day_of
+from pipeline.core.filed import times_of
 from pipeline.core.find import Run, chosen_rows, day_span
 from pipeline.core.segment import SealState
 from pipeline.core.span import Span, instant_of
@@ -205,7 +206,7 @@ def _named(table: pa.Table, run: Run, question: Question) -> dict[str, np.ndarra
         return {}
     if question.by in {"hour", "day"}:
         unit = HOUR_US if question.by == "hour" else DAY_US
-        keys = table.column("event_time").cast(pa.int64()).to_numpy() // unit
+        keys = times_of(table) // unit
         name_of = hour_name if question.by == "hour" else day_of
         return {name_of(int(key) * unit): np.flatnonzero(keys == key) for key in np.unique(keys)}
     if question.by == "source":

@@ -9,18 +9,15 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.days import DAY_US, day_of
-from pipeline.core.filed import I64, Flags, edges
-from pipeline.core.replay import times_of
+from pipeline.core.filed import I64, U64, Flags, edges, times_of
 
 SAMPLES = 5
 COLUMNS = ("entity_id", "event_id", "event_time", "is_duplicate", "data_json")
 _COMPACT_ROWS = 100_000  # candidates for samples that are held before they are thinned out
-U64 = npt.NDArray[np.uint64]
 
 
 class EntityDay(msgspec.Struct, frozen=True):

@@ -62,6 +62,11 @@ class Filed:
         )
 
 
+def times_of(rows: pa.Table) -> I64:
+    """Return event times in microseconds since the epoch."""
+    return np.asarray(rows.column("event_time").cast(pa.int64()).to_numpy(), dtype=np.int64)
+
+
 def in_codes(table: pa.Table, duplicate: Flags) -> tuple[Filed, Words]:
     """Return rows as integers, in their order; of no type and in no file yet.
 
@@ -72,8 +77,7 @@ def in_codes(table: pa.Table, duplicate: Flags) -> tuple[Filed, Words]:
     tenants, tenant_words = coded(table.column("tenant_id"))
     entities, entity_words = coded(table.column("entity_id"))
     sources, source_words = coded(table.column("source"))
-    times = table.column("event_time").cast(pa.int64()).to_numpy()
-    rows = Filed("", (), tenants, entities, sources, times, duplicate)
+    rows = Filed("", (), tenants, entities, sources, times_of(table), duplicate)
     return rows, Words(tenant_words, entity_words, source_words)
 
 

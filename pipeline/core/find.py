@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.days import DAY_US, SECOND_US
 from pipeline.core.errors import Corrupt
-from pipeline.core.filed import Flags
+from pipeline.core.filed import Flags, times_of
 from pipeline.core.index import IndexItem, read_item
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import SealState
@@ -140,7 +140,7 @@ def chosen_rows(tenant_id: str, table: pa.Table, span: Span, source: str | None)
 
     Needs the columns tenant_id and event_time, and source where one is given.
     """
-    times = table.column("event_time").cast(pa.int64()).to_numpy()
+    times = times_of(table)
     chosen: Flags = (times >= span.from_us) & (times < span.until_us)
     chosen &= _equal(table, "tenant_id", tenant_id)
     return chosen if source is None else chosen & _equal(table, "source", source)

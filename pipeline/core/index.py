@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.core.days import DAY_US, day_of
+from pipeline.core.days import DAY_US, SECOND_US, day_of
 from pipeline.core.errors import Corrupt
-from pipeline.core.filed import I64, Filed, Flags, Words, edges
+from pipeline.core.filed import I64, U64, Filed, Flags, Words, edges
 from pipeline.core.slots import entity_hash
 from pipeline.core.tiers import file_key
 
@@ -33,8 +33,6 @@ _POINTER_BYTES = 9  # compressed; as measured, with the ids not compressed at al
 _MAX_BODY_BYTES = 2**20  # of an item that a loader writes, uncompressed
 _WIDTHS = (1, 2, 4)  # bytes of an integer in a column
 _MAX_ENTITY_BYTES = 200_000  # of the ids in one item, before compression
-_SECOND_US = 1_000_000
-U64 = npt.NDArray[np.uint64]
 
 
 class IndexItem(msgspec.Struct, frozen=True):
@@ -145,8 +143,8 @@ def _pointers(filed: Sequence[Filed], words: Words) -> _Pointers:
         days = one.times // DAY_US
         bounds = edges(numbers, one.tenants, one.entities, days)
         at, ends = bounds[:-1], bounds[1:] - 1
-        seconds = (one.times[at] - days[at] * DAY_US) // _SECOND_US
-        span = (one.times[ends] - days[at] * DAY_US) // _SECOND_US - seconds
+        seconds = (one.times[at] - days[at] * DAY_US) // SECOND_US
+        span = (one.times[ends] - days[at] * DAY_US) // SECOND_US - seconds
         duplicates = np.add.reduceat(one.duplicate.astype(np.int64), at)
         counted = [at - begins[at], np.diff(bounds), duplicates, seconds, span]
         parts.append([one.tenants[at], days[at], one.entities[at], numbers[at], *counted])

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.errors import ConfigProblem
-from pipeline.core.filed import I64, Flags, runs
+from pipeline.core.filed import I64, Flags, runs, times_of
 from pipeline.core.index import Pointer
 from pipeline.core.names import is_name
 from pipeline.core.span import END_US, FIRST_US, Span
@@ -133,11 +133,6 @@ def columns_for(selection: Selection) -> list[str]:
     if selection.source is not None:
         columns.append("source")
     return columns
-
-
-def times_of(rows: pa.Table) -> I64:
-    """Return event times in microseconds since the epoch."""
-    return np.asarray(rows.column("event_time").cast(pa.int64()).to_numpy(), dtype=np.int64)
 
 
 def matches(rows: pa.Table, selection: Selection) -> Flags:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.columns import envelope_schema
 from pipeline.core.count import Question, from_run
+from pipeline.core.filed import times_of
 from pipeline.core.find import Run, chosen_rows
 from pipeline.flows.find import FindPorts, read_run, runs_of_entity, runs_of_types
 
@@ -91,7 +92,7 @@ class EventSearch:
         if not self._duplicates:
             chosen &= ~np.asarray(table.column("is_duplicate").to_numpy(), dtype=np.bool_)
         rows = np.flatnonzero(chosen)
-        times = table.column("event_time").cast(pa.int64()).to_numpy()
+        times = times_of(table)
         matched = len(rows)
         if self._limit is not None and matched > self._limit:  # no more of them can be among the first
             rows = rows[times[rows] <= np.partition(times[rows], self._limit - 1)[self._limit - 1]]

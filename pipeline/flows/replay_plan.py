@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.core.days import SECOND_US
 from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem, Pointer, partitions_of, read_item
 from pipeline.core.manifest import DataFile, partition_name
@@ -41,7 +42,6 @@ from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 
-_SECOND_US = 1_000_000
 QUEUE_BATCH = 10  # messages of one SQS request
 # us-east-1, without the free tier, as published in March 2026: aws.amazon.com/sqs/pricing, aws.amazon.com/s3/pricing
 DOLLARS_PER_SQS_REQUEST = 0.40 / 1e6
@@ -173,7 +173,7 @@ def _of_entity(selection: Selection, seen: Snapshot, ports: PlanPorts) -> Iterat
         for one in read_item(item, entity):
             if selection.event_type not in (None, one.event_type):
                 continue
-            low, high = one.first_second * _SECOND_US, (one.last_second + 1) * _SECOND_US
+            low, high = one.first_second * SECOND_US, (one.last_second + 1) * SECOND_US
             if not span.meets(low, high):
                 continue
             left_out = 0 if selection.include_duplicates else one.duplicates
