@@ -124,6 +124,24 @@ class UnitsRefused(Fact, frozen=True):
     codes: dict[str, int]
 
 
+class UnitsRedriven(Fact, frozen=True):
+    """Refused units went through again, by the code that they had been refused with."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "redriven_units",
+            "counter",
+            "Count",
+            "Refused units that went through again, by the code they had.",
+            "codes",
+            "code",
+        ),
+    )
+    lineage: str
+    ordinal: int
+    codes: dict[str, int]
+
+
 class CallRetried(Fact, frozen=True):
     """A call to the outside will be tried again."""
 

@@ -98,6 +98,7 @@ def lineage_item(lineage: Lineage) -> Item:
         "stream": text(lineage.stream),
         "shard_id": text(lineage.shard_id),
         "parents": {"L": [text(parent) for parent in lineage.parents]},
+        **({"redrives": text(lineage.redrives)} if lineage.redrives else {}),
     }
 
 
@@ -109,6 +110,7 @@ def lineage_of(item: Item) -> Lineage:
         stream=item["stream"]["S"],
         shard_id=item["shard_id"]["S"],
         parents=tuple(one["S"] for one in item["parents"]["L"]),
+        redrives=item.get("redrives", text(""))["S"],
     )
 
 

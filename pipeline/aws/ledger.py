@@ -6,6 +6,7 @@ When two workers decide the same ordinal:
     worker B        open(n) ---- stage ---- plan(n+1): ORDINAL_IS_FREE fails -> open(n+1), finish or go on
 """
 
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -24,7 +25,7 @@ from pipeline.aws.items import (
     text,
 )
 from pipeline.core.errors import Corrupt
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.segment import Lineage, SealState, Segment, redrive_lineage
 from pipeline.ports.ledger import Opening, PlanAnswer
 
 ORDINAL_IS_FREE = "attribute_not_exists(lineage)"
@@ -51,13 +52,21 @@ class DynamoLedger:
 
     def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
         """Return the lineage of a shard, giving it a short form at first sight; see the port."""
-        name = f"{stream}-{epoch}-{shard_id}"
+        return self._registered(Lineage(f"{stream}-{epoch}-{shard_id}", "", stream, shard_id, parents))
+
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Return the redrive lineage of `source`; see the port."""
+        return self._registered(redrive_lineage(source, ""))
+
+    def _registered(self, wanted: Lineage) -> Lineage:
+        """Return a lineage as it is registered, giving it a short form at first sight."""
+        name = wanted.name
         while True:
             found = self._get(self._lineages, {"name": text(name)})
             if found:
                 return lineage_of(found)
             counter = int(self._get(self._state, _COUNTER).get("last", number(0))["N"])
-            lineage = Lineage(name, f"{counter + 1:04d}", stream, shard_id, parents)
+            lineage = replace(wanted, short=f"{counter + 1:04d}")
             try:
                 with translated(f"register lineage {name}"):
                     self._dynamodb.transact_write_items(TransactItems=self._registration(lineage, counter))

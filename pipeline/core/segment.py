@@ -16,6 +16,8 @@ class Lineage:
         name: `<stream>-<epoch>-<shard>`.
         short: the short form the ledger gave out; what stands in keys.
         parents: short forms of the lineages this shard was split or merged from.
+        redrives: of a redrive lineage, the short form of the one whose refused units it takes in again; else "". Its
+            segments have no positions and no batches: they are no ranges of the shard.
     """
 
     name: str
@@ -23,6 +25,14 @@ class Lineage:
     stream: str
     shard_id: str
     parents: tuple[str, ...] = ()
+    redrives: str = ""
+
+
+def redrive_lineage(source: Lineage, short: str) -> Lineage:
+    """Return the lineage that takes in again what `source` refused; `short` is given out by the ledger."""
+    return Lineage(
+        f"{source.name}-redrive", short, source.stream, source.shard_id, (source.short,), source.short
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ class Segment:
     ordinal: int
     state: State
     start: Position | None  # None: from the beginning of the shard
-    end: Position | None  # None only in the first segment of a shard that ended empty
+    end: Position | None  # None in the first segment of a shard that ended empty, and in redrive lineages
     staging_key: str
     counts: Counts
     batches: tuple[BatchRange, ...]

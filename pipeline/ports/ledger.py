@@ -39,6 +39,16 @@ class Ledger(Protocol):
         """
         ...
 
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Return the lineage that takes in again what `source` refused, giving it a short form at first sight.
+
+        May be repeated, by any number at once: a source has one redrive lineage for ever.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
     def lineages(self) -> list[Lineage]:
         """Return every registered lineage, by short form."""
         ...

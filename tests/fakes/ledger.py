@@ -1,7 +1,7 @@
 """Port `Ledger` in memory."""
 
 from pipeline.core.errors import Corrupt
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.segment import Lineage, SealState, Segment, redrive_lineage
 from pipeline.ports.ledger import Opening, PlanAnswer
 
 
@@ -20,6 +20,11 @@ class MemoryLedger:
             short = self.short_form(shard_id)
             self.registered[name] = Lineage(name, short, stream, shard_id, parents)
         return self.registered[name]
+
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Return the redrive lineage of a source."""
+        wanted = redrive_lineage(source, f"{len(self.registered) + 1:04d}")
+        return self.registered.setdefault(wanted.name, wanted)
 
     def short_form(self, _shard_id: str) -> str:
         """Return a short form nobody has."""

@@ -182,6 +182,13 @@ class WatchedLedger:
         register = self.inner.register
         return self.perform(Effect(name, lambda: register(stream, epoch, shard_id, parents), Transient))
 
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Register a redrive lineage."""
+        register = self.inner.register_redrive
+        return self.perform(
+            Effect(f"ledger.register_redrive {source.short}", lambda: register(source), Transient)
+        )
+
     def lineages(self) -> list[Lineage]:
         """Return the lineages."""
         return self.perform(Effect("ledger.lineages", self.inner.lineages))
