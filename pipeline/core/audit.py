@@ -29,6 +29,7 @@ class ObjectCount:
     quarantined: int
     problem: str = ""
     digest: str = ""
+    marks: int = 0  # of a file of marks, which are rows and no events
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class RecordCount:
 class Witnesses:
     """Everything the audit looks at, gathered.
 
-    `records` is keyed by (lineage short form, sequence number).
+    `records` is keyed by (lineage short form, sequence number); what was redriven stands with the record it came in.
     """
 
     lineages: Sequence[Lineage]
@@ -66,6 +67,7 @@ class Witnesses:
     times: Mapping[str, tuple[int, int]] = field(
         default_factory=dict
     )  # first and last of each file, read again
+    redriven: int = 0  # refused units that went through again
 
 
 @dataclass
@@ -115,6 +117,7 @@ class Report:
     index_items: int = 0
     aggregate_rows: int = 0
     plain: int = 0  # units of producers that give no receipts; received is what the loader decoded
+    redriven: int = 0  # units that were refused once: they count as archived or duplicates now
 
     @property
     def balanced(self) -> bool:
@@ -133,7 +136,7 @@ class Report:
 
 def audit(found: Witnesses, packed: PackedReport | None = None, others: Iterable[Difference] = ()) -> Report:
     """Hold the witnesses against each other; what was found elsewhere joins the report."""
-    report = Report(differences=[*others])
+    report = Report(differences=[*others], redriven=found.redriven)
     if packed is not None:
         report.differences += packed.differences
         report.index_items, report.aggregate_rows = packed.index_items, packed.aggregate_rows
@@ -239,7 +242,7 @@ def _check_ledger(found: Witnesses, report: Report) -> None:
 
 
 def _compare_counts(report: Report, name: str, says: Counts, files: list[ObjectCount]) -> None:
-    rows = sum(one.rows for one in files if not one.quarantined)
+    rows = sum(one.rows for one in files if not one.quarantined and not one.marks)
     duplicates = sum(one.duplicates for one in files)
     quarantined = sum(one.quarantined for one in files)
     if (says.rows, says.duplicates, says.quarantined) != (rows, duplicates, quarantined):

@@ -24,6 +24,7 @@ from pipeline.core.manifest import DataFile, file_name, partition_name
 from pipeline.core.span import Span
 from pipeline.core.staging import digest_of
 
+_HELD = ("sequence_number", "subsequence_number", "tenant_id", "event_id", "data_json")
 QUARANTINED, REDRIVEN = "quarantine", "redriven"  # tiers of the manifest's partitions `_quarantine#<dt>`
 
 
@@ -210,6 +211,15 @@ def read_refused(key: str, body: bytes, columns: Sequence[str] | None = None) ->
         return pq.ParquetFile(io.BytesIO(body)).read(columns=list(columns or quarantine_schema().names))
     except (pa.ArrowException, LookupError, OSError, ValueError) as exc:
         raise Corrupt(f"{key} cannot be read as a quarantine file: run `headrace audit`") from exc
+
+
+def read_redriven(body: bytes) -> pa.Table:
+    """Return what the audit holds against the refused bytes, of a data file of a redrive's segment.
+
+    Raises:
+        pa.ArrowException, LookupError, OSError, ValueError: it is no data file.
+    """
+    return pq.ParquetFile(io.BytesIO(body)).read(columns=list(_HELD))
 
 
 def refused_units(key: str, table: pa.Table, rows: Sequence[int]) -> Iterator[RefusedUnit]:

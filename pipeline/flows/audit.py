@@ -4,21 +4,24 @@ What lands while it runs is on its way, never a difference; so the order of read
 
 1. receipts, then what is committed        everything at or before it must be everywhere
 2. index and aggregates
-3. the ledger and the manifest             what they name was decided before the files are listed
+3. the ledger, redrives before their       what a redrive names was committed before it; what ledger and manifest name
+   shards, and the manifest                was decided before the files are listed
 4. the objects, segment by segment
+5. what was redriven against what had been refused
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.audit import ObjectCount, RecordCount, Report, Witnesses, audit
-from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, Partition, data_place, segment_name
+from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, REDRIVEN, Partition, data_place, segment_name
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.segment import Segment, settled
 from pipeline.flows.audit_files import Counted, count_segment, split_segment
 from pipeline.flows.audit_packed import PackedAudit
+from pipeline.flows.audit_redriven import audit_redriven, rejoined
 from pipeline.flows.segment_rules import SegmentRules
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
@@ -52,8 +55,10 @@ class AuditPorts:
 class _Files:
     """The data files of the settled segments: listed, named by the manifest, and counted."""
 
-    def __init__(self, listed: Mapping[str, list[ObjectInfo]], entries: Iterable[DataFile]) -> None:
-        self.listed = listed
+    def __init__(
+        self, listed: Mapping[str, list[ObjectInfo]], entries: Iterable[DataFile], redrives: Collection[str]
+    ) -> None:
+        self.listed, self._redrives = listed, redrives
         self._named: dict[str, dict[str, DataFile]] = defaultdict(dict)
         for entry in entries:
             self._named[_segment_of(entry.key)][entry.key] = entry
@@ -68,7 +73,8 @@ class _Files:
         self.objects += counted.objects
         for sequence, count in counted.records.items():
             key = (counted.lineage, sequence)
-            self.records[key] = _add(self.records[key], count) if key in self.records else count
+            before, redrive = self.records.get(key), counted.lineage in self._redrives
+            self.records[key] = count if before is None else _add(before, count, apart=redrive)
         if counted.recount is None:
             return False
         self.tenants |= counted.recount.tenants
@@ -92,7 +98,9 @@ def run_audit(ports: AuditPorts) -> Report:
     receipts, lineages = ports.receipts.all(), ports.ledger.lineages()
     before = {one.short: settled(ports.ledger.open(one.short).newest) for one in lineages}
     packed = PackedAudit(ports.index, ports.aggregates, before)
-    segments = {one.short: ports.ledger.segments(one.short) for one in lineages}
+    redrives = {one.short: one.redrives for one in lineages if one.redrives}
+    in_order = [*redrives, *(one.short for one in lineages if not one.redrives)]
+    segments = {short: ports.ledger.segments(short) for short in in_order}
     decided = {short: _newest(found) for short, found in segments.items()}
     planned = {short: max((one.ordinal for one in found), default=0) for short, found in segments.items()}
     every = [segment for found in segments.values() for segment in found]
@@ -100,28 +108,31 @@ def run_audit(ports: AuditPorts) -> Report:
     listed = _list(ports.objects)
     moving = _on_their_way(listed, decided, ports.ledger)
     entries = [entry for entry in manifest if _segment_of(entry.key) not in moving]
-    files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries)
+    files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries, redrives)
     rules = SegmentRules(ports.objects, every)
     for counted in ports.each(lambda infos: _count(infos, rules, ports), files.listed.values()):
         if files.take(counted):
             packed.take(counted)
     for lineage, places in files.damaged():
         packed.damaged(lineage, places)
+    redriven = audit_redriven(redrives, files.listed, ports.fetch)
     witnesses = Witnesses(
         lineages,
         every,
         entries,
         files.objects,
-        files.records,
+        rejoined(files.records, redrives, redriven.marked),
         receipts,
         # before and after: one may have come in between
         partitions=sorted({*partitions, *ports.manifest.partitions()}),
         ids_bytes={_ids_segment(info.key): info.size for info in ports.objects.list(IDS)},
         tenants=files.tenants,
         times=files.times,
+        redriven=redriven.marked.total(),
     )
     known = {segment_name(one.lineage, one.ordinal) for one in every} | listed.keys()
-    return audit(witnesses, packed.finish(decided, planned, known), rules.differences())
+    others = [*rules.differences(), *redriven.differences]
+    return audit(witnesses, packed.finish(decided, planned, known), others)
 
 
 def _newest(segments: Iterable[Segment]) -> int:
@@ -132,7 +143,7 @@ def _newest(segments: Iterable[Segment]) -> int:
 def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
     """Return the data objects by segment."""
     groups: dict[str, list[ObjectInfo]] = defaultdict(list)
-    for prefix in (EVENTS, LATE, QUARANTINE):
+    for prefix in (EVENTS, LATE, QUARANTINE, REDRIVEN):
         for info in objects.list(prefix):
             groups[_segment_of(info.key)].append(info)
     return groups
@@ -143,13 +154,17 @@ def _count(infos: list[ObjectInfo], rules: SegmentRules, ports: AuditPorts) -> C
     return count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
 
 
-def _add(one: RecordCount, other: RecordCount) -> RecordCount:
-    """Add what a stray file holds of the same record; the distinct units are the larger count, so it shows."""
+def _add(one: RecordCount, other: RecordCount, *, apart: bool) -> RecordCount:
+    """Add what another segment holds of the same record.
+
+    Only redrives go through a record's refused units apart from each other. Elsewhere it is a stray file: the distinct
+    units are the larger count, so it shows.
+    """
     return RecordCount(
         one.archived + other.archived,
         one.duplicates + other.duplicates,
         one.quarantined + other.quarantined,
-        max(one.distinct, other.distinct),
+        one.distinct + other.distinct if apart else max(one.distinct, other.distinct),
         min(one.arrived_us, other.arrived_us),
     )
 

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from pipeline.core.aggregate import Known
 from pipeline.core.audit import ObjectCount, RecordCount
 from pipeline.core.errors import HeadraceError
-from pipeline.core.keys import QUARANTINE, data_place
+from pipeline.core.keys import QUARANTINE, REDRIVEN, data_place
 from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Recount, StoredRows, recount
 from pipeline.core.staging import digest_of
 from pipeline.ports.objects import ObjectInfo
 
+_MARKS_COLUMNS = ("ingested_time",)
 _COLUMNS = ("sequence_number", "subsequence_number", "ingested_time")
 _GROUP = ["sequence_number"]
 _SUMS = ("archived", "duplicates", "quarantined")
@@ -94,6 +95,8 @@ def _recount(files: Sequence[_File], lineage: str, ordinal: int, known: Known | 
 
 def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> _File:
     """Count one object. Whatever is odd about it is its own problem, and the audit goes on."""
+    if info.key.startswith(REDRIVEN):
+        return _read_marks(segment, info, fetch)
     refused = info.key.startswith(QUARANTINE)
     columns = REFUSED_COLUMNS if refused else ROW_COLUMNS
     try:
@@ -101,12 +104,28 @@ def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) 
         table = pq.ParquetFile(io.BytesIO(body)).read(columns=[*dict.fromkeys([*_COLUMNS, *columns])])
         counted, rows = _units(table, refused=refused), table.select(columns)
     except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
-        problem = f"cannot be read as a data file: {exc}".splitlines()[0]
-        return _File(ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None, None)
+        return _unreadable(segment, info, exc)
     units, duplicates = counted.num_rows, pc.sum(counted.column("duplicates")).as_py() or 0
     quarantined = units if refused else 0
     count = ObjectCount(info.key, segment, info.size, units, duplicates, quarantined, digest=digest_of(body))
     return _File(count, counted, rows)
+
+
+def _read_marks(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> _File:
+    """Count a file of marks; what they mark is looked at by `flows.audit_redriven`."""
+    try:
+        body = fetch(info)
+        table = pq.ParquetFile(io.BytesIO(body)).read(columns=list(_MARKS_COLUMNS))
+    except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
+        return _unreadable(segment, info, exc)
+    rows = table.num_rows
+    count = ObjectCount(info.key, segment, info.size, rows, 0, 0, digest=digest_of(body), marks=rows)
+    return _File(count, None, table)
+
+
+def _unreadable(segment: str, info: ObjectInfo, exc: Exception) -> _File:
+    problem = f"cannot be read as a data file: {exc}".splitlines()[0]
+    return _File(ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None, None)
 
 
 def _units(table: pa.Table, *, refused: bool) -> pa.Table:

@@ -377,11 +377,11 @@ def test_what_a_redrive_says_of_itself() -> None:
     """One fact per segment, by the code that the units had."""
     house = strict_house()
     send(house, bare(1), bare(2))
-    house.facts.facts.clear()
+    house.facts.told.clear()
     again(house)
     names = house.facts.names()
     assert names[-2:] == ["SegmentCommitted", "UnitsRedriven"]
-    assert house.facts.facts[-1].codes == {"schema_mismatch": 2}
+    assert house.facts.told[-1].codes == {"schema_mismatch": 2}
 
 
 def test_progress_counts_units() -> None:
