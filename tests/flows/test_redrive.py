@@ -14,6 +14,7 @@ from pipeline.core.keys import segment_name
 from pipeline.core.redriven import Wanted
 from pipeline.core.segment import CutLimits
 from pipeline.core.span import parse_span
+from pipeline.facts import UnitsRedriven
 from pipeline.flows.decide import LoadLimits
 from pipeline.flows.window import WindowLimits, family
 from tests.core.kit import event, wire
@@ -381,7 +382,7 @@ def test_what_a_redrive_says_of_itself() -> None:
     again(house)
     names = house.facts.names()
     assert names[-2:] == ["SegmentCommitted", "UnitsRedriven"]
-    assert house.facts.told[-1].codes == {"schema_mismatch": 2}
+    assert house.facts.told[-1] == UnitsRedriven(lineage="0002", ordinal=1, codes={"schema_mismatch": 2})
 
 
 def test_progress_counts_units() -> None:
