@@ -35,6 +35,8 @@ from pipeline.flows.audit import AuditPorts, run_audit
 from pipeline.flows.find import FindPorts
 from pipeline.flows.load import LoadLimits
 from pipeline.flows.process import ProcessLimits, ProcessPorts
+from pipeline.flows.quarantine import QuarantinePorts
+from pipeline.flows.redrive import RedrivePorts
 from pipeline.flows.replay import ReplayPorts
 from pipeline.flows.replay_plan import PlanPorts
 from pipeline.flows.rows import RowReader
@@ -153,37 +155,61 @@ class LoaderParts:
 
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
-    stores, segment, duplicates = archive(settings), settings.segment, settings.duplicates
+    stores = archive(settings)
+    return LoaderParts(
+        rules=rules(settings),
+        limits=load_limits(settings),
+        ports=write_ports(stores, clock, facts),
+        stream=stream(settings),
+        meter=stores.meter,
+    )
+
+
+def load_limits(settings: Settings) -> LoadLimits:
+    """Return when segments are cut, and how far duplicates are looked for."""
+    segment, duplicates = settings.segment, settings.duplicates
+    return LoadLimits(
+        CutLimits(
+            max_rows=segment.max_rows,
+            max_bytes=segment.max_bytes,
+            max_age_seconds=segment.max_age_seconds,
+            max_idle_seconds=segment.max_idle_seconds,
+            max_files=segment.max_files,
+        ),
+        WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
+    )
+
+
+def write_ports(stores: Archive, clock: Clock, facts: FactSink) -> WritePorts:
+    """Return what deciding segments writes to."""
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
 
     def each(call: Callable[[StagedObject], None], items: Iterable[StagedObject]) -> None:
         for _ in pool.map(call, items):
             pass
 
-    return LoaderParts(
-        rules=rules(settings),
-        limits=LoadLimits(
-            CutLimits(
-                max_rows=segment.max_rows,
-                max_bytes=segment.max_bytes,
-                max_age_seconds=segment.max_age_seconds,
-                max_idle_seconds=segment.max_idle_seconds,
-                max_files=segment.max_files,
-            ),
-            WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
-        ),
-        ports=WritePorts(
-            ledger=stores.ledger,
-            objects=stores.objects,
-            manifest=stores.manifest,
-            index=stores.index,
-            aggregates=stores.aggregates,
-            clock=clock,
-            facts=facts,
-            each=each,
-        ),
-        stream=stream(settings),
-        meter=stores.meter,
+    return WritePorts(
+        ledger=stores.ledger,
+        objects=stores.objects,
+        manifest=stores.manifest,
+        index=stores.index,
+        aggregates=stores.aggregates,
+        clock=clock,
+        facts=facts,
+        each=each,
+    )
+
+
+def redriving(settings: Settings, facts: FactSink, progress: Callable[[int], None]) -> RedrivePorts:
+    """Return what a redrive needs; `progress` is told of units that were looked at."""
+    return RedrivePorts(write_ports(archive(settings), SystemClock(), facts), progress)
+
+
+def quarantine(settings: Settings, progress: Callable[[int], None]) -> QuarantinePorts:
+    """Return what reading the quarantine needs; `progress` is told of files that were read."""
+    stores = archive(settings)
+    return QuarantinePorts(
+        stores.ledger, stores.manifest, stores.objects, SystemClock(), lambda _fact: None, progress
     )
 
 

@@ -80,6 +80,7 @@ def as_document(report: Report) -> dict[str, Any]:
         "sent_twice": report.sent_twice,
         "unreceipted": report.unreceipted,
         "plain": report.plain,
+        "redriven": report.redriven,
         "index_items": report.index_items,
         "aggregate_rows": report.aggregate_rows,
         "shards": [
@@ -118,6 +119,7 @@ def _notes(report: Report) -> list[str]:
         + report.aggregate_rows,
         f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates": report.sent_twice,
         f"{report.plain:,} units came from plain producers, which give no receipts": report.plain,
+        f"{report.redriven:,} refused units were redriven: they count as archived or duplicates": report.redriven,
         f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed": report.unreceipted,
         f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60": report.in_flight,
     }

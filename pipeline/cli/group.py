@@ -19,6 +19,8 @@ COMMANDS = {
     "events": "Show what happened to one entity, or the events of a type.",
     "counts": "Count events exactly, mostly without reading them.",
     "trace": "Follow one event from its arrival to what it counts in.",
+    "quarantine": "Show what was refused, and why.",
+    "redrive": "Send refused events through again, once the reason is mended.",
     "replay": "Reprocess a slice of the archive: plan it, start it, see it done.",
     "process": "Do the work of replay jobs.",
     "audit": "Prove that nothing is missing.",

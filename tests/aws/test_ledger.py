@@ -68,6 +68,31 @@ def test_registering_gives_one_short_form_for_ever(place: World) -> None:
     assert len({one.short for one in ledger.lineages()}) == 4
 
 
+def test_a_redrive_has_a_lineage_of_its_own(place: World) -> None:
+    """One for each source, for ever; its segments have no positions and are ordered by ordinal alone."""
+    ledger = place.ledger()
+    source = ledger.register("events", "7", "shardId-000000000000", ())
+    redrive = ledger.register_redrive(source)
+    assert ledger.register_redrive(source) == redrive
+    assert (redrive.name, redrive.redrives, redrive.parents, redrive.shard_id) == (
+        "events-7-shardId-000000000000-redrive",
+        source.short,
+        (source.short,),
+        source.shard_id,
+    )
+    assert ledger.lineages() == [source, redrive]
+    first, second = (
+        replace(_segment(number, lineage=redrive.short), start=None, end=None, batches=())
+        for number in (1, 2)
+    )
+    assert ledger.plan(second) is PlanAnswer.PREDECESSOR
+    _decide(ledger, first)
+    assert ledger.plan(first) is PlanAnswer.ORDINAL_TAKEN
+    _decide(ledger, second)
+    assert ledger.segments(redrive.short) == [first.committed(), second.committed()]
+    assert ledger.open(redrive.short).newest == second.committed()
+
+
 def test_many_register_at_once(place: World) -> None:
     """Workers that meet the same new shards at the same time agree on different short forms."""
     if place.name == "moto":

@@ -6,7 +6,7 @@ from pipeline.core.aggregate import Aggregate, AggregateKey
 from pipeline.core.errors import NotFound
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.segment import Lineage, SealState, Segment, redrive_lineage
 from pipeline.ports.ledger import Opening, PlanAnswer
 from pipeline.ports.objects import ObjectInfo, Tail
 
@@ -92,6 +92,9 @@ class NullLedger:
 
     def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
         return Lineage(f"{stream}-{epoch}-{shard_id}", "0001", stream, shard_id, parents)
+
+    def register_redrive(self, source: Lineage) -> Lineage:
+        return redrive_lineage(source, "0002")
 
     def lineages(self) -> list[Lineage]:
         return []
