@@ -27,6 +27,7 @@ from pipeline.core.audit import Report
 from pipeline.core.days import HOUR_US
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Limits
+from pipeline.core.gap import Keeping
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
@@ -154,6 +155,7 @@ class LoaderParts:
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
     stores, segment, duplicates = archive(settings), settings.segment, settings.duplicates
+    source = stream(settings)
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
 
     def each(call: Callable[[StagedObject], None], items: Iterable[StagedObject]) -> None:
@@ -171,6 +173,7 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
                 max_files=segment.max_files,
             ),
             WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
+            Keeping(source.retention_us()),
         ),
         ports=WritePorts(
             ledger=stores.ledger,
@@ -182,7 +185,7 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
             facts=facts,
             each=each,
         ),
-        stream=stream(settings),
+        stream=source,
         meter=stores.meter,
     )
 

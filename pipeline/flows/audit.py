@@ -151,6 +151,7 @@ def _add(one: RecordCount, other: RecordCount) -> RecordCount:
         one.quarantined + other.quarantined,
         max(one.distinct, other.distinct),
         min(one.arrived_us, other.arrived_us),
+        whole=one.whole or other.whole,
     )
 
 

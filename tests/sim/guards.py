@@ -173,7 +173,8 @@ class PlannedNotFinished(Loader):
 class CutInside(Loader):
     """A cut is considered after every record handed over, also inside a Kinesis record taken apart."""
 
-    def process(self, records: Sequence[Record]) -> None:
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        del trimmed
         for record in records:
             self._collect(list(self._after_end([record])))
             self.tick()
@@ -182,7 +183,8 @@ class CutInside(Loader):
 class CoveredLookedForOnce(Loader):
     """What is covered is dropped once per call, though a cut inside the call may show that more is covered."""
 
-    def process(self, records: Sequence[Record]) -> None:
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        del trimmed
         for record in list(self._after_end(records)):
             self._collect([record])
             self.tick()

@@ -175,6 +175,9 @@ class _Source:
     def shards(self) -> list[ShardInfo]:
         return []
 
+    def retention_us(self) -> int:
+        return 0
+
     def reader(self, _shard_id: str, after: Position | None) -> _Tracking:
         return self.life.open(after)
 
