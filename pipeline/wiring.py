@@ -42,6 +42,7 @@ from pipeline.flows.rows import RowReader
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
+from pipeline.laptop.child_probe import ChildProbe
 from pipeline.laptop.object_cache import ObjectCache
 from pipeline.laptop.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
@@ -155,7 +156,7 @@ class LoaderParts:
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
     stores, segment, duplicates = archive(settings), settings.segment, settings.duplicates
-    source = stream(settings)
+    source, judged_by = stream(settings), rules(settings)
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
 
     def each(call: Callable[[StagedObject], None], items: Iterable[StagedObject]) -> None:
@@ -163,7 +164,7 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
             pass
 
     return LoaderParts(
-        rules=rules(settings),
+        rules=judged_by,
         limits=LoadLimits(
             CutLimits(
                 max_rows=segment.max_rows,
@@ -184,6 +185,7 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
             clock=clock,
             facts=facts,
             each=each,
+            probe=ChildProbe(judged_by, settings.worker.probe_memory_bytes, settings.worker.probe_seconds),
         ),
         stream=source,
         meter=stores.meter,

@@ -208,7 +208,9 @@ class Loader:
 
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
         last = self._last_position()
-        for record in records:
+        for record in (
+            () if self.ended else records
+        ):  # nothing lies after a shard's end: what is held is in its gap
             position = Position(*unit_key(record))
             if last is None or last < position:
                 last = position

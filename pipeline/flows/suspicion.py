@@ -11,6 +11,7 @@ from pipeline.core.open_segment import unit_key
 from pipeline.core.segment import Lineage
 from pipeline.facts import DeadlyRecordFound, RecordsProbed
 from pipeline.flows.write import WritePorts
+from pipeline.ports.probe import Probe
 
 # Two deaths at one position may be accidents (a deploy, a machine). A third would cost a quarter of what a supervisor
 # usually allows in a minute (5), with more shards than one to find something in.
@@ -41,7 +42,7 @@ class Suspicion:
             return
         found: list[Record] = []
         if not probe.survives(records) and probe.survives([]):
-            found = list(self._hunt(records))
+            found = list(_hunt(records, probe))
         self.deadly |= {unit_key(record) for record in found}
         short = self._lineage.short
         self._ports.facts(
@@ -50,14 +51,14 @@ class Suspicion:
         for record in found:
             self._ports.facts(DeadlyRecordFound(lineage=short, sequence_number=record.sequence_number))
 
-    def _hunt(self, records: Sequence[Record]) -> Iterator[Record]:
-        """Yield the deadly ones among records that together do not survive, by halves; each is tried twice."""
-        probe = self._ports.probe
-        if probe is None or probe.survives(records):
-            return  # a second try: a machine may have been busy
-        if len(records) == 1:
+
+def _hunt(records: Sequence[Record], probe: Probe) -> Iterator[Record]:
+    """Yield the deadly ones among records that together did not survive, by halves; one alone is tried twice."""
+    if len(records) == 1:
+        if not probe.survives(records):  # the first time the machine may have been busy
             yield records[0]
-            return
-        middle = len(records) // 2
-        for half in (records[:middle], records[middle:]):
-            yield from self._hunt(half)
+        return
+    middle = len(records) // 2
+    for half in (records[:middle], records[middle:]):
+        if not probe.survives(half):
+            yield from _hunt(half, probe)

@@ -86,7 +86,10 @@ def _readable(item: dict[str, Any]) -> dict[str, Any]:
     ("name", "item"),
     [
         ("segment", segment_item(SEGMENT)),
-        ("segment_gap", segment_item(replace(SEGMENT, gap=Gap(1_709_900_000_000_000, 1_709_985_600_000_000, "6" * 56)))),
+        (
+            "segment_gap",
+            segment_item(replace(SEGMENT, gap=Gap(1_709_900_000_000_000, 1_709_985_600_000_000, "6" * 56))),
+        ),
         ("lineage", lineage_item(LINEAGE)),
         ("data_file", file_item(FILE)),
         ("receipt", receipt_item(RECEIPT)),

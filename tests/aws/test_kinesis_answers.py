@@ -211,7 +211,10 @@ def test_a_refused_position(played: tuple[Any, Stubber]) -> None:
     _records(stub, "c", following="d")
     assert reader.read() == Batch([], 1, ended=False)
     assert reader.read() == Batch([], 7, ended=False, trimmed=True)
-    assert [(len(one.records), one.trimmed) for one in (reader.read(), reader.read())] == [(1, True), (0, False)]
+    assert [(len(one.records), one.trimmed) for one in (reader.read(), reader.read())] == [
+        (1, True),
+        (0, False),
+    ]
 
 
 def test_an_expired_shard(played: tuple[Any, Stubber]) -> None:
