@@ -164,6 +164,45 @@ class ShardEnded(Fact, frozen=True):
     shard_id: str
 
 
+class GapFound(Fact, frozen=True):
+    """A loader fell behind the stream's retention: what arrived in between may be lost. The gap is in the ledger."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("gaps", "counter", "Count", "Gaps: the stream may have dropped records that nobody had read."),
+        Metric("gap_seconds", "counter", "Seconds", "Arrival time that lies in gaps.", "seconds"),
+    )
+    lineage: str
+    ordinal: int
+    from_us: int
+    until_us: int
+    seconds: float
+
+
+class RecordsProbed(Fact, frozen=True):
+    """A loader that was started at one position again and again had records tried in a process of their own."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("probed_records", "counter", "Count", "Records tried in a process of their own.", "records"),
+    )
+    lineage: str
+    starts: int
+    records: int
+    deadly: int
+
+
+class DeadlyRecordFound(Fact, frozen=True):
+    """A record that kills the process goes to quarantine whole, as one unit, and is never decoded."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("deadly_records", "counter", "Count", "Records that kill the process, put into quarantine."),
+    )
+    lineage: str
+    sequence_number: str
+
+
 class LagMeasured(Fact, frozen=True):
     """How far a shard's reader was behind the newest record, after its last read."""
 

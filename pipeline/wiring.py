@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.aws.aggregates import DynamoAggregates
@@ -27,6 +27,7 @@ from pipeline.core.audit import Report
 from pipeline.core.days import HOUR_US
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Limits
+from pipeline.core.gap import Keeping
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
@@ -43,6 +44,7 @@ from pipeline.flows.rows import RowReader
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
+from pipeline.laptop.child_probe import ChildProbe
 from pipeline.laptop.object_cache import ObjectCache
 from pipeline.laptop.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
@@ -155,12 +157,13 @@ class LoaderParts:
 
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
-    stores = archive(settings)
+    stores, source, judged_by = archive(settings), stream(settings), rules(settings)
+    probe = ChildProbe(judged_by, settings.worker.probe_memory_bytes, settings.worker.probe_seconds)
     return LoaderParts(
-        rules=rules(settings),
-        limits=load_limits(settings),
-        ports=write_ports(stores, clock, facts),
-        stream=stream(settings),
+        rules=judged_by,
+        limits=replace(load_limits(settings), keeping=Keeping(source.retention_us())),
+        ports=replace(write_ports(stores, clock, facts), probe=probe),
+        stream=source,
         meter=stores.meter,
     )
 

@@ -8,10 +8,11 @@ import msgspec
 
 from pipeline.core.aggregate import Aggregate
 from pipeline.core.errors import Corrupt
+from pipeline.core.gap import Reading
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
-from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
+from pipeline.core.segment import BatchRange, Counts, Gap, Lineage, Position, Segment
 
 T = TypeVar("T")
 Item = dict[str, dict[str, Any]]
@@ -67,7 +68,22 @@ def segment_item(segment: Segment) -> Item:
         "first_arrival_us": number(segment.first_arrival_us),
         "max_arrival_us": number(segment.max_arrival_us),
         "shard_end": {"BOOL": segment.shard_end},
+        **_gap_item(segment.gap),
     }
+
+
+def _gap_item(gap: Gap | None) -> Item:
+    if gap is None:
+        return {}
+    times = {name: number(getattr(gap, name)) for name in ("from_us", "until_us")}
+    return {"gap": {"M": {**times, "before": text(gap.before)}}}
+
+
+def _gap_of(item: Item) -> Gap | None:
+    if "gap" not in item:
+        return None
+    gap = item["gap"]["M"]
+    return Gap(int(gap["from_us"]["N"]), int(gap["until_us"]["N"]), gap["before"]["S"])
 
 
 def segment_of(item: Item) -> Segment:
@@ -87,7 +103,13 @@ def segment_of(item: Item) -> Segment:
         first_arrival_us=int(item["first_arrival_us"]["N"]),
         max_arrival_us=int(item["max_arrival_us"]["N"]),
         shard_end=bool(item["shard_end"]["BOOL"]),
+        gap=_gap_of(item),
     )
+
+
+def reading_of(item: Item) -> Reading:
+    """Read what is noted of reading a lineage; nothing is noted in an item that is not there."""
+    return Reading(*(int(item.get(name, number(0))["N"]) for name in Reading._fields))
 
 
 def lineage_item(lineage: Lineage) -> Item:

@@ -253,6 +253,26 @@ class Replay(Section):
     )
 
 
+class Worker(Section):
+    """How a worker deals with records that kill or stop the process."""
+
+    probe_memory_bytes: Whole = Field(
+        default=1536 * MIB,
+        ge=512 * MIB,
+        le=64 * 1024 * MIB,
+        description="Address space of the child process in which suspected records are tried.",
+    )
+    probe_seconds: Whole = Field(
+        default=60, ge=5, le=3_600, description="How long such a child may take over the records of one read."
+    )
+    hang_seconds: Seconds = Field(
+        default=300,
+        gt=0,
+        le=86_400,
+        description="A worker that computes so long over one batch hangs, and is ended.",
+    )
+
+
 class Metrics(Section):
     """Where a worker's metrics go, beside the log."""
 
@@ -310,6 +330,7 @@ class Settings(Section):
     producer: Producer = Field(default_factory=Producer)
     query: Query = Field(default_factory=Query)
     replay: Replay = Field(default_factory=Replay)
+    worker: Worker = Field(default_factory=Worker)
     metrics: Metrics = Field(default_factory=Metrics)
     paths: Paths = Field(default_factory=Paths)
 

@@ -54,6 +54,7 @@ class RefusalCode(StrEnum):
     UNKNOWN_VERSION = "unknown_version"
     SCHEMA_MISMATCH = "schema_mismatch"
     TIME_IN_FUTURE = "time_in_future"
+    KILLS_WORKER = "kills_worker"
 
 
 class Row(msgspec.Struct, gc=False):

@@ -81,14 +81,33 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Records that the stream may have dropped before they were read: none was seen, so nobody knows how many.
+
+    Attributes:
+        from_us: everything that had arrived until then was read.
+        until_us: what arrived later was still there.
+        before: sequence number of the first record that was read after the gap; "" when there was none.
+    """
+
+    from_us: int
+    until_us: int
+    before: str = ""
+
+
+@dataclass(frozen=True)
 class Segment:
-    """One row of the ledger: the range (start, end] of one lineage, written as one unit."""
+    """One row of the ledger: the range (start, end] of one lineage, written as one unit.
+
+    A segment with a gap is empty: it ends where it starts, and what was dropped lies behind its end.
+    """
 
     lineage: str
     ordinal: int
     state: State
     start: Position | None  # None: from the beginning of the shard
-    end: Position | None  # None in the first segment of a shard that ended empty, and in redrive lineages
+    # None before the first record (a gap, or a shard that ended empty), and in redrive lineages
+    end: Position | None
     staging_key: str
     counts: Counts
     batches: tuple[BatchRange, ...]
@@ -97,6 +116,7 @@ class Segment:
     first_arrival_us: int
     max_arrival_us: int
     shard_end: bool = False
+    gap: Gap | None = None
 
     def committed(self) -> "Segment":
         """Return the same segment, committed."""

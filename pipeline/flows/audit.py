@@ -166,6 +166,7 @@ def _add(one: RecordCount, other: RecordCount, *, apart: bool) -> RecordCount:
         one.quarantined + other.quarantined,
         one.distinct + other.distinct if apart else max(one.distinct, other.distinct),
         min(one.arrived_us, other.arrived_us),
+        whole=one.whole or other.whole,
     )
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.core.aggregate import Known
 from pipeline.core.audit import ObjectCount, RecordCount
 from pipeline.core.errors import HeadraceError
+from pipeline.core.event import RefusalCode
 from pipeline.core.keys import QUARANTINE, REDRIVEN, data_place
 from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Recount, StoredRows, recount
 from pipeline.core.staging import digest_of
@@ -20,7 +21,7 @@ from pipeline.ports.objects import ObjectInfo
 _MARKS_COLUMNS = ("ingested_time",)
 _COLUMNS = ("sequence_number", "subsequence_number", "ingested_time")
 _GROUP = ["sequence_number"]
-_SUMS = ("archived", "duplicates", "quarantined")
+_SUMS = ("archived", "duplicates", "quarantined", "whole")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) 
     columns = REFUSED_COLUMNS if refused else ROW_COLUMNS
     try:
         body = fetch(info)
-        table = pq.ParquetFile(io.BytesIO(body)).read(columns=[*dict.fromkeys([*_COLUMNS, *columns])])
+        wanted = [*dict.fromkeys([*_COLUMNS, *columns, *(["code"] if refused else [])])]
+        table = pq.ParquetFile(io.BytesIO(body)).read(columns=wanted)
         counted, rows = _units(table, refused=refused), table.select(columns)
     except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
         return _unreadable(segment, info, exc)
@@ -133,6 +135,11 @@ def _units(table: pa.Table, *, refused: bool) -> pa.Table:
     rows = table.num_rows
     zeros, ones = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=np.int64)
     flags = zeros if refused else table.column("is_duplicate").cast(pa.int64()).to_numpy()
+    whole = (
+        pc.equal(table.column("code"), RefusalCode.KILLS_WORKER).cast(pa.int64()).to_numpy()
+        if refused
+        else zeros
+    )
     found = pa.table(
         {
             "sequence_number": table.column("sequence_number").cast(pa.string()),
@@ -141,6 +148,7 @@ def _units(table: pa.Table, *, refused: bool) -> pa.Table:
             "archived": pa.array(zeros if refused else ones - flags, pa.int64()),
             "duplicates": pa.array(flags, pa.int64()),
             "quarantined": pa.array(ones if refused else zeros, pa.int64()),
+            "whole": pa.array(whole, pa.int64()),
         }
     )
     if any(column.null_count for column in found.columns):
@@ -166,6 +174,7 @@ def _records(tables: list[pa.Table]) -> dict[str, RecordCount]:
             row["quarantined_sum"],
             row["subsequence_number_count_distinct"],
             row["arrived_us_min"],
+            whole=bool(row["whole_sum"]),
         )
         for row in grouped.to_pylist()
     }

@@ -5,13 +5,15 @@ segment, and what becomes of a refused plan, is for whoever decides.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline.core.aggregate import Aggregate, AggregateKey, apply, fold_refusals, fold_rows
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import EncodedRows, Place, encode_refusals, encode_rows
 from pipeline.core.errors import Corrupt, OutcomeUnknown
+from pipeline.core.gap import Keeping
 from pipeline.core.index import build_index
 from pipeline.core.keys import ids_key, rules_key
 from pipeline.core.manifest import DataFile
@@ -29,10 +31,11 @@ from pipeline.ports.ledger import Opening, PlanAnswer
 
 @dataclass(frozen=True)
 class LoadLimits:
-    """When to cut, and how far duplicates are looked for."""
+    """When to cut, how far duplicates are looked for, and what the stream keeps (None: not known, no gap is found)."""
 
     cut: CutLimits
     window: WindowLimits
+    keeping: Keeping | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Decider:
         self._rules, self._limits, self._ports = rules, limits, ports
         self._decoder = Decoder(rules)
         self._window = DuplicateWindow(lineage, limits.window, ports)
+        self.busy_since: float | None = None  # monotonic; while it computes and waits for nobody
         self._newest: Segment | None = None
         self._seal = SealState()
         self._aggregates: dict[AggregateKey, Aggregate] = {}  # as the newest segment left them
@@ -98,6 +102,12 @@ class Decider:
         self._aggregates = {}
         self._window.expire()
 
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self.busy_since = self._ports.clock.monotonic()
+        yield
+        self.busy_since = None
+
     # 3. encode -------------------------------------------------------------------------------------------
 
     def _place(self) -> Place:
@@ -111,8 +121,9 @@ class Decider:
         held, ordinal = self._open, place.ordinal
         prints = held.fingerprints()
         duplicate = self._window.flags(prints, first_arrival_us)
-        rows = encode_rows(held.chunks, duplicate, held.records, place)
-        files = [*rows.files, *encode_refusals(held.refusals, held.records, place), *marks]
+        with self._busy():
+            rows = encode_rows(held.chunks, duplicate, held.records, place)
+            files = [*rows.files, *encode_refusals(held.refusals, held.records, place), *marks]
         objects = [StagedObject(entry.key, body, entry.digest) for entry, body in files]
         if len(prints):
             ids = encode_ids(prints)

@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.core.event import Record
 from pipeline.core.keys import staging_key
-from pipeline.core.open_segment import OpenSegment
+from pipeline.core.open_segment import OpenSegment, unit_key
 from pipeline.core.rules import Rules
 from pipeline.core.segment import (
     Counts,
     Filling,
+    Gap,
     Lineage,
     Position,
     Segment,
@@ -32,6 +33,9 @@ from pipeline.core.segment import (
 from pipeline.core.slots import parse_label
 from pipeline.facts import LoaderOpened, PlanRefused, ShardEnded
 from pipeline.flows.decide import Cut, Decider, LoadLimits
+from pipeline.flows.reach import Reach
+from pipeline.flows.retrying import again
+from pipeline.flows.suspicion import Suspicion
 from pipeline.flows.write import WritePorts
 from pipeline.ports.ledger import Opening, PlanAnswer
 
@@ -46,6 +50,8 @@ class Loader(Decider):
 
     def __init__(self, lineage: Lineage, rules: Rules, limits: LoadLimits, ports: WritePorts) -> None:
         super().__init__(lineage, rules, limits, ports)
+        self._reach, self._suspicion = Reach(lineage, limits.keeping, ports), Suspicion(lineage, ports)
+        self._gap: Gap | None = None  # what the next segment has to say
         self._clear()
 
     @property
@@ -67,11 +73,18 @@ class Loader(Decider):
         """Store the rules and open; return where to read on (None: from the beginning of the shard)."""
         self._store_rules()
         self.open()
+        self._suspicion.begin(self._reach.begin(self._newest, self.committed))
         ordinal = self._newest.ordinal if self._newest else 0
         self._ports.facts(
             LoaderOpened(lineage=self.lineage.short, shard_id=self.lineage.shard_id, ordinal=ordinal)
         )
         return self.committed
+
+    def stop(self) -> None:
+        """Commit what is collected, and note that this loader stopped in order; call it once, at the end."""
+        self.cut("stop")
+        ledger, short = self._ports.ledger, self.lineage.short
+        again("stopped", lambda: ledger.stopped(short), clock=self._ports.clock, facts=self._ports.facts)
 
     # 1. open ---------------------------------------------------------------------------------------------
 
@@ -80,12 +93,21 @@ class Loader(Decider):
         super()._adopt(opening)
         kept = self._open.records
         self._clear()
+        self._reach.adopt(opening.newest)
         self._collect(list(self._after_end(kept)))
 
     # 2. collect ------------------------------------------------------------------------------------------
 
-    def process(self, records: Sequence[Record]) -> None:
-        """Collect records in stream order and cut as limits are reached; what was seen before is dropped."""
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        """Collect records in stream order and cut as limits are reached; what was seen before is dropped.
+
+        Args:
+            records: in stream order.
+            trimmed: the stream refused the position they were to follow on, and began at its oldest record.
+        """
+        if records:
+            self._settle_gap(records[0], trimmed=trimmed)
+            self._suspicion.look(list(self._after_end(records)))
         for chunk in _chunks(list(records)):
             self._collect(list(self._after_end(chunk)))  # a cut may have moved the end: looked at anew
             self.tick()
@@ -96,28 +118,49 @@ class Loader(Decider):
         if reason is not None:
             self.cut(reason)
 
+    def caught_up(self, asked_us: int, *, trimmed: bool = False) -> None:
+        """Call after a read that gave nothing and reached the newest record of an open shard.
+
+        Args:
+            asked_us: a moment before that read was asked for: never the time of this call, before which the process may
+                have stood still. A driver that is handed records which were fetched ahead takes a moment before that.
+            trimmed: as of `process`.
+        """
+        self._settle_gap(None, trimmed=trimmed)
+        self._reach.caught_up(asked_us, committed=not self._open.records)
+
+    def _settle_gap(self, first: Record | None, *, trimmed: bool = False, shard_end: bool = False) -> None:
+        """Decide that there is a gap before what was just read, if records may have been dropped there.
+
+        It is an empty segment at the end of what is committed, decided once like any other. `first` is None where nothing
+        was left to read.
+        """
+        now, last = self._ports.clock.now_us(), self._last_position()
+        if self._reach.gap(now, last, first, trimmed=trimmed) is None:
+            return
+        self.cut("gap")
+        while True:
+            self.open()  # and the ledger's note: somebody else may have been here
+            self._reach.refresh(self._newest)
+            self._gap = self._reach.gap(now, self.committed, first, trimmed=trimmed)
+            if self._gap is None or self.ended or self._decide("gap", shard_end=shard_end):
+                break
+            trimmed = False
+        self._gap = None
+
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
         last = self._last_position()
-        for record in records:
-            position = _position(record)
+        for record in (
+            () if self.ended else records
+        ):  # nothing lies after a shard's end: what is held is in its gap
+            position = Position(*unit_key(record))
             if last is None or last < position:
                 last = position
                 yield record
 
     def _last_position(self) -> Position | None:
-        """Return the position of the last unit collected, or the end of the ledger.
-
-        The sub-sequence number is that of the record's last unit, also where we took the aggregate apart: whoever
-        reads the shard next, whole records or parts, finds all of it covered.
-        """
-        held, last = self._open, len(self._open.records) - 1
-        if last < 0:
-            return self.committed
-        units = [(one.record, one.subsequence_number) for one in held.refusals[-1:]]
-        for rows in [chunk.common.slice(chunk.common.num_rows - 1) for chunk in held.chunks[-1:]]:
-            units += zip(rows["record"].to_pylist(), rows["subsequence_number"].to_pylist(), strict=True)
-        inner = max(subsequence for record, subsequence in units if record == last)
-        return Position(held.records[-1].sequence_number, inner)
+        """Return the position of the last unit collected, or the end of the ledger."""
+        return self._open.last or self.committed
 
     def _collect(self, records: list[Record]) -> None:
         if not records:
@@ -125,7 +168,9 @@ class Loader(Decider):
         self._collected_at = self._ports.clock.monotonic()
         if not self._open.records:
             self._opened_at = self._collected_at
-        self._open.add(records)
+        with self._busy():
+            self._open.add(records, self._suspicion.deadly)
+        self._reach.collected(records)
 
     def _clear(self) -> None:
         self._open = OpenSegment(self._decoder, self._rules.schemas)
@@ -151,17 +196,26 @@ class Loader(Decider):
             reason: which limit asked for it, or "stop", or "shard end".
             shard_end: the shard is closed and everything in it was collected.
         """
+        if shard_end and not self.ended:
+            self._settle_gap(None, shard_end=True)
         while self._open.records or (shard_end and not self.ended):
-            began = self._ports.clock.monotonic()
-            cut = self._encode(shard_end)  # 3
-            self._stage(cut)  # 4
-            answer = self._plan(cut)  # 5
-            if answer is not PlanAnswer.HOLDS:
-                self._refused(cut, answer)
-                continue
-            self._holds(cut)
-            self._make_true(cut, reason, began)  # 6, 7
+            self._decide(reason, shard_end=shard_end)
         return self.committed
+
+    def _decide(self, reason: str, *, shard_end: bool) -> bool:
+        """Take one segment through steps 3 to 7; False when its plan was refused, and the ledger opened again."""
+        began = self._ports.clock.monotonic()
+        cut = self._encode(shard_end)  # 3
+        self._stage(cut)  # 4
+        answer = self._plan(cut)  # 5
+        if answer is not PlanAnswer.HOLDS:
+            self._refused(cut, answer)
+            return False
+        self._holds(cut)
+        self._make_true(cut, reason, began)  # 6, 7
+        self._reach.adopt(self._newest)
+        self._suspicion.lift()
+        return True
 
     def _encode(self, shard_end: bool) -> Cut:
         place = self._place()
@@ -187,11 +241,16 @@ class Loader(Decider):
             first_arrival_us=min(arrivals),
             max_arrival_us=max(arrivals),
             shard_end=shard_end,
+            gap=self._gap,
         )
 
     def _arrivals(self) -> list[int]:
         """Return when the records arrived: nearly, but not always, in stream order."""
-        return [record.arrived_us for record in self._open.records] or [self._ports.clock.now_us()]
+        arrivals = [record.arrived_us for record in self._open.records]
+        if not arrivals:
+            known = self._gap.from_us if self._gap else self._reach.known_us
+            arrivals = [self._ports.clock.now_us() if known is None else known]
+        return arrivals
 
     def _refused(self, cut: Cut, answer: PlanAnswer) -> None:
         """Throw away the encoding only; the raw records stay until a committed segment covers them."""
@@ -208,10 +267,6 @@ class Loader(Decider):
         super()._say(cut, reason, seconds)
         if cut.segment.shard_end:
             self._ports.facts(ShardEnded(lineage=self.lineage.short, shard_id=self.lineage.shard_id))
-
-
-def _position(record: Record) -> Position:
-    return Position(record.sequence_number, record.subsequence_number or 0)
 
 
 def _chunks(records: list[Record]) -> Iterator[list[Record]]:

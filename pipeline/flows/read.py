@@ -40,33 +40,42 @@ def load_shard(loader: Loader, ports: ReadPorts, idle_seconds: float, behind: Ca
         return
     reader = ports.stream.reader(loader.lineage.shard_id, after)
     while not ports.stopping():
+        asked_us = ports.clock.now_us()
         batch = again("read", reader.read, clock=ports.clock, facts=ports.facts)
-        loader.process(batch.records)
+        loader.process(batch.records, trimmed=batch.trimmed)
         behind(batch.behind_ms)
         if batch.ended:
             loader.cut("shard end", shard_end=True)
             return
+        if not batch.records and batch.behind_ms == 0:
+            loader.caught_up(asked_us, trimmed=batch.trimmed)
         if not batch.records or batch.behind_ms == 0:
             loader.tick()
             ports.clock.idle(idle_seconds)
-    loader.cut("stop")
+    loader.stop()
 
 
 class Shards:
-    """Which lineages may be loaded now: each once, a child only when all its parents are read to their end."""
+    """Which lineages may be loaded now: each once, a child only when all its parents are read to their end.
+
+    Among them those whose shard has expired before its end was committed: to their reader they are ended shards.
+    """
 
     def __init__(self, ports: ReadPorts) -> None:
         self._ports = ports
         self._started: set[str] = set()
+        self._closed: set[str] = set()  # shards that are gone, and were read to their end
 
     def ready(self) -> list[Lineage]:
         """Return the lineages to start now, registering new shards; each is returned once."""
         clock, facts, ledger = self._ports.clock, self._ports.facts, self._ports.ledger
         infos = again("shards", self._ports.stream.shards, clock=clock, facts=facts)
-        shorts: dict[str, str] = {}
-        found: list[Lineage] = []
+        listed = {info.shard_id for info in infos}
+        gone = {one.shard_id: one for one in self._registered() if one.shard_id not in listed}
+        found = [one for one in gone.values() if self._is_left_open(one)]
+        shorts = {shard_id: one.short for shard_id, one in gone.items()}
         for info in infos:
-            parents = tuple(shorts[parent] for parent in info.parents)
+            parents = tuple(shorts[parent] for parent in info.parents if parent in shorts)
             lineage = again(
                 "register",
                 lambda info=info, parents=parents: ledger.register(  # type: ignore[misc]
@@ -80,6 +89,21 @@ class Shards:
                 found.append(lineage)
         self._started |= {lineage.short for lineage in found}
         return found
+
+    def _registered(self) -> list[Lineage]:
+        """Return the lineages of this stream and epoch."""
+        ports, prefix = self._ports, f"{self._ports.stream.name}-{self._ports.stream.epoch}-"
+        everyone = again("lineages", ports.ledger.lineages, clock=ports.clock, facts=ports.facts)
+        return [one for one in everyone if one.name == prefix + one.shard_id]
+
+    def _is_left_open(self, lineage: Lineage) -> bool:
+        """True for a shard that expired before it was read to its end: its loader has a gap to record, and its end."""
+        if lineage.short in self._started or lineage.short in self._closed:
+            return False
+        if self._ended(lineage.short):
+            self._closed.add(lineage.short)
+            return False
+        return True
 
     def _ended(self, short: str) -> bool:
         ports = self._ports

@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.gap import Reading
+from pipeline.core.segment import Lineage, Position, SealState, Segment
 
 
 class Opening(NamedTuple):
@@ -102,6 +103,40 @@ class Ledger(Protocol):
 
         Raises:
             Transient: try again.
+        """
+        ...
+
+    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+        """Count a start of a loader at a committed end, and return what is noted; the first one ever is `begun_us`.
+
+        At another end than the last time the count begins at 1. A repeated call counts once more, which does no harm.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
+        """
+        ...
+
+    def stopped(self, lineage: str) -> None:
+        """Forget the starts: a loader stopped in order.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
+        """
+        ...
+
+    def reading(self, lineage: str) -> Reading:
+        """Return what is noted of reading a lineage.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
+    def note_read(self, lineage: str, until_us: int) -> None:
+        """Note that everything that had arrived until then lies at or before a committed end; never moves back.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
         """
         ...
 

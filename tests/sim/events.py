@@ -14,6 +14,7 @@ from pipeline.core.slots import BatchLabel
 from pipeline.core.window import fingerprints
 
 TENANTS = ("acme", "globex")
+DEADLY = b"whoever decodes this is dead"
 TYPES = ("door.opened", "meter.read")
 DAYS = ("2024-03-08", "2024-03-09", "2024-03-10")
 BEGIN_US = 1_710_115_080_000_000  # 2024-03-10T23:58:00Z: arrivals pass midnight early in a run
@@ -84,6 +85,12 @@ _ENVELOPE = (
     "event_time",
     "data",
 )
+
+
+def deadly(serial: int) -> Payload:
+    """Return a record that kills whoever decodes it."""
+    raw = DEADLY + b" %d" % serial
+    return Payload(raw, "plain-deadly", (Unit(raw, codes=("kills_worker",)),), None)
 
 
 class Producer:

@@ -11,6 +11,7 @@ from pipeline.core.aggregate import Aggregate, AggregateKey, fold_rows
 from pipeline.core.encode import EncodedRows
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
+from pipeline.core.gap import Reading
 from pipeline.core.segment import Lineage, Position, Segment
 from pipeline.core.staging import unstage
 from pipeline.core.window import Fingerprints, SegmentId
@@ -173,7 +174,8 @@ class PlannedNotFinished(Loader):
 class CutInside(Loader):
     """A cut is considered after every record handed over, also inside a Kinesis record taken apart."""
 
-    def process(self, records: Sequence[Record]) -> None:
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        del trimmed
         for record in records:
             self._collect(list(self._after_end([record])))
             self.tick()
@@ -182,7 +184,8 @@ class CutInside(Loader):
 class CoveredLookedForOnce(Loader):
     """What is covered is dropped once per call, though a cut inside the call may show that more is covered."""
 
-    def process(self, records: Sequence[Record]) -> None:
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        del trimmed
         for record in list(self._after_end(records)):
             self._collect([record])
             self.tick()
@@ -269,6 +272,36 @@ class TotalsReadBefore(Loader):
         return super()._totals(rows, ordinal)
 
 
+class GapsNotRecorded(Loader):
+    """Whoever fell behind goes on from the oldest record there is, without a word."""
+
+    def _settle_gap(self, first: Record | None, *, trimmed: bool = False, shard_end: bool = False) -> None:
+        """Say nothing."""
+
+
+class NotedThoughCollected(Loader):
+    """An idle read is noted though records are collected and not committed."""
+
+    def caught_up(self, asked_us: int, *, trimmed: bool = False) -> None:
+        self._settle_gap(None, trimmed=trimmed)
+        self._reach.caught_up(asked_us, committed=True)
+
+
+class NotedWithoutMargin(Loader):
+    """Records are taken to be seen at the moment they arrive."""
+
+    def __init__(self, lineage: Lineage, rules: object, limits: LoadLimits, ports: WritePorts) -> None:
+        keeping = replace(limits.keeping, margin_us=0) if limits.keeping else None
+        super().__init__(lineage, rules, replace(limits, keeping=keeping), ports)  # type: ignore[arg-type]
+
+
+class StartsNotCounted(MemoryLedger):
+    """Every start is the first."""
+
+    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+        return super().started(lineage, at, now_us)._replace(starts=1)
+
+
 _I = Invariant
 _REDONE = frozenset({_I.AGREEMENT, _I.NOT_LOST, _I.NOT_REPEATED, _I.MANIFEST})
 _LOST = frozenset({_I.NOT_LOST})
@@ -309,6 +342,10 @@ GUARDS = {
             PlannedNotFinished,
             PredecessorNotChecked,
         ),
+        Guard("gap recorded", _LOST, GapsNotRecorded),
+        Guard("noted when committed", frozenset({_I.WATERMARKS}), NotedThoughCollected),
+        Guard("noted with a margin", frozenset({_I.WATERMARKS}), NotedWithoutMargin),
+        Guard("starts counted", frozenset({_I.DRAINS}), ledger=StartsNotCounted),
         Guard("checkpoint after commit", _LOST, checkpoint_ahead=True),
         Guard("cut between records", _LOST | {_I.COUNTS}, CutInside),
         Guard("covered looked for anew", frozenset({_I.NOT_REPEATED}), CoveredLookedForOnce),

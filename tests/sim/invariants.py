@@ -22,6 +22,8 @@ class Invariant(StrEnum):
     UNCHANGED = "an object is never overwritten"
     DECIDED_ONCE = "a segment is decided once"
     AGREEMENT = "no two writers disagree"
+    GAPS = "a gap begins where reading is known to have been"
+    WATERMARKS = "what is noted as read is committed"
     UNBROKEN = "no worker breaks"
     DRAINS = "everything drains"
 

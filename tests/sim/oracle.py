@@ -13,6 +13,7 @@ from tests.sim.events import Produced, Unit, prints_of, rules
 from tests.sim.invariants import Invariant, Violation
 from tests.sim.naive import Accepted, Decided, naive_flags
 from tests.sim.packed import check_packed
+from tests.sim.trouble import settle_gaps
 from tests.sim.world import World
 
 
@@ -22,6 +23,7 @@ def check(world: World) -> list[Violation]:
 
 
 def _all(world: World) -> Iterator[Violation]:
+    yield from settle_gaps(world)
     yield from _units(world)
     yield from _bucket(world)
     yield from _manifest(world)

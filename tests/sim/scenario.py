@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from random import Random
 
+from pipeline.core.gap import Keeping
 from pipeline.core.segment import CutLimits
 from pipeline.flows.load import LoadLimits
 from pipeline.flows.window import WindowLimits
 
+_DAY_SECONDS = 86_400  # longer than any run
 FAULTS = ("crash before", "crash after", "lose answer", "fail", "suspend", "tear", "delay")
 
 
@@ -22,6 +24,9 @@ class Scenario:
         records: how many Kinesis records are produced.
         days: on how many days their events happened.
         jitter_us: arrival times are not quite in stream order.
+        retention_seconds: how long the stream keeps a record.
+        refuses_trimmed: the stream refuses a position whose record it dropped.
+        deadly: how likely a record kills whoever decodes it.
         lag_rate: how often workers stand still while records arrive and time passes.
     """
 
@@ -43,6 +48,9 @@ class Scenario:
     fault_rate: float
     steal_rate: float
     stop_rate: float
+    retention_seconds: int = _DAY_SECONDS
+    refuses_trimmed: bool = False
+    deadly: float = 0.0
 
 
 def draw(random: Random) -> Scenario:
@@ -55,8 +63,9 @@ def draw(random: Random) -> Scenario:
         max_files=pick((2, 4, 1_000)),
     )
     window = WindowLimits(window_us=pick((20, 90, 600, 86_400)) * 1_000_000, max_ids=pick((5, 12, 30, 1_000)))
+    retention = pick((_DAY_SECONDS, _DAY_SECONDS, 60, 200))
     return Scenario(
-        limits=LoadLimits(cut, window),
+        limits=LoadLimits(cut, window, Keeping(retention * 1_000_000, 5_000_000, 10_000_000)),
         chunk_records=pick((1, 2, 3, 1_000)),
         streams=pick((1, 1, 2)),
         shards=pick((1, 1, 2)),
@@ -74,4 +83,7 @@ def draw(random: Random) -> Scenario:
         fault_rate=pick((0.0, 0.02, 0.05, 0.12)),
         steal_rate=pick((0.0, 0.0, 0.01, 0.04)),
         stop_rate=pick((0.0, 0.05)),
+        retention_seconds=retention,
+        refuses_trimmed=pick((False, True)),
+        deadly=pick((0.0, 0.0, 0.0, 0.15)),
     )

@@ -11,6 +11,7 @@ from pipeline.ports.ledger import Opening
 from pipeline.ports.stream import Batch
 from tests.fakes.watched import Effect
 from tests.sim.invariants import Invariant, ViolatedError
+from tests.sim.trouble import watch_note
 from tests.sim.workers import NEVER, SOON, Life, Worker
 from tests.sim.world import Shard, World
 
@@ -178,6 +179,7 @@ class Scheduler:
     def _act(self, effect: Effect[T]) -> T:
         answer = effect.act()
         self._world.monitor.after(effect.name)
+        watch_note(self._world, effect.name)
         return answer
 
     def _arrive(self, index: int) -> None:
@@ -206,8 +208,11 @@ class Scheduler:
             if isinstance(found, Effect):
                 worker.pending = found
                 return
-            self._say(worker.name, "ends in order")
+            killed = isinstance(found, GreenletExit)
+            self._say(worker.name, "is killed by a record" if killed else "ends in order")
             self._workers.remove(worker)
+            if killed:
+                return
             if worker.fresh:
                 self._drained.add(worker.shard.lineage.name)
 

@@ -31,6 +31,7 @@ from tests.fakes.watched import (
     WatchedReader,
 )
 from tests.sim.events import rules
+from tests.sim.trouble import FakeProbe, arm
 from tests.sim.world import Shard, World
 
 SOON = 0
@@ -70,8 +71,10 @@ class Life:
             clock=self._clock,
             facts=self._facts,
             each=self._each,
+            probe=FakeProbe(),
         )
         self._loader = world.guard.loader(shard.lineage, rules(), world.scenario.limits, ports)
+        arm(self._loader)
 
     def run(self) -> None:
         """Load the shard, as `consumers/reader.py` does or as a consumer with checkpoints does."""
@@ -99,11 +102,14 @@ class Life:
             after = self._stale_checkpoint()
         reader = self.open(after)
         while not self._stopping():
+            asked_us = self._clock.now_us()
             batch = again("read", reader.read, clock=self._clock, facts=self._facts)
-            loader.process(self._handed_over(batch.records, after))
+            loader.process(self._handed_over(batch.records, after), trimmed=batch.trimmed)
             if batch.ended:
                 loader.cut("shard end", shard_end=True)
                 return
+            if not batch.records and batch.behind_ms == 0:
+                loader.caught_up(asked_us, trimmed=batch.trimmed)
             loader.tick()
             if self._random.random() < 0.15:
                 loader.cut("any moment")
@@ -111,7 +117,7 @@ class Life:
                 self._checkpoint(batch)
             if not batch.records:
                 self._clock.pause(1.0)
-        loader.cut("stop")
+        loader.stop()
 
     def open(self, after: Position | None) -> "_Tracking":
         """Open the shard at a position, the record itself included where only part of it was covered."""
@@ -174,6 +180,9 @@ class _Source:
 
     def shards(self) -> list[ShardInfo]:
         return []
+
+    def retention_us(self) -> int:
+        return 0
 
     def reader(self, _shard_id: str, after: Position | None) -> _Tracking:
         return self.life.open(after)

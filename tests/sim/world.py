@@ -9,7 +9,7 @@ from tests.fakes.clock import SteppedClock
 from tests.fakes.index import MemoryIndex
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.stream import MemoryStream
-from tests.sim.events import BEGIN_US, DAYS, Produced, Producer
+from tests.sim.events import BEGIN_US, DAYS, Produced, Producer, deadly
 from tests.sim.guards import Guard
 from tests.sim.monitor import Monitor
 from tests.sim.scenario import Scenario
@@ -56,6 +56,7 @@ class World:
         self.produced: dict[str, list[Produced]] = {}
         self.checkpoints: dict[str, list[Position]] = {}
         self.draining = False
+        self._everywhere: list[MemoryStream] = []  # old creations too
         self._left = {
             "record": scenario.records,
             "reshard": scenario.reshardings,
@@ -66,6 +67,9 @@ class World:
 
     def _create(self, name: str, epoch: str) -> MemoryStream:
         stream = MemoryStream(self.clock, name, epoch, self.scenario.shards)
+        stream.kept_us = self.scenario.retention_seconds * 1_000_000
+        stream.refuses_trimmed = self.scenario.refuses_trimmed
+        self._everywhere.append(stream)
         self._register(stream)
         return stream
 
@@ -117,7 +121,8 @@ class World:
     def _pass_time(self) -> str:
         seconds = self.random.uniform(0, self.scenario.longest_pause_seconds)
         self.clock.advance(round(seconds, 3))
-        return f"{seconds:.1f} s pass"
+        dropped = sum(stream.trim() for stream in self._everywhere)
+        return f"{seconds:.1f} s pass" + f", {dropped} records are dropped" * bool(dropped)
 
     def _backlog(self) -> str:
         """Records arrive and time passes while all workers stand still."""
@@ -133,7 +138,8 @@ class World:
         shard = random.choice(current)
         name = shard.lineage.name
         kin = list(self.produced) if random.random() < 0.2 else self.family(shard.lineage)
-        payload = self.producer.payload(name, kin)
+        kills = random.random() < self.scenario.deadly
+        payload = deadly(self._left["record"]) if kills else self.producer.payload(name, kin)
         arrived = self.clock.now_us() - random.randint(0, self.scenario.jitter_us)
         record = shard.stream.append(shard.lineage.shard_id, payload.data, payload.partition_key, arrived)
         self.produced[name].append(Produced(record, payload.units, payload.label))
