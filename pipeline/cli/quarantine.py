@@ -2,7 +2,7 @@
 
 import base64
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,17 +191,13 @@ def _lines(one: "RefusedUnit", mark: "Mark | None", cut: int) -> Iterator[str]:
     says = ", ".join(f"{what} {name}" for what, name in named.items() if name is not None)
     where = f"{one.shard_id}  {one.sequence_number}/{one.subsequence_number}  key {one.partition_key}"
     yield f"unit      {unit_name(one.place)}"
-    yield from _printable(f"refused   {one.code}{at}: {one.message}")
-    yield from _printable(f"says      {says or 'nothing of itself'}")
-    yield from _printable(f"arrived   {instant_of(one.arrived_us)}  {where}")
+    yield printable(f"refused   {one.code}{at}: {one.message}")
+    yield printable(f"says      {says or 'nothing of itself'}")
+    yield printable(f"arrived   {instant_of(one.arrived_us)}  {where}")
     yield f"redriven  {f'{instant_of(mark.redriven_us)}  as segment {mark.redriven_as}' if mark else 'no'}"
     more = f" … {len(one.raw) - cut:,} bytes more: --raw writes them all" if len(one.raw) > cut else ""
     text = printable(one.raw[:cut].decode(errors="backslashreplace"))
     yield f"bytes     {len(one.raw):,}: {text}{more}"
-
-
-def _printable(line: str) -> Iterable[str]:
-    yield printable(line)
 
 
 def _unit_document(one: "RefusedUnit", mark: "Mark | None") -> dict[str, Any]:

@@ -12,7 +12,7 @@ redrives at once one plan is refused; it opens again, sees the other's marks and
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -49,7 +49,8 @@ from pipeline.flows.quarantine import (
 from pipeline.flows.write import WritePorts
 from pipeline.ports.ledger import PlanAnswer
 
-_CHUNK_UNITS = 1_000  # a cut is considered after so many
+_CHUNK_UNITS = 1_000  # a cut is considered after so many, or so many bytes of them
+_CHUNK_BYTES = 2**20
 
 
 @dataclass
@@ -183,8 +184,7 @@ class Redriver(Decider):
         self._take(days_of(pending))
         self._open = OpenSegment(self._decoder, self._rules.schemas)
         looked_at, chosen, refused = 0, list[tuple[RefusedUnit, int]](), Counter[str]()
-        for first in range(0, len(pending), _CHUNK_UNITS):
-            chunk = pending[first : first + _CHUNK_UNITS]
+        for chunk in _chunks(pending, min(_CHUNK_UNITS, self._limits.cut.max_rows)):
             verdicts = [
                 (one, *judge_again(one, self._decoder)) for one in chunk if one.place not in self._taken
             ]
@@ -271,3 +271,16 @@ class Redriver(Decider):
             max_arrival_us=max(arrivals),
         )
         return Cut(segment, made.staged, made.digest, made.prints, made.codes, made.aggregates)
+
+
+def _chunks(units: Sequence[RefusedUnit], at_most: int) -> Iterator[list[RefusedUnit]]:
+    chunk: list[RefusedUnit] = []
+    size = 0
+    for unit in units:
+        if len(chunk) >= at_most or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(unit)
+        size += len(unit.raw)
+    if chunk:
+        yield chunk

@@ -166,8 +166,20 @@ def test_segments_are_bounded() -> None:
     house.limits = LoadLimits(CutLimits(max_rows=10), WindowLimits())
     done = again(house)
     assert (done.rows, done.redriven.total(), done.looked_at) == (25, 25, 25)
+    assert [one.counts.rows for one in house.ledger.segments("0002")] == [10, 10, 5]
     assert [row["event_id"] for row in archived(house)] == [f"e{number}" for number in range(25)]
     assert len({one.place for one in marks(house)}) == 25
+
+
+def test_segments_are_bounded_by_bytes_too() -> None:
+    """Large units make small segments."""
+    house = strict_house(max_rows=1_000)
+    send(house, *[bare(number, source="x" * 200) for number in range(8)])
+    house.limits = LoadLimits(CutLimits(max_bytes=900), WindowLimits())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.flows.redrive._CHUNK_BYTES", 1)
+        assert again(house).rows == 8
+    assert [one.counts.rows for one in house.ledger.segments("0002")] == [3, 3, 2]
 
 
 def test_few_units_of_many_days_are_one_segment() -> None:
