@@ -59,7 +59,7 @@ def born_after(newest: Segment | None, reading: Reading) -> int | None:
     known = [reading.read_until_us] if reading.read_until_us else []
     if newest is not None and newest.gap is not None:
         known.append(newest.gap.from_us)
-    elif newest is not None and (newest.counts.records or newest.ordinal > 1):
+    elif newest is not None:
         known.append(newest.max_arrival_us)
     return max(known, default=None)
 

@@ -356,10 +356,7 @@ class Loader:
     def _arrivals(self) -> list[int]:
         """Return when the records arrived: nearly, but not always, in stream order."""
         arrivals = [record.arrived_us for record in self._open.records]
-        if not arrivals:
-            known = self._gap.from_us if self._gap else self._reach.known_us
-            arrivals = [self._ports.clock.now_us() if known is None else known]
-        return arrivals
+        return arrivals or [self._gap.from_us if self._gap else self._reach.known_us]
 
     def _stage(self, cut: Cut) -> None:
         put_once(StagedObject(cut.segment.staging_key, cut.staged, cut.digest), self._ports)
