@@ -59,7 +59,7 @@ def born_after(newest: Segment | None, reading: Reading) -> int | None:
     known = [reading.read_until_us] if reading.read_until_us else []
     if newest is not None and newest.gap is not None:
         known.append(newest.gap.from_us)
-    elif newest is not None and (newest.counts.records or newest.ordinal > 1):
+    elif newest is not None:
         known.append(newest.max_arrival_us)
     return max(known, default=None)
 
@@ -77,8 +77,8 @@ def gap_after(
         trimmed: the stream refused to read on from the last position.
     """
     until = now_us - keeping.retention_us if keeping else known_us
-    if trimmed:
-        until = max(until, known_us, first[1] if first else now_us)
-    elif until <= known_us:
-        return None
+    if until <= known_us:
+        if not trimmed:
+            return None
+        until = max(known_us, first[1] if first else now_us)
     return Gap(known_us, until, first[0] if first else "")

@@ -20,9 +20,9 @@ class Reach:
         self._noted_us = 0
 
     @property
-    def known_us(self) -> int | None:
-        """Return the arrival up to which everything was read or is in a gap; None when nothing is known."""
-        return self._known_us
+    def known_us(self) -> int:
+        """Return the arrival up to which everything was read or is in a gap; where nothing is known, the first start."""
+        return self._begun_us if self._known_us is None else self._known_us
 
     def begin(self, newest: Segment | None, end: Position | None) -> int:
         """Note a start, learn what is known; return how many starts at this committed end did not end in order."""
@@ -84,7 +84,7 @@ class Reach:
         if first and last and Position(*unit_key(first)) <= last:
             return None
         place = (first.sequence_number, first.arrived_us) if first else None
-        return gap_after(self._known_us or self._begun_us, now_us, self._keeping, place, trimmed=trimmed)
+        return gap_after(self.known_us, now_us, self._keeping, place, trimmed=trimmed)
 
     def caught_up(self, asked_us: int, *, committed: bool) -> None:
         """Take notice of a read that gave nothing at zero lag; note it now and then, where everything is committed.

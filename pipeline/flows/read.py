@@ -64,16 +64,20 @@ class Shards:
     def __init__(self, ports: ReadPorts) -> None:
         self._ports = ports
         self._started: set[str] = set()
-        self._closed: set[str] = set()  # shards that are gone, and were read to their end
+        self._listed: set[str] | None = None
+        self._gone: list[Lineage] = []  # whose shards have expired
+        self._closed: set[str] = set()  # of those, the ones that were read to their end
 
     def ready(self) -> list[Lineage]:
         """Return the lineages to start now, registering new shards; each is returned once."""
         clock, facts, ledger = self._ports.clock, self._ports.facts, self._ports.ledger
         infos = again("shards", self._ports.stream.shards, clock=clock, facts=facts)
         listed = {info.shard_id for info in infos}
-        gone = {one.shard_id: one for one in self._registered() if one.shard_id not in listed}
-        found = [one for one in gone.values() if self._is_left_open(one)]
-        shorts = {shard_id: one.short for shard_id, one in gone.items()}
+        if listed != self._listed:  # the table of lineages is read whole: not at every look
+            self._gone = [one for one in self._registered() if one.shard_id not in listed]
+            self._listed = listed
+        found = [one for one in self._gone if self._is_left_open(one)]
+        shorts = {one.shard_id: one.short for one in self._gone}
         for info in infos:
             parents = tuple(shorts[parent] for parent in info.parents if parent in shorts)
             lineage = again(

@@ -10,7 +10,7 @@ from pipeline.core.segment import Segment
 from pipeline.flows.load import Loader
 from tests.sim.events import DEADLY, Produced, rules
 from tests.sim.invariants import Invariant, ViolatedError, Violation
-from tests.sim.world import World
+from tests.sim.world import Shard, World
 
 
 class DeadlyDecoder(Decoder):
@@ -53,7 +53,7 @@ def watch_note(world: World, effect: str) -> None:
     [shard] = [one for one in world.shards if one.lineage.short == short][:1]
     for one in world.produced[shard.lineage.name]:
         early = one.record.arrived_us <= until and int(one.record.sequence_number) > max(ends, default=-1)
-        if one.record not in shard.records and one.record.arrived_us <= world.ledger.reading(short).begun_us:
+        if one.record not in shard.records and one.record.arrived_us <= _begun(world, shard):
             continue  # dropped before anybody read: not promised
         if early and not _in_gap(one, segments, world):
             raise ViolatedError(
@@ -72,6 +72,13 @@ def _in_gap(one: Produced, segments: list[Segment], world: World) -> bool:
     )
 
 
+def _begun(world: World, shard: Shard) -> int:
+    """Return when a loader first started on a shard, or on the first of its ancestors."""
+    family = world.family(shard.lineage)
+    roots = [one.lineage for one in world.shards if one.lineage.name in family and not one.lineage.parents]
+    return max(world.ledger.reading(one.short).begun_us for one in roots)
+
+
 def settle_gaps(world: World) -> Iterator[Violation]:
     """Take out of what was produced what lies in a named gap: the rest is all there. Gaps never overlap.
 
@@ -87,17 +94,18 @@ def settle_gaps(world: World) -> Iterator[Violation]:
         for one in world.produced[name]:
             number = one.record.sequence_number
             dropped = (short, number) not in stored and one.record not in shard.records
-            before_all = (
-                not shard.lineage.parents
-                and one.record.arrived_us <= world.ledger.reading(short).begun_us
-                and int(number) < min(firsts, default=int(number) + 1)
+            before_all = one.record.arrived_us <= _begun(world, shard) and int(number) < min(
+                firsts, default=int(number) + 1
             )
             if not (dropped and (before_all or _in_gap(one, segments, world))):
                 kept.append(one)
         world.produced[name] = kept
         known = 0
         for segment in segments:
-            if segment.gap is not None and not known <= segment.gap.from_us <= segment.gap.until_us:
+            if (
+                segment.gap is not None
+                and not known - world.scenario.jitter_us <= segment.gap.from_us <= segment.gap.until_us
+            ):
                 yield Violation(
                     Invariant.GAPS, f"{short}/{segment.ordinal}: {segment.gap}, known until {known}"
                 )
