@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from pipeline.core.cloudevents import as_event, attribute_pointer, event_bytes, is_cloud_event
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Limits, RefusalCode
 from pipeline.core.moment import moment
@@ -25,7 +26,7 @@ _PLACE = re.compile(r"`\$\.(\w+)")  # in a message of msgspec's
 
 
 def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]:
-    """Return the envelope and the filled struct of an acceptable event.
+    """Return the envelope and the filled struct of an acceptable event, also one that is written as a CloudEvent.
 
     Args:
         raw: the unit's bytes.
@@ -36,6 +37,16 @@ def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]
         InvalidEvent: with code, JSON pointer and message.
     """
     document = parse(raw, rules.limits)
+    if not is_cloud_event(document):
+        return _judge(raw, document, rules, not_after)
+    try:
+        event = as_event(document)
+        return _judge(event_bytes(event, raw), event, rules, not_after)
+    except InvalidEvent as exc:
+        raise InvalidEvent(exc.code, attribute_pointer(exc.pointer), exc.message) from exc
+
+
+def _judge(raw: bytes, document: Any, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]:
     check_envelope(document, rules)
     version = _version_of(document, rules)
     error = next(iter(version.validator.iter_errors(document["data"])), None)

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.core.chunks import Chunk, build_chunk
 from pipeline.core.days import DAY_US
 from pipeline.core.decode import Decoded, Decoder
-from pipeline.core.event import Record, Refusal
+from pipeline.core.event import Record, Refusal, Row
 from pipeline.core.schema import TypeSchema
 from pipeline.core.segment import Counts
 from pipeline.core.slots import parse_label
@@ -42,19 +42,22 @@ class OpenSegment:
 
     def add(self, records: Sequence[Record]) -> None:
         """Decode records and keep them."""
-        decoded = Decoded()
+        decoded = Decoded(taken=self._keep)
         self.units += self._decoder.decode(records, len(self.records), decoded)
         self.records += records
         self._count_ranges(records)
-        self.bytes += sum(len(record.data) for record in records)
+        self.bytes += sum(len(record.data) for record in records) + decoded.inflated_bytes
         self.refusals += decoded.refusals
         if decoded.rows:
-            chunk = build_chunk(decoded.rows, self._types)
-            self.chunks.append(chunk)
-            days = chunk.common.column("event_time").cast("int64").to_numpy() // DAY_US
-            for event_type, typed in chunk.typed.items():
-                touched = np.unique(days[typed.rows.to_numpy()])
-                self.partitions.update((event_type, int(day)) for day in touched)
+            self._keep(decoded.rows)
+
+    def _keep(self, rows: list[Row]) -> None:
+        chunk = build_chunk(rows, self._types)
+        self.chunks.append(chunk)
+        days = chunk.common.column("event_time").cast("int64").to_numpy() // DAY_US
+        for event_type, typed in chunk.typed.items():
+            touched = np.unique(days[typed.rows.to_numpy()])
+            self.partitions.update((event_type, int(day)) for day in touched)
 
     def _count_ranges(self, records: Sequence[Record]) -> None:
         for label in filter(None, (parse_label(record.partition_key) for record in records)):

@@ -19,10 +19,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.aggregate import Aggregate, AggregateKey, apply, fold_refusals, fold_rows
+from pipeline.core.apart import weight
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import EncodedRows, Place, encode_refusals, encode_rows
 from pipeline.core.errors import Corrupt, OutcomeUnknown
-from pipeline.core.event import Record
+from pipeline.core.event import Limits, Record
 from pipeline.core.index import build_index
 from pipeline.core.keys import ids_key, rules_key, staging_key
 from pipeline.core.open_segment import OpenSegment
@@ -40,6 +41,7 @@ from pipeline.core.segment import (
 )
 from pipeline.core.slots import parse_label
 from pipeline.core.staging import Effects, StagedObject, digest_of, stage, unstage
+from pipeline.core.subsequence import user_record
 from pipeline.core.window import Fingerprints, encode_ids
 from pipeline.facts import LoaderOpened, PlanRefused, SegmentCommitted, ShardEnded, UnitsRefused
 from pipeline.flows.retrying import again
@@ -139,7 +141,7 @@ class Loader:
 
     def process(self, records: Sequence[Record]) -> None:
         """Collect records in stream order and cut as limits are reached; what was seen before is dropped."""
-        for chunk in _chunks(list(records)):
+        for chunk in _chunks(list(records), self._rules.limits):
             self._collect(list(self._after_end(chunk)))  # a cut may have moved the end: looked at anew
             self.tick()
 
@@ -160,8 +162,8 @@ class Loader:
     def _last_position(self) -> Position | None:
         """Return the position of the last unit collected, or the end of the ledger.
 
-        The sub-sequence number is that of the record's last unit, also where we took the aggregate apart: whoever
-        reads the shard next, whole records or parts, finds all of it covered.
+        In Kinesis' own terms: the last user record of the Kinesis record, also where we took the aggregate apart.
+        Whoever reads the shard next, whole records or parts, finds all of it covered.
         """
         held, last = self._open, len(self._open.records) - 1
         if last < 0:
@@ -169,7 +171,7 @@ class Loader:
         units = [(one.record, one.subsequence_number) for one in held.refusals[-1:]]
         for rows in [chunk.common.slice(chunk.common.num_rows - 1) for chunk in held.chunks[-1:]]:
             units += zip(rows["record"].to_pylist(), rows["subsequence_number"].to_pylist(), strict=True)
-        inner = max(subsequence for record, subsequence in units if record == last)
+        inner = max(user_record(number) for record, number in units if record == last)
         return Position(held.records[-1].sequence_number, inner)
 
     def _collect(self, records: list[Record]) -> None:
@@ -355,8 +357,11 @@ def _position(record: Record) -> Position:
     return Position(record.sequence_number, record.subsequence_number or 0)
 
 
-def _chunks(records: list[Record]) -> Iterator[list[Record]]:
-    """Split between Kinesis records; one record that was taken apart already stays in one chunk."""
+def _chunks(records: list[Record], limits: Limits) -> Iterator[list[Record]]:
+    """Split between Kinesis records, by what they come to once inflated.
+
+    One record that was taken apart already stays in one chunk.
+    """
     chunk: list[Record] = []
     size = 0
     for record in records:
@@ -365,6 +370,6 @@ def _chunks(records: list[Record]) -> Iterator[list[Record]]:
             yield chunk
             chunk, size = [], 0
         chunk.append(record)
-        size += len(record.data)
+        size += weight(record.data, limits)
     if chunk:
         yield chunk
