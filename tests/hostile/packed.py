@@ -168,7 +168,7 @@ PACKED = [
             ("dictionary wanted", "bad_gzip", lambda m: _gz(m, head=b"\x1f\x8b\x08\x20\0\0\0\0\0\xff")),
             ("reserved flags", "bad_gzip", lambda m: _gz(m, head=b"\x1f\x8b\x08\xe0\0\0\0\0\0\xff")),
             ("file name without an end", "bad_gzip", lambda _: b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + b"x" * 50),
-            ("bomb of zeros", "bad_gzip", lambda m: gzip.compress(m.encode() + b"\0" * 200_000_000, mtime=0)),
+            ("bomb of zeros", "bad_gzip", lambda m: gzip.compress(m.encode() + b"\0" * 20_000_000, mtime=0)),
             (
                 "bomb of blanks around an event",
                 "bad_gzip",
