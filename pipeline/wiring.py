@@ -106,6 +106,9 @@ def rules(settings: Settings) -> Rules:
         max_keys=events.max_keys,
         max_string_bytes=events.max_string_bytes,
         max_future_seconds=events.max_future_minutes * 60,
+        max_record_events=events.max_record_events,
+        max_inflated_bytes=events.max_inflated_bytes,
+        max_inflation=events.max_inflation,
     )
     schemas = settings.paths.schemas
     return make_rules(load_schemas(schemas), events.tenants, limits, load_envelope(schemas))

@@ -149,7 +149,10 @@ class Segment(Section):
 
     max_rows: Whole = Field(default=65_536, ge=1, le=10_000_000, description="Events in one segment.")
     max_bytes: Whole = Field(
-        default=64 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of raw records in one segment."
+        default=64 * MIB,
+        ge=KIB,
+        le=1024 * MIB,
+        description="Bytes of raw records in one segment, gzipped ones inflated.",
     )
     max_age_seconds: Seconds = Field(
         default=60, gt=0, le=86_400, description="Age of the oldest record in a segment."
@@ -194,6 +197,21 @@ class Events(Section):
     )
     max_string_bytes: Whole = Field(
         default=64 * KIB, ge=1, le=KINESIS_RECORD_BYTES, description="Bytes of one JSON string."
+    )
+    max_record_events: Whole = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Events in one record that is NDJSON or a JSON array; an aggregate has as many for each of its records.",
+    )
+    max_inflated_bytes: Whole = Field(
+        default=4 * MIB, ge=KIB, le=64 * MIB, description="Bytes of a gzipped record once it is inflated."
+    )
+    max_inflation: Whole = Field(
+        default=50,
+        ge=1,
+        le=1_032,
+        description="How many times its own bytes a gzipped record may inflate to.",
     )
 
 

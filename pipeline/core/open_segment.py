@@ -8,11 +8,12 @@ import numpy as np
 from pipeline.core.chunks import Chunk, build_chunk
 from pipeline.core.days import DAY_US
 from pipeline.core.decode import Decoded, Decoder
-from pipeline.core.event import Record, Refusal, RefusalCode
+from pipeline.core.event import Record, Refusal, RefusalCode, Row
 from pipeline.core.kpl import is_aggregate
 from pipeline.core.schema import TypeSchema
 from pipeline.core.segment import Counts, Position
 from pipeline.core.slots import parse_label
+from pipeline.core.subsequence import user_record
 from pipeline.core.window import Fingerprints
 
 _ALL_PARTS = 2**31 - 1  # of an aggregate that nobody may take apart to count them
@@ -66,7 +67,7 @@ class OpenSegment:
         units = [(one.record, one.subsequence_number) for one in self.refusals[-1:]]
         for rows in [chunk.common.slice(chunk.common.num_rows - 1) for chunk in self.chunks[-1:]]:
             units += zip(rows["record"].to_pylist(), rows["subsequence_number"].to_pylist(), strict=True)
-        inner = max(subsequence for record, subsequence in units if record == last)
+        inner = max(user_record(number) for record, number in units if record == last)
         return Position(self.records[last].sequence_number, inner)
 
     def add(self, records: Sequence[Record], deadly: Collection[tuple[str, int]] = ()) -> None:
@@ -87,17 +88,21 @@ class OpenSegment:
         self.units += len(records)
 
     def _decode(self, records: Sequence[Record]) -> None:
-        decoded = Decoded()
+        decoded = Decoded(taken=self._take)
         self.units += self._decoder.decode(records, len(self.records), decoded)
         self._keep(records)
+        self.bytes += decoded.inflated_bytes
         self.refusals += decoded.refusals
         if decoded.rows:
-            chunk = build_chunk(decoded.rows, self._types)
-            self.chunks.append(chunk)
-            days = chunk.common.column("event_time").cast("int64").to_numpy() // DAY_US
-            for event_type, typed in chunk.typed.items():
-                touched = np.unique(days[typed.rows.to_numpy()])
-                self.partitions.update((event_type, int(day)) for day in touched)
+            self._take(decoded.rows)
+
+    def _take(self, rows: list[Row]) -> None:
+        chunk = build_chunk(rows, self._types)
+        self.chunks.append(chunk)
+        days = chunk.common.column("event_time").cast("int64").to_numpy() // DAY_US
+        for event_type, typed in chunk.typed.items():
+            touched = np.unique(days[typed.rows.to_numpy()])
+            self.partitions.update((event_type, int(day)) for day in touched)
 
     def _keep(self, records: Sequence[Record]) -> None:
         self.records += records

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.core.slots import BatchLabel
+from pipeline.core.subsequence import stream_order
 
 State = Literal["planned", "committed"]
 
@@ -37,7 +38,7 @@ def redrive_lineage(source: Lineage, short: str) -> Lineage:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a shard, in Kinesis' own terms.
+    """A place in a shard: in Kinesis' own terms, or with the number of a unit (`core.subsequence`), which sorts alike.
 
     Sequence numbers have up to 56 digits: they stay strings and are compared as integers.
     """
@@ -52,7 +53,7 @@ class Position:
         return self._key() <= other._key()
 
     def _key(self) -> tuple[int, int]:
-        return int(self.sequence_number), self.subsequence_number
+        return int(self.sequence_number), stream_order(self.subsequence_number)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class CutLimits:
     """When a segment is cut."""
 
     max_rows: int = 65_536
-    max_bytes: int = 64 * 2**20  # of raw records
+    max_bytes: int = 64 * 2**20  # of raw records, gzipped ones inflated
     max_age_seconds: float = 60.0
     max_idle_seconds: float = (
         60.0  # since the last record; below max_age_seconds a quiet stream is cut sooner

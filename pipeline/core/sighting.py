@@ -16,6 +16,7 @@ from pipeline.core.receipt import Receipt
 from pipeline.core.redriven import Mark
 from pipeline.core.segment import Lineage, Position, Segment
 from pipeline.core.span import instant_of
+from pipeline.core.subsequence import stream_order
 
 Outcome = Literal["accepted", "duplicate", "quarantined"]
 LedBy = Literal["entity", "at", "receipt", "ids"]  # what led to an event
@@ -75,7 +76,7 @@ class Sighting:
     @property
     def order(self) -> tuple[int, str, int, int, RowPlace]:
         """Return what sightings are sorted by: arrival, then lineage and position."""
-        position = (int(self.position.sequence_number), self.position.subsequence_number)
+        position = (int(self.position.sequence_number), stream_order(self.position.subsequence_number))
         return self.arrived_us, self.lineage, *position, self.place
 
 

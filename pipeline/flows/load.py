@@ -16,7 +16,8 @@ A crash between any two steps costs nothing but time: before 5 nothing was decid
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.core.event import Record
+from pipeline.core.apart import weight
+from pipeline.core.event import Limits, Record
 from pipeline.core.keys import staging_key
 from pipeline.core.open_segment import OpenSegment, unit_key
 from pipeline.core.rules import Rules
@@ -108,7 +109,7 @@ class Loader(Decider):
         if records:
             self._settle_gap(records[0], trimmed=trimmed)
             self._suspicion.look(list(self._after_end(records)))
-        for chunk in _chunks(list(records)):
+        for chunk in _chunks(list(records), self._rules.limits):
             self._collect(list(self._after_end(chunk)))  # a cut may have moved the end: looked at anew
             self.tick()
 
@@ -266,8 +267,11 @@ class Loader(Decider):
             self._ports.facts(ShardEnded(lineage=self.lineage.short, shard_id=self.lineage.shard_id))
 
 
-def _chunks(records: list[Record]) -> Iterator[list[Record]]:
-    """Split between Kinesis records; one record that was taken apart already stays in one chunk."""
+def _chunks(records: list[Record], limits: Limits) -> Iterator[list[Record]]:
+    """Split between Kinesis records, by what they come to once inflated.
+
+    One record that was taken apart already stays in one chunk.
+    """
     chunk: list[Record] = []
     size = 0
     for record in records:
@@ -276,6 +280,6 @@ def _chunks(records: list[Record]) -> Iterator[list[Record]]:
             yield chunk
             chunk, size = [], 0
         chunk.append(record)
-        size += len(record.data)
+        size += weight(record.data, limits)
     if chunk:
         yield chunk
