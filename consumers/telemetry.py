@@ -19,13 +19,15 @@ class Telemetry:
     Args:
         settings: section `metrics` says where facts go beside the log.
         worker: what the process is called: `reader`, `sqs`.
+        page: whether the page that the settings may ask for is this process' to serve.
 
     Raises:
         ConfigProblem: (on entry) the port of the page cannot be had.
     """
 
-    def __init__(self, settings: Settings, worker: str) -> None:
+    def __init__(self, settings: Settings, worker: str, *, page: bool = True) -> None:
         self.worker = worker
+        self._serves = page
         self._metrics = metrics = settings.metrics
         self._log = FactLog(worker, metrics.namespace if metrics.emf else None, metrics.sample_seconds)
         self._sinks: list[FactSink] = [self._log]
@@ -34,7 +36,7 @@ class Telemetry:
 
     def __enter__(self) -> Self:
         metrics = self._metrics
-        if metrics.prometheus_port:
+        if metrics.prometheus_port and self._serves:
             from pipeline.telemetry.page import Page  # noqa: PLC0415 - only where a page is wanted
 
             self._page = Page(self.worker)

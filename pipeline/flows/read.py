@@ -1,18 +1,22 @@
 """Reading a stream with one loader per shard: children after their parents.
 
-`load_shard` is the life of one shard in one worker; `Shards` says which shards may be started now.
+`load_shard` is the life of one shard in one worker; `Shards` says which shards may be started now, and holds back one that
+somebody else chose too early.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline.core.errors import NotFound, Transient
 from pipeline.core.segment import Lineage
-from pipeline.facts import FactSink
+from pipeline.facts import FactSink, ParentsAwaited
 from pipeline.flows.load import Loader
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.stream import Stream
+
+_LOOK_SECONDS = 2.0  # between two looks at parents that are not ended
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,45 @@ class Shards:
 
     def ready(self) -> list[Lineage]:
         """Return the lineages to start now, registering new shards; each is returned once."""
+        found = [
+            lineage
+            for lineage in self._registered().values()
+            if lineage.short not in self._started and all(map(self._ended, lineage.parents))
+        ]
+        self._started |= {lineage.short for lineage in found}
+        return found
+
+    def chosen(self, shard_id: str, patience_seconds: float) -> Lineage:
+        """Return the lineage of a shard that somebody else (KCL) chose, once all its parents are ended in the ledger.
+
+        Raises:
+            NotFound: the stream has no such shard.
+            Transient: a parent was not ended within `patience_seconds`: to begin would mix up order and duplicates.
+        """
+        ports = self._ports
+        deadline = ports.clock.monotonic() + patience_seconds
+        while True:
+            lineage = self._registered().get(shard_id)
+            if lineage is None:
+                raise NotFound(f"stream {ports.stream.name} has no shard {shard_id}: was it made anew?")
+            open_parents = [short for short in lineage.parents if not self._ended(short)]
+            if not open_parents:
+                return lineage
+            ports.facts(ParentsAwaited(lineage=lineage.short, shard_id=shard_id, parents=open_parents))
+            if ports.clock.monotonic() >= deadline:
+                raise Transient(
+                    f"shard {shard_id} may not begin before its parents {', '.join(open_parents)} are ended in the ledger"
+                )
+            ports.clock.pause(_LOOK_SECONDS)
+
+    def _registered(self) -> dict[str, Lineage]:
+        """Return the lineages of all shards by shard, parents first."""
         clock, facts, ledger = self._ports.clock, self._ports.facts, self._ports.ledger
         infos = again("shards", self._ports.stream.shards, clock=clock, facts=facts)
-        shorts: dict[str, str] = {}
-        found: list[Lineage] = []
+        found: dict[str, Lineage] = {}
         for info in infos:
-            parents = tuple(shorts[parent] for parent in info.parents)
-            lineage = again(
+            parents = tuple(found[parent].short for parent in info.parents)
+            found[info.shard_id] = again(
                 "register",
                 lambda info=info, parents=parents: ledger.register(  # type: ignore[misc]
                     self._ports.stream.name, self._ports.stream.epoch, info.shard_id, parents
@@ -75,10 +111,6 @@ class Shards:
                 clock=clock,
                 facts=facts,
             )
-            shorts[info.shard_id] = lineage.short
-            if lineage.short not in self._started and all(map(self._ended, parents)):
-                found.append(lineage)
-        self._started |= {lineage.short for lineage in found}
         return found
 
     def _ended(self, short: str) -> bool:
