@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Self
 
 from pipeline.config import Settings
 from pipeline.facts import Fact, FactSink, WorkerStopped, WritesMetered
-from pipeline.telemetry.log import FactLog
+from pipeline.telemetry.log import FactLog, to_stderr
 
 if TYPE_CHECKING:
     from pipeline.telemetry.page import Page
@@ -60,6 +60,12 @@ class Telemetry:
     def fact(self, fact: Fact) -> None:
         """Tell one fact (port `FactSink`)."""
         for sink in self._sinks:
+            sink(fact)
+
+    def relay(self, line: bytes, fact: Fact) -> None:
+        """Pass on a line that another process of ours wrote, and show its numbers on our page."""
+        to_stderr(line)
+        for sink in self._sinks[1:]:
             sink(fact)
 
     def writes(self, dynamodb_write_units: float, s3_puts: int) -> None:

@@ -163,7 +163,7 @@ def test_the_end_of_a_shard_that_cannot_be_committed() -> None:
         raise Transient("no ledger")
 
     daemon = FakeDaemon(initialize(FIRST), process(records), bare("shardEnded"))
-    house.ledger.commit = fail  # type: ignore[method-assign]
+    house.ledger.commit = fail  # type: ignore[method-assign, assignment]
     with pytest.raises(Transient, match="no ledger"):
         _child(house, daemon).run()
     assert daemon.checkpoints == []
@@ -177,7 +177,7 @@ def test_an_unknown_error_leaves_the_loop() -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    house.objects.put_if_absent = fail  # type: ignore[method-assign]
+    house.objects.put_if_absent = fail  # type: ignore[method-assign, assignment]
     daemon = FakeDaemon(initialize(FIRST))
     with pytest.raises(ZeroDivisionError):
         _child(house, daemon).run()
