@@ -55,6 +55,10 @@ _NAME = "daemon"
 _MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _KILL_SECONDS = 2  # after kcl.shutdown_seconds: all of a stop takes less than 30 seconds
 _CHECK_SECONDS = 0.2
+_DOOMED_SECONDS = (
+    5  # a daemon whose child died: its other shards drain, then it would only wait for its own threads
+)
+_MOURNER = "MultiLangShardRecordProcessor"  # the class that reports the death of a child, and ends the daemon
 _MAX_TEXT = 300  # characters of what Java says
 _decode = msgspec.json.Decoder(reduce(or_, FACTS)).decode
 
@@ -83,6 +87,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._restarts = Restarts()
         self._open: set[str] = set()  # shards whose loader has begun and not let go
+        self._doomed_at: float | None = None
         self._last_words = "it said nothing"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
@@ -117,6 +122,7 @@ class Supervisor:
     def _live(self) -> int:
         """Start the daemon, and stay until it has ended; return its exit status."""
         self._open.clear()
+        self._doomed_at = None
         with subprocess.Popen(  # noqa: S603 - our own command
             self._command,
             cwd=self._folder,
@@ -134,12 +140,17 @@ class Supervisor:
             for reader in readers:
                 reader.start()
             while daemon.poll() is None and not self._stop.wait(_CHECK_SECONDS):
-                pass
+                if self._is_doomed():
+                    daemon.kill()
             if self._stop.is_set():
                 self._end(daemon)
             for reader in readers:
                 reader.join()
             return daemon.wait()
+
+    def _is_doomed(self) -> bool:
+        """True when a child has died, and the others had their time to drain."""
+        return self._doomed_at is not None and time.monotonic() - self._doomed_at > _DOOMED_SECONDS
 
     def _end(self, daemon: subprocess.Popen[bytes]) -> None:
         daemon.terminate()  # its hook asks every child to shut down
@@ -173,6 +184,8 @@ class Supervisor:
         """Tell what the daemon logged: level, class, text, class of the error; see `daemon_files.logback`."""
         _level, *parts = line.decode(errors="replace").rstrip("\n").split("\t")
         source, *text = parts or ("stdout", _level)
+        if source == _MOURNER:
+            self._doomed_at = self._doomed_at or time.monotonic()
         self._report(source, " ".join(text))
 
     def _report(self, source: str, text: str) -> None:

@@ -21,15 +21,8 @@ PATIENCE = 90.0  # seconds; each wait ends as soon as what it waits for is there
 QUICK = {  # KCL's own times are made for a cloud: half a minute until the first lease
     "HEADRACE_KCL__FAILOVER_SECONDS": "3",
     "HEADRACE_KCL__IDLE_MS": "200",
-    "HEADRACE_KCL__PROPERTIES": ",".join(
-        (
-            "leaseAssignmentIntervalMillis=1000",
-            "workerMetricsReporterFreqInMillis=1000",
-            "varianceBalancingFrequency=1",
-            "schedulerInitializationBackoffTimeMillis=200",
-            "shardSyncIntervalMillis=1000",
-        )
-    ),
+    "HEADRACE_KCL__PROPERTIES": "leaseAssignmentIntervalMillis=1000,workerMetricsReporterFreqInMillis=1000,"
+    "varianceBalancingFrequency=1,schedulerInitializationBackoffTimeMillis=200,shardSyncIntervalMillis=1000",
 }
 
 
