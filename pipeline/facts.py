@@ -147,12 +147,12 @@ class ShardEnded(Fact, frozen=True):
 
 
 class ParentsAwaited(Fact, frozen=True):
-    """KCL began a shard whose parents are not ended in the ledger; it is held back."""
+    """KCL began a shard of whose parents `waiting` are not ended in the ledger; it is held back."""
 
     level: ClassVar[Level] = "WARN"
     lineage: str
     shard_id: str
-    parents: list[str]
+    waiting: int
 
 
 class ShardReleased(Fact, frozen=True):

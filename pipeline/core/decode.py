@@ -50,11 +50,13 @@ class Decoder:
 
     def decode(self, records: Iterable[Record], first_index: int, into: Decoded) -> int:
         """Decode records into `into`, numbering them from `first_index`; return the number of units."""
-        units = 0
+        units, arrived_us, not_after = 0, -1, EPOCH
         for index, record in enumerate(records, first_index):
-            not_after = EPOCH + timedelta(
-                microseconds=record.arrived_us, seconds=self._rules.limits.max_future_seconds
-            )
+            if record.arrived_us != arrived_us:  # events of one aggregate arrived together
+                arrived_us = record.arrived_us
+                not_after = EPOCH + timedelta(
+                    microseconds=arrived_us, seconds=self._rules.limits.max_future_seconds
+                )
             if record.subsequence_number is not None:
                 payloads, first = [record.data], record.subsequence_number
             else:

@@ -151,11 +151,16 @@ class Loader:
 
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
         last = self._last_position()
+        number, inner = (last.sequence_number, last.subsequence_number) if last else ("", 0)
         for record in records:
-            position = _position(record)
-            if last is None or last < position:
-                last = position
-                yield record
+            own = record.subsequence_number or 0
+            if record.sequence_number == number:  # events of one aggregate: 56 digits need no reading
+                if own <= inner:
+                    continue
+            elif number and int(record.sequence_number) < int(number):
+                continue
+            number, inner = record.sequence_number, own
+            yield record
 
     def _last_position(self) -> Position | None:
         """Return the position of the last unit collected, or the end of the ledger.
@@ -349,10 +354,6 @@ class Loader:
         )
         if segment.shard_end:
             self._ports.facts(ShardEnded(lineage=segment.lineage, shard_id=self.lineage.shard_id))
-
-
-def _position(record: Record) -> Position:
-    return Position(record.sequence_number, record.subsequence_number or 0)
 
 
 def _chunks(records: list[Record]) -> Iterator[list[Record]]:

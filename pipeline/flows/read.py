@@ -89,7 +89,7 @@ class Shards:
             open_parents = [short for short in lineage.parents if not self._ended(short)]
             if not open_parents:
                 return lineage
-            ports.facts(ParentsAwaited(lineage=lineage.short, shard_id=shard_id, parents=open_parents))
+            ports.facts(ParentsAwaited(lineage=lineage.short, shard_id=shard_id, waiting=len(open_parents)))
             if ports.clock.monotonic() >= deadline:
                 raise Transient(
                     f"shard {shard_id} may not begin before its parents {', '.join(open_parents)} are ended in the ledger"

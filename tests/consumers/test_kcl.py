@@ -299,7 +299,7 @@ def test_a_child_shard_waits_for_its_parents() -> None:
     with pytest.raises(Transient, match="parents 0001"):
         _run(house, initialize(left), process(_plain(house, 2, 5, left)))
     waits = [fact for fact in house.facts.told if isinstance(fact, ParentsAwaited)]
-    assert waits[0] == ParentsAwaited("0002", left, ["0001"])
+    assert waits[0] == ParentsAwaited("0002", left, 1)
     assert house.clock.monotonic() >= 60
     assert house.ledger.rows == {}
     _run(house, initialize(FIRST), process(records), bare("shardEnded"))
