@@ -17,7 +17,7 @@ demo: $(VENV)/.runtime  ## Send a year of flights through the pipeline on this m
 up: $(VENV)/.runtime  ## Run the local stack until Ctrl-C.
 	$(BIN)/headrace up $(ARGS)
 
-test: $(VENV)/.dev  ## Run all tests this machine can run; what it lacks is skipped and named.
+test: $(VENV)/.dev $(VENV)/.kcl  ## Run all tests this machine can run; what it lacks is skipped and named.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: lint types imports test  ## What CI runs: lint, types, import rules, tests.
@@ -41,7 +41,7 @@ simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simu
 lock: $(VENV)/.dev  ## Resolve the dependencies anew into constraints.txt.
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 \
-		--extra local --extra postgres --group dev pyproject.toml --output-file constraints.txt
+		--extra local --extra postgres --extra kcl --group dev pyproject.toml --output-file constraints.txt
 
 clean:  ## Delete the virtual environment and everything generated.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench-results dist
@@ -59,3 +59,14 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local]' --group dev
 	@touch $@ $(VENV)/.runtime
+
+# KCL's jars come from Maven Central while amazon-kclpy is built. Without Java, or without a way there, its tests are skipped.
+$(VENV)/.kcl: pyproject.toml constraints.txt | $(VENV)/.dev
+	@if ! command -v java >/dev/null; then \
+		echo "*** no java here: the tests of the real KCL daemon will be skipped ***"; \
+	elif $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[kcl]'; then \
+		touch $@; \
+	else \
+		echo "*** amazon-kclpy does not install: the tests of the real KCL daemon will be skipped."; \
+		echo "*** Its jars come from Maven Central; KCL_MVN_REPO_SEARCH_URL names a mirror. ***"; \
+	fi

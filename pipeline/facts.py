@@ -203,6 +203,27 @@ class DeadlyRecordFound(Fact, frozen=True):
     sequence_number: str
 
 
+class ParentsAwaited(Fact, frozen=True):
+    """KCL began a shard of whose parents `waiting` are not ended in the ledger; it is held back."""
+
+    level: ClassVar[Level] = "WARN"
+    lineage: str
+    shard_id: str
+    waiting: int
+
+
+class ShardReleased(Fact, frozen=True):
+    """A worker has let go of a shard that KCL had given it.
+
+    `reason` is stop, shard end, lease lost or hung up; `units` were collected, not committed, and are the next worker's.
+    """
+
+    lineage: str
+    shard_id: str
+    reason: str
+    units: int
+
+
 class LagMeasured(Fact, frozen=True):
     """How far a shard's reader was behind the newest record, after its last read."""
 
@@ -338,7 +359,7 @@ class WorkerStarted(Fact, frozen=True):
 
 
 class WorkerStopped(Fact, frozen=True):
-    """A worker process ends in order, everything it had read committed."""
+    """A worker process ends in order: what it had read is committed, or another worker's now."""
 
     worker: str
 
@@ -352,6 +373,33 @@ class WorkerCrashed(Fact, frozen=True):
     )
     worker: str
     error: str
+
+
+class DaemonStarted(Fact, frozen=True):
+    """KCL's daemon was started; it begins one process for each shard that it leases."""
+
+    application: str
+    worker_id: str
+    retrieval: str
+
+
+class DaemonReported(Fact, frozen=True):
+    """KCL's daemon warned of something, in its own words; `source` is the class that did."""
+
+    level: ClassVar[Level] = "WARN"
+    source: str
+    text: str
+
+
+class DaemonEnded(Fact, frozen=True):
+    """KCL's daemon ended by itself; it is started again, unless that has happened too often."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("ended_daemons", "counter", "Count", "Times that KCL's daemon ended by itself."),
+    )
+    status: int
+    seconds: float
 
 
 class FactSink(Protocol):

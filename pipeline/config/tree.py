@@ -291,6 +291,50 @@ class Worker(Section):
     )
 
 
+class Kcl(Section):
+    """KCL's daemon, which shares the shards of a stream among workers: `headrace worker --kcl`."""
+
+    application: str = Field(
+        default="headrace-loader",
+        pattern=r"^[a-zA-Z0-9_.-]{1,150}$",
+        description="Name of the KCL application: workers of one name share the shards. With the stream's creation time it "
+        "names KCL's tables in DynamoDB.",
+    )
+    retrieval: Literal["polling", "fanout"] = Field(
+        default="polling",
+        description="How records are read; fanout has a throughput of its own on each shard, and a price.",
+    )
+    idle_ms: Whole = Field(
+        default=1_000, ge=200, le=60_000, description="Pause between two reads of a shard, when polling."
+    )
+    timeout_seconds: Whole = Field(
+        default=300,
+        ge=90,
+        le=3_600,
+        description="Longest time a shard's process may take over one batch, commits included; then the daemon is ended "
+        "and started again.",
+    )
+    shutdown_seconds: Whole = Field(
+        default=25, ge=1, le=27, description="Time a stop has to cut, commit and checkpoint every shard."
+    )
+    failover_seconds: Whole = Field(
+        default=10,
+        ge=1,
+        le=300,
+        description="Time after which a shard whose worker went silent is another one's.",
+    )
+    metrics_level: Literal["none", "summary", "detailed"] = Field(
+        default="none", description="KCL's own metrics in CloudWatch."
+    )
+    java_options: Text = Field(
+        default=None, description="Further options of Java, separated by blanks, such as -Xmx512m."
+    )
+    properties: Text = Field(
+        default=None,
+        description="Further properties of KCL: name=value, separated by commas; those that headrace sets are refused.",
+    )
+
+
 class Metrics(Section):
     """Where a worker's metrics go, beside the log."""
 
@@ -349,6 +393,7 @@ class Settings(Section):
     query: Query = Field(default_factory=Query)
     replay: Replay = Field(default_factory=Replay)
     worker: Worker = Field(default_factory=Worker)
+    kcl: Kcl = Field(default_factory=Kcl)
     metrics: Metrics = Field(default_factory=Metrics)
     paths: Paths = Field(default_factory=Paths)
 

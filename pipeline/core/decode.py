@@ -76,9 +76,10 @@ class Decoder:
 
     def decode(self, records: Iterable[Record], first_index: int, into: Decoded) -> int:
         """Decode records into `into`, numbering them from `first_index`; return the number of units."""
-        units = 0
+        units, arrived_us, not_after = 0, -1, EPOCH
         for index, record in enumerate(records, first_index):
-            not_after = self._not_after(record)
+            if record.arrived_us != arrived_us:  # events of one aggregate arrived together
+                arrived_us, not_after = record.arrived_us, self._not_after(record)
             if record.subsequence_number is not None:
                 payloads, first = [record.data], record.subsequence_number
             else:

@@ -44,6 +44,7 @@ class OpenSegment:
         self.ranges = 0  # what `batch_ranges` would make of the labels so far
         self._labels: set[tuple[str, int, int]] = set()
         self._refused_whole = -1  # the last aggregate that nobody took apart
+        self._counted = ""  # the last Kinesis record whose label was counted
         self.units = 0
         self.bytes = 0
 
@@ -110,7 +111,13 @@ class OpenSegment:
         self.bytes += sum(len(record.data) for record in records)
 
     def _count_ranges(self, records: Sequence[Record]) -> None:
-        for label in filter(None, (parse_label(record.partition_key) for record in records)):
+        for record in records:
+            if record.sequence_number == self._counted:  # taken apart by KCL: many units, one label
+                continue
+            self._counted = record.sequence_number
+            label = parse_label(record.partition_key)
+            if label is None:
+                continue
             here = (label.producer, label.slot, label.number)
             if here not in self._labels:
                 self.ranges -= (*here[:2], here[2] - 1) in self._labels

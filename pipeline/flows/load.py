@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pipeline.core.apart import weight
 from pipeline.core.event import Limits, Record
 from pipeline.core.keys import staging_key
-from pipeline.core.open_segment import OpenSegment, unit_key
+from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
 from pipeline.core.segment import (
     Counts,
@@ -151,13 +151,18 @@ class Loader(Decider):
 
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
         last = self._last_position()
-        for record in (
-            () if self.ended else records
-        ):  # nothing lies after a shard's end: what is held is in its gap
-            position = Position(*unit_key(record))
-            if last is None or last < position:
-                last = position
-                yield record
+        if self.ended:  # nothing lies after a shard's end: what is held is in its gap
+            return
+        number, inner = (last.sequence_number, last.subsequence_number) if last else ("", 0)
+        for record in records:
+            own = record.subsequence_number or 0
+            if record.sequence_number == number:  # events of one aggregate: 56 digits need no reading
+                if own <= inner:
+                    continue
+            elif number and int(record.sequence_number) < int(number):
+                continue
+            number, inner = record.sequence_number, own
+            yield record
 
     def _last_position(self) -> Position | None:
         """Return the position of the last unit collected, or the end of the ledger."""

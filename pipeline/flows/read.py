@@ -1,18 +1,22 @@
 """Reading a stream with one loader per shard: children after their parents.
 
-`load_shard` is the life of one shard in one worker; `Shards` says which shards may be started now.
+`load_shard` is the life of one shard in one worker; `Shards` says which shards may be started now, and holds back one that
+somebody else chose too early.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline.core.errors import NotFound, Transient
 from pipeline.core.segment import Lineage
-from pipeline.facts import FactSink
+from pipeline.facts import FactSink, ParentsAwaited
 from pipeline.flows.load import Loader
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.stream import Stream
+
+_LOOK_SECONDS = 2.0  # between two looks at parents that are not ended
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,55 @@ class Shards:
 
     def ready(self) -> list[Lineage]:
         """Return the lineages to start now, registering new shards; each is returned once."""
+        listed = self._listed_lineages()
+        found = self._left_open()
+        found += [
+            lineage
+            for lineage in listed.values()
+            if lineage.short not in self._started and all(map(self._ended, lineage.parents))
+        ]
+        self._started |= {lineage.short for lineage in found}
+        return found
+
+    def chosen(self, shard_id: str, patience_seconds: float, close: Callable[[Lineage], None]) -> Lineage:
+        """Return the lineage of a shard that somebody else (KCL) chose, once all its parents are ended in the ledger.
+
+        Args:
+            shard_id: of this stream.
+            patience_seconds: how long to wait for parents.
+            close: called for lineages whose shards expired before their end was committed: nobody else is given them.
+
+        Raises:
+            NotFound: the stream has no such shard.
+            Transient: a parent was not ended in time: to begin would mix up order and duplicates.
+        """
+        ports = self._ports
+        deadline = ports.clock.monotonic() + patience_seconds
+        while True:
+            lineage = self._listed_lineages().get(shard_id)
+            if lineage is None:
+                raise NotFound(f"stream {ports.stream.name} has no shard {shard_id}: was it made anew?")
+            for gone in self._left_open():
+                close(gone)
+            open_parents = [short for short in lineage.parents if not self._ended(short)]
+            if not open_parents:
+                return lineage
+            ports.facts(ParentsAwaited(lineage=lineage.short, shard_id=shard_id, waiting=len(open_parents)))
+            if ports.clock.monotonic() >= deadline:
+                raise Transient(
+                    f"shard {shard_id} may not begin before its parents {', '.join(open_parents)} are ended in the ledger"
+                )
+            ports.clock.pause(_LOOK_SECONDS)
+
+    def _listed_lineages(self) -> dict[str, Lineage]:
+        """Return the lineages of the stream's shards by shard, parents first; new ones are registered."""
         clock, facts, ledger = self._ports.clock, self._ports.facts, self._ports.ledger
         infos = again("shards", self._ports.stream.shards, clock=clock, facts=facts)
         listed = {info.shard_id for info in infos}
         if listed != self._listed:  # the table of lineages is read whole: not at every look
             self._gone = [one for one in self._registered() if one.shard_id not in listed]
             self._listed = listed
-        found = [one for one in self._gone if self._is_left_open(one)]
+        found: dict[str, Lineage] = {}
         shorts = {one.shard_id: one.short for one in self._gone}
         for info in infos:
             parents = tuple(shorts[parent] for parent in info.parents if parent in shorts)
@@ -88,11 +134,12 @@ class Shards:
                 clock=clock,
                 facts=facts,
             )
+            found[info.shard_id] = lineage
             shorts[info.shard_id] = lineage.short
-            if lineage.short not in self._started and all(map(self._ended, parents)):
-                found.append(lineage)
-        self._started |= {lineage.short for lineage in found}
         return found
+
+    def _left_open(self) -> list[Lineage]:
+        return [one for one in self._gone if self._is_left_open(one)]
 
     def _registered(self) -> list[Lineage]:
         """Return the lineages of this stream and epoch."""

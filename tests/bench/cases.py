@@ -29,8 +29,10 @@ from pipeline.core.window import Fingerprints, SegmentAge, SegmentId, Window, fi
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
 from pipeline.producer import Producer
+from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, cpu_seconds, paired
+from tests.bench.kcl import kcl
 from tests.bench.packed import packed
 from tests.bench.replay import replay
 
@@ -201,6 +203,8 @@ class Case(NamedTuple):
 CASES = {
     "loader": Case(loader_against_duckdb, 300_000, 30_000),
     "kpl": Case(kpl, 100_000, 10_000),
+    "kcl": Case(kcl, 200_000, 40_000),
+    "daemon": Case(daemon, 300_000, 60_000),
     "producer": Case(producer, 300_000, 30_000),
     "window": Case(duplicate_window, 5_000_000, 500_000),
     "packed": Case(packed, 10_000_000, 1_000_000),
