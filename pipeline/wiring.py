@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.aws.aggregates import DynamoAggregates
-from pipeline.aws.client import Connection, make_client
+from pipeline.aws.client import Connection, make_client, unheard
 from pipeline.aws.entity_days import DynamoEntityDays
 from pipeline.aws.index import DynamoIndex
 from pipeline.aws.jobs import DynamoJobs
@@ -65,6 +65,7 @@ def connection(settings: Settings) -> Connection:
         connect_timeout_seconds=aws.connect_timeout_seconds,
         read_timeout_seconds=aws.read_timeout_seconds,
         max_attempts=aws.max_attempts,
+        retry_seconds=aws.retry_seconds,
     )
 
 
@@ -120,12 +121,12 @@ class Archive:
     meter: Meter
 
 
-def archive(settings: Settings) -> Archive:
-    """Return the stores."""
+def archive(settings: Settings, facts: FactSink = unheard) -> Archive:
+    """Return the stores; `facts` is told of every request that is sent again."""
     where, meter, prefix = connection(settings), Meter(), settings.storage.table_prefix
-    dynamodb = make_client("dynamodb", where, meter)
+    dynamodb = make_client("dynamodb", where, meter, facts=facts)
     return Archive(
-        objects=S3Objects(make_client("s3", where, meter), settings.storage.bucket),
+        objects=S3Objects(make_client("s3", where, meter, facts=facts), settings.storage.bucket),
         manifest=DynamoManifest(dynamodb, prefix),
         index=DynamoIndex(dynamodb, prefix),
         aggregates=DynamoAggregates(dynamodb, prefix),
@@ -135,9 +136,10 @@ def archive(settings: Settings) -> Archive:
     )
 
 
-def stream(settings: Settings) -> KinesisStream:
+def stream(settings: Settings, facts: FactSink = unheard) -> KinesisStream:
     """Return the stream."""
-    return KinesisStream(make_client("kinesis", connection(settings), Meter()), settings.stream.name)
+    client = make_client("kinesis", connection(settings), Meter(), facts=facts)
+    return KinesisStream(client, settings.stream.name)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class LoaderParts:
 
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
-    stores, segment, duplicates = archive(settings), settings.segment, settings.duplicates
+    stores, segment, duplicates = archive(settings, facts), settings.segment, settings.duplicates
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
 
     def each(call: Callable[[StagedObject], None], items: Iterable[StagedObject]) -> None:
@@ -182,7 +184,7 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
             facts=facts,
             each=each,
         ),
-        stream=stream(settings),
+        stream=stream(settings, facts),
         meter=stores.meter,
     )
 
@@ -237,11 +239,11 @@ def replay_parts(
     settings: Settings, clock: Clock, facts: FactSink, stopping: Callable[[], bool] = lambda: False
 ) -> ReplayParts:
     """Return the parts of replay; `stopping` turns true when the process is asked to stop."""
-    stores, where, meter = archive(settings), connection(settings), Meter()
-    dynamodb, prefix = make_client("dynamodb", where, meter), settings.storage.table_prefix
+    stores, where, meter = archive(settings, facts), connection(settings), Meter()
+    dynamodb, prefix = make_client("dynamodb", where, meter, facts=facts), settings.storage.table_prefix
     jobs, days = DynamoJobs(dynamodb, prefix), DynamoEntityDays(dynamodb, prefix)
     visibility = settings.replay.visibility_seconds
-    queue = SqsQueue(make_client("sqs", where, meter), *_queue_names(settings), visibility)
+    queue = SqsQueue(make_client("sqs", where, meter, facts=facts), *_queue_names(settings), visibility)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
     reader = _readers(stores.objects)
 
