@@ -66,10 +66,18 @@ class Seeded:
         seed: draws which calls, and how.
         share: of the calls, 0 to 1.
         answers_kept: operations whose answers are never lost: repeating them gives another answer.
+        whole: operations that are never done in part.
     """
 
-    def __init__(self, seed: int, share: float = 0.15, answers_kept: Iterable[str] = ()) -> None:
-        self._seed, self._share, self._answers_kept = seed, share, frozenset(answers_kept)
+    def __init__(
+        self,
+        seed: int,
+        share: float = 0.15,
+        answers_kept: Iterable[str] = (),
+        whole: Iterable[str] = (),
+    ) -> None:
+        self._seed, self._share = seed, share
+        self._answers_kept, self._whole = frozenset(answers_kept), frozenset(whole)
         self._calls: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -83,7 +91,8 @@ class Seeded:
             return None
         names = ["delay", "throttle", "fail", "reset"]
         names += () if request.operation in self._answers_kept else ANSWER_IS_LOST
-        names += [name for name, _ in own_faults(request, chance)] * 2
+        own = [name for name, _ in own_faults(request, chance)]
+        names += [name for name in own if name != "partial" or request.operation not in self._whole] * 2
         return make(chance.choice(names), request, chance)
 
 

@@ -123,6 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any  # noqa: N815 - the server's names
 
+    def handle_expect_100(self) -> bool:
+        """Tell the client to go on at once: S3's waits a second for it, and the buffer would keep it."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
     def _answer(self, answer: Answer, cut_bytes: int | None) -> None:
         lines = [f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, '')}"]
         lines += [f"{name}: {value}" for name, value in answer.headers.items() if name.lower() not in _OWN]
