@@ -31,11 +31,6 @@ class Fault:
     cut_bytes: int | None = None
     part: Part | None = None
 
-    @property
-    def fails(self) -> bool:
-        """True when the client sees a failed request, and not a late or partial answer."""
-        return self.answer is not None or self.cut_bytes is not None
-
 
 Plan = Callable[[Request], Fault | None]
 
@@ -89,18 +84,20 @@ class Seeded:
         chance = random.Random(f"{self._seed} {request.operation} {number}")
         if chance.random() >= self._share:
             return None
-        names = ["delay", "throttle", "fail", "reset"]
-        names += () if request.operation in self._answers_kept else ANSWER_IS_LOST
-        own = [name for name, _ in own_faults(request, chance)]
-        names += [name for name in own if name != "partial" or request.operation not in self._whole] * 2
-        return make(chance.choice(names), request, chance)
+        kinds: list[str | Fault] = ["delay", "throttle", "fail", "reset"]
+        kinds += () if request.operation in self._answers_kept else ANSWER_IS_LOST
+        own = own_faults(request, chance)
+        kinds += [one for one in own if one.part is None or request.operation not in self._whole] * 2
+        kind = chance.choice(kinds)
+        return kind if isinstance(kind, Fault) else make(kind, request, chance)
 
 
-def own_faults(request: Request, chance: Random) -> list[tuple[str, Fault]]:
+def own_faults(request: Request, chance: Random) -> list[Fault]:
     """Return what only this operation can do: partial results, conflicts, an iterator that has run out."""
     found: list[Fault] = []
     if request.operation in PARTS:
-        found.append(Fault("partial", part=PARTS[request.operation](request, chance)))
+        part = PARTS[request.operation](request, chance)
+        found.append(Fault("partial" if part.request else "refused", part=part))
     elif request.operation == "kinesis.GetRecords":
         found.append(Fault("expired", forwards=False, answer=json_error("ExpiredIteratorException")))
     elif request.operation == "s3.PutObject":
@@ -113,7 +110,7 @@ def own_faults(request: Request, chance: Random) -> list[tuple[str, Fault]]:
         }
         answer = json_error("TransactionCanceledException", CancellationReasons=reasons)
         found.append(Fault("cancelled", forwards=False, answer=answer))
-    return [(one.name, one) for one in found]
+    return found
 
 
 def make(name: str, request: Request, chance: Random) -> Fault:
@@ -130,6 +127,5 @@ def make(name: str, request: Request, chance: Random) -> Fault:
         return Fault(name, forwards=False, cut_bytes=0)
     if name == "drop":
         return Fault(name, cut_bytes=0)
-    if name == "cut":
-        return Fault(name, cut_bytes=chance.randint(1, 400))
-    return dict(own_faults(request, chance))[name]
+    assert name == "cut"
+    return Fault(name, cut_bytes=chance.randint(1, 400))

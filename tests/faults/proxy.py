@@ -38,6 +38,7 @@ class FaultProxy:
 
     Attributes:
         url: its endpoint.
+        upstream: what it stands before; asked directly nothing fails.
         plan: how it misbehaves; may be exchanged at any time.
         tap: called before a request is forwarded and after the server has answered; True: the connection ends there.
         seen: requests by operation.
@@ -48,8 +49,7 @@ class FaultProxy:
         self.plan, self.tap = plan, untapped
         self.seen: Counter[str] = Counter()
         self.injected: Counter[tuple[str, str]] = Counter()
-        self.failed = 0  # requests whose client saw a failure
-        self._upstream, self._routes = upstream, dict(routes or {})
+        self.upstream, self._routes = upstream, dict(routes or {})
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.proxy = self
@@ -68,12 +68,11 @@ class FaultProxy:
             found = self.plan(request)
             if found is not None:
                 self.injected[request.operation, found.name] += 1
-                self.failed += found.fails
         return found
 
     def forward(self, request: Request) -> Answer:
         """Return the server's answer."""
-        where = urlsplit(self._routes.get(request.service, self._upstream))
+        where = urlsplit(self._routes.get(request.service, self.upstream))
         upstream = http.client.HTTPConnection(str(where.hostname), where.port, timeout=_PATIENCE)
         try:
             headers = {name: value for name, value in request.headers.items() if name not in _OWN}
