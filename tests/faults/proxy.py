@@ -46,7 +46,8 @@ class FaultProxy:
     """
 
     def __init__(self, upstream: str, plan: Plan = calm, routes: Mapping[str, str] | None = None) -> None:
-        self.plan, self.tap = plan, untapped
+        self.plan = plan
+        self.tap: Tap = untapped
         self.seen: Counter[str] = Counter()
         self.injected: Counter[tuple[str, str]] = Counter()
         self.upstream, self._routes = upstream, dict(routes or {})
