@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -80,7 +81,7 @@ def test_workers_killed_at_random_moments(tmp_path: Path, proxy: FaultProxy) -> 
     """Produced rows are the Parquet rows and the index, aggregates agree, the audit balances, replay's results are right."""
     seed = int(os.environ["HEADRACE_KILL_SEED"])
     print(f"make kills ROUNDS={ROUNDS} SEED={seed}")
-    chance, killed = random.Random(seed), {"reader": 0, "processor": 0}
+    chance, killed = random.Random(seed), Counter[str]()
     yard = Yard(tmp_path, proxy)
     wiring.provision(yard.settings)
     victims = _victims(yard)
@@ -106,5 +107,7 @@ def test_workers_killed_at_random_moments(tmp_path: Path, proxy: FaultProxy) -> 
         assert one.end() == 0, one.name
     assert_nothing_lost_or_doubled(yard)
     assert_results_of(last, yard)
-    assert sum(killed.values()) == ROUNDS
-    print(f"killed {killed} while {yard.produced.units} units were loaded in {len(yard.segments())} segments")
+    assert killed.total() == ROUNDS
+    print(
+        f"killed {dict(killed)} while {yard.produced.units} units were loaded in {len(yard.segments())} segments"
+    )
