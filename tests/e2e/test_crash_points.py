@@ -62,6 +62,18 @@ PROCESSOR: dict[str, Callable[[Request], bool]] = {
 }
 
 
+def _once(first: Callable[[Request], bool], then: Callable[[Request], bool]) -> Callable[[Request], bool]:
+    """Match `then`, once `first` has been seen."""
+    seen: list[Request] = []
+
+    def match(asked: Request) -> bool:
+        if first(asked):
+            seen.append(asked)
+        return bool(seen) and then(asked)
+
+    return match
+
+
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultProxy]:
     """An emulator behind a proxy."""
@@ -74,7 +86,8 @@ def _dies_at(worker: Worker, proxy: FaultProxy, point: Callable[[Request], bool]
     reached: list[Request] = []
 
     def tap(request: Request, now: Moment) -> bool:
-        if now == moment and not reached and point(request):
+        matches = point(request)  # looks at all of them
+        if now == moment and not reached and matches:
             reached.append(request)
             worker.kill()
         return bool(reached)  # of a dead worker nothing more is taken
@@ -88,15 +101,19 @@ def _dies_at(worker: Worker, proxy: FaultProxy, point: Callable[[Request], bool]
 
 
 def test_a_loader_dies_at_every_step(tmp_path: Path, proxy: FaultProxy) -> None:
-    """Killed before and after each effect of the protocol, with new events before each life: rows, index, totals are exact."""
+    """Killed before and after each effect of the protocol, of a segment of its own and of one it finishes: all is exact."""
     yard = Yard(tmp_path, proxy, shards=1)
     wiring.provision(yard.settings)
     producer, numbers = yard.producer(), itertools.count()
     reader = Worker("reader", ("consumers.reader",), yard)
     for (step, point), moment in itertools.product(LOADER.items(), MOMENTS):
-        print(f"{step}, {moment}")
+        own = step >= "6"
+        print(f"{step}, {moment}{', of its own segment' if own else ''}")
         yard.put(producer, itertools.islice(numbers, 20))
-        _dies_at(reader, proxy, point, moment)
+        _dies_at(reader, proxy, _once(LOADER["5 plan"], point) if own else point, moment)
+        if own and moment == "before":  # a segment is left planned: the next life dies finishing it
+            print(f"{step}, after, of a segment it finishes")
+            _dies_at(reader, proxy, point, "after")
     producer.close()
     reader.begin()
     yard.wait_committed()

@@ -106,6 +106,7 @@ class Worker:
     def end(self) -> int:
         """Let it drain."""
         assert self.process is not None
+        assert wait_until(self.at_work, PATIENCE)  # before, it cannot listen
         self.process.terminate()
         return self.process.wait(PATIENCE)
 
