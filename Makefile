@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 10000
+ROUNDS ?= 200
+SEED ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports bench simulate lock clean
+.PHONY: help demo up test check lint types imports bench simulate kills lock clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +39,10 @@ bench: $(VENV)/.dev  ## Measure; prints a table of ratios and writes bench-resul
 
 simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simulate SEEDS=10000
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(WORKERS) $(ARGS)
+
+kills: $(VENV)/.dev  ## Kill real workers at random moments while producers write: make kills ROUNDS=200 SEED=1
+	HEADRACE_KILL_ROUNDS=$(ROUNDS) $(if $(SEED),HEADRACE_KILL_SEED=$(SEED)) \
+		$(BIN)/python -m pytest -s tests/e2e/test_kill_loop.py $(ARGS)
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew into constraints.txt.
 	$(BIN)/pip install --quiet uv

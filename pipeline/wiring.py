@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.aws.aggregates import DynamoAggregates
-from pipeline.aws.client import Connection, make_client
+from pipeline.aws.client import Connection, make_client, unheard
 from pipeline.aws.entity_days import DynamoEntityDays
 from pipeline.aws.index import DynamoIndex
 from pipeline.aws.jobs import DynamoJobs
@@ -69,6 +69,7 @@ def connection(settings: Settings) -> Connection:
         connect_timeout_seconds=aws.connect_timeout_seconds,
         read_timeout_seconds=aws.read_timeout_seconds,
         max_attempts=aws.max_attempts,
+        retry_seconds=aws.retry_seconds,
     )
 
 
@@ -127,12 +128,12 @@ class Archive:
     meter: Meter
 
 
-def archive(settings: Settings) -> Archive:
-    """Return the stores."""
+def archive(settings: Settings, facts: FactSink = unheard) -> Archive:
+    """Return the stores; `facts` is told of every request that is sent again."""
     where, meter, prefix = connection(settings), Meter(), settings.storage.table_prefix
-    dynamodb = make_client("dynamodb", where, meter)
+    dynamodb = make_client("dynamodb", where, meter, facts=facts)
     return Archive(
-        objects=S3Objects(make_client("s3", where, meter), settings.storage.bucket),
+        objects=S3Objects(make_client("s3", where, meter, facts=facts), settings.storage.bucket),
         manifest=DynamoManifest(dynamodb, prefix),
         index=DynamoIndex(dynamodb, prefix),
         aggregates=DynamoAggregates(dynamodb, prefix),
@@ -142,9 +143,10 @@ def archive(settings: Settings) -> Archive:
     )
 
 
-def stream(settings: Settings) -> KinesisStream:
+def stream(settings: Settings, facts: FactSink = unheard) -> KinesisStream:
     """Return the stream."""
-    return KinesisStream(make_client("kinesis", connection(settings), Meter()), settings.stream.name)
+    client = make_client("kinesis", connection(settings), Meter(), facts=facts)
+    return KinesisStream(client, settings.stream.name)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class LoaderParts:
 
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
-    stores, source, judged_by = archive(settings), stream(settings), rules(settings)
+    stores, source, judged_by = archive(settings, facts), stream(settings, facts), rules(settings)
     probe = ChildProbe(judged_by, settings.worker.probe_memory_bytes, settings.worker.probe_seconds)
     return LoaderParts(
         rules=judged_by,
@@ -208,7 +210,7 @@ def write_ports(stores: Archive, clock: Clock, facts: FactSink) -> WritePorts:
 
 def redriving(settings: Settings, facts: FactSink, progress: Callable[[int], None]) -> RedrivePorts:
     """Return what a redrive needs; `progress` is told of units that were looked at."""
-    return RedrivePorts(write_ports(archive(settings), SystemClock(), facts), progress)
+    return RedrivePorts(write_ports(archive(settings, facts), SystemClock(), facts), progress)
 
 
 def quarantine(settings: Settings, progress: Callable[[int], None]) -> QuarantinePorts:
@@ -269,11 +271,11 @@ def replay_parts(
     settings: Settings, clock: Clock, facts: FactSink, stopping: Callable[[], bool] = lambda: False
 ) -> ReplayParts:
     """Return the parts of replay; `stopping` turns true when the process is asked to stop."""
-    stores, where, meter = archive(settings), connection(settings), Meter()
-    dynamodb, prefix = make_client("dynamodb", where, meter), settings.storage.table_prefix
+    stores, where, meter = archive(settings, facts), connection(settings), Meter()
+    dynamodb, prefix = make_client("dynamodb", where, meter, facts=facts), settings.storage.table_prefix
     jobs, days = DynamoJobs(dynamodb, prefix), DynamoEntityDays(dynamodb, prefix)
     visibility = settings.replay.visibility_seconds
-    queue = SqsQueue(make_client("sqs", where, meter), *_queue_names(settings), visibility)
+    queue = SqsQueue(make_client("sqs", where, meter, facts=facts), *_queue_names(settings), visibility)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
     reader = _readers(stores.objects)
 

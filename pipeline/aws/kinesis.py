@@ -6,6 +6,7 @@ Limits: https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from graphlib import TopologicalSorter
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -69,11 +70,7 @@ class KinesisStream:
                 if not page.get("NextToken"):
                     break
                 ask = {"NextToken": page["NextToken"]}
-        infos = []
-        for shard in sorted(found, key=lambda one: int(one["SequenceNumberRange"]["StartingSequenceNumber"])):
-            parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
-            infos.append(ShardInfo(shard["ShardId"], tuple(str(one) for one in parents if one)))
-        return infos
+        return _parents_first(found)
 
     def reader(self, shard_id: str, after: Position | None) -> ShardReader:
         """Open a shard after a position, or at TRIM_HORIZON; see the port."""
@@ -173,6 +170,20 @@ def create_stream(client: Any, name: str, shards: int, retention_hours: int) -> 
             )
             if retention_hours > NEW_STREAM_HOURS:
                 client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=retention_hours)
+
+
+def _parents_first(shards: Sequence[dict[str, Any]]) -> list[ShardInfo]:
+    """Return shards by generation, then by starting sequence number; parents are named also when they are gone.
+
+    Sequence numbers alone do not tell: a shard that is split within the second of its own birth may have the number of
+    its children.
+    """
+    infos: dict[str, ShardInfo] = {}
+    for shard in sorted(shards, key=lambda one: int(one["SequenceNumberRange"]["StartingSequenceNumber"])):
+        parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+        infos[shard["ShardId"]] = ShardInfo(shard["ShardId"], tuple(str(one) for one in parents if one))
+    order = TopologicalSorter({name: set(info.parents) & infos.keys() for name, info in infos.items()})
+    return [infos[name] for name in order.static_order()]
 
 
 def _record(found: dict[str, Any]) -> Record:

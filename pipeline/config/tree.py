@@ -131,7 +131,13 @@ class Aws(Section):
     )
     read_timeout_seconds: Seconds = Field(default=60, gt=0, le=900, description="Longest wait for an answer.")
     max_attempts: Whole = Field(
-        default=5, ge=1, le=100, description="Tries of one AWS call, the first included."
+        default=12, ge=1, le=100, description="Tries of one request to AWS, the first included."
+    )
+    retry_seconds: Seconds = Field(
+        default=75,
+        ge=0,
+        le=900,
+        description="No further try of a request begins later than this after the first.",
     )
 
     _check_endpoint = field_validator("endpoint_url")(checked_endpoint)

@@ -223,8 +223,8 @@ class Producer:
         while True:
             try:
                 return self._receipts.put(receipt)
-            except (Transient, OutcomeUnknown):
-                wait = next(waits, None)
+            except (Transient, OutcomeUnknown) as exc:
+                wait = None if exc.spent else next(waits, None)
                 if wait is None:
                     raise
                 self._clock.pause(wait)

@@ -153,6 +153,27 @@ def test_shards_over_several_pages(played: tuple[Any, Stubber]) -> None:
     ]
 
 
+def test_parents_come_before_children_whatever_their_numbers(played: tuple[Any, Stubber]) -> None:
+    """A shard that was split in the second of its birth has its children's number: its place follows from who made whom."""
+    client, stub = played
+    family = {"s-9": (), "s-1": ("s-9",), "s-2": ("s-9",), "s-0": ("s-1", "s-2")}
+    shards = [
+        {
+            "ShardId": name,
+            "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "9"},
+            "SequenceNumberRange": {"StartingSequenceNumber": str(9 - generation)},
+            **dict(zip(("ParentShardId", "AdjacentParentShardId"), parents, strict=False)),
+        }
+        for generation, (name, parents) in enumerate(family.items())
+    ]
+    stream = KinesisStream(client, "events")
+    stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
+    stub.add_response("list_shards", {"Shards": shards[::-1]}, {"StreamName": "events"})
+    found = stream.shards()
+    assert {one.shard_id: one.parents for one in found} == family
+    assert [one.shard_id for one in found] in (["s-9", "s-2", "s-1", "s-0"], ["s-9", "s-1", "s-2", "s-0"])
+
+
 def test_a_stream_made_anew_is_another_one(played: tuple[Any, Stubber]) -> None:
     """Once the stream was deleted and made again, its shards are not read under the old lineages."""
     client, stub = played
