@@ -127,7 +127,7 @@ class Window:
     @property
     def size_bytes(self) -> int:
         """Return the memory held by the runs."""
-        return sum(piece.nbytes for run in self._runs for piece in run.pieces)
+        return sum(run.nbytes for run in self._runs)
 
     def add(self, segment: SegmentAge, ids: Fingerprints) -> None:
         """Remember a segment's fingerprints; a segment already known is left as it is."""

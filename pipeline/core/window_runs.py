@@ -1,11 +1,11 @@
-"""Sorted runs of fingerprints: searched, merged and thinned piece by piece, so that no run is ever in memory twice.
+"""Sorted runs of fingerprints: searched whole, merged and thinned share by share, so that no run is in memory twice.
 
-A run is cut into pieces by the first bits of the high half. Fingerprints are a hash, so the pieces are of one size, and
-piece k of one run meets only piece k of another: a merge frees what it has read while it writes.
+A share is a range of high halves. Fingerprints are a hash, so shares are of one size, and a merge gives the pages of
+what it has read back to the system while it writes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import mmap
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -16,65 +16,110 @@ from pipeline.core.filed import I64, U64, Flags
 Tags = npt.NDArray[np.uint32]
 Ranks = Callable[[Tags], I64]  # how long each tag's segment stays in the window: more is longer
 
-_PIECE_IDS = 65_536  # up to here a run is one piece: smaller ones cost calls and save nothing
-_MAX_PIECES = 32  # the transient memory of a merge is some copies of one piece: a tenth of the largest run
+_SHARE_IDS = 65_536  # merged at once; takes three times as much beside the runs: 4 MB
+_MAX_SHARES = 64
+_MAPPED_IDS = 8_192  # from here a column has a map of its own: below, half a page lost at its end would be felt
+_MAP = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # not shared, Python's default: that is a file in memory, and stays
+_ENTRY = (np.dtype(np.uint64), np.dtype(np.uint64), np.dtype(np.uint32))
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Entries sorted by (high, low), each with the tag of its segment; no two are equal."""
+class Run:
+    """Entries sorted by (high, low), each with the tag of its segment; no two are equal.
 
-    high: U64
-    low: U64
-    tag: Tags
+    Large columns have maps of their own. Runs live long and go in another order than they came: in malloc's heap half as
+    much again is lost between them.
+    """
+
+    def __init__(self, room: int) -> None:
+        size = room if room >= _MAPPED_IDS else 0
+        self._maps = [mmap.mmap(-1, size * kind.itemsize, flags=_MAP) for kind in _ENTRY if size]
+        made = [
+            np.frombuffer(self._maps[at], kind) if size else np.empty(room, kind)
+            for at, kind in enumerate(_ENTRY)
+        ]
+        self.high: U64 = made[0]
+        self.low: U64 = made[1]
+        self.tag: Tags = made[2]
+        self._length = 0
 
     def __len__(self) -> int:
-        return len(self.high)
+        return self._length
 
     @property
     def nbytes(self) -> int:
         """Return the memory held."""
-        return self.high.nbytes + self.low.nbytes + self.tag.nbytes
+        return self._length * sum(kind.itemsize for kind in _ENTRY)
 
-
-_EMPTY = Piece(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint32))
-
-
-@dataclass
-class Run:
-    """Pieces, a power of two many; each holds an equal share of all possible high halves, in order."""
-
-    pieces: list[Piece]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.pieces))
+    def append(self, high: U64, low: U64, tag: Tags) -> None:
+        """Write entries that follow those before; there must be room."""
+        first, last = self._length, self._length + len(high)
+        self.high[first:last], self.low[first:last], self.tag[first:last] = high, low, tag
+        self._length = last
 
     def find(self, high: U64, low: U64, live: Flags) -> Flags:
         """Return which fingerprints, sorted by `high`, are here with a living tag."""
         found = np.zeros(len(high), dtype=np.bool_)
-        cuts = _cuts(high, len(self.pieces))
-        for piece, (first, last) in zip(self.pieces, pairwise(cuts), strict=True):
-            if first < last and len(piece):
-                _find(piece, high[first:last], low[first:last], live, found[first:last])
+        if not self._length:
+            return found
+        mine = self.high[: self._length]
+        at = mine.searchsorted(high)
+        asked = np.flatnonzero(mine.take(at, mode="clip") == high)  # one above all meets the last, which is less
+        at = at[asked]
+        while len(asked):  # more than once only for different ids that share 64 bits
+            found[asked] |= (self.low[at] == low[asked]) & live[self.tag[at]]
+            inside = at + 1 < self._length
+            asked, at = asked[inside], at[inside] + 1
+            same = mine[at] == high[asked]
+            asked, at = asked[same], at[same]
         return found
 
     def thin(self, live: Flags) -> None:
-        """Drop the entries whose tag is dead."""
-        for place, piece in enumerate(self.pieces):
-            alive = live[piece.tag]
-            if not alive.all():
-                self.pieces[place] = Piece(piece.high[alive], piece.low[alive], piece.tag[alive])
+        """Drop the entries whose tag is dead, in place."""
+        length, self._length = self._length, 0
+        for first in range(0, length, _SHARE_IDS):
+            part = slice(first, min(first + _SHARE_IDS, length))
+            alive = live[self.tag[part]]
+            self.append(self.high[part][alive], self.low[part][alive], self.tag[part][alive])
+        self._let_go(self._length, length)
+
+    def cuts(self, shares: int) -> list[int]:
+        """Return where each share begins, and the length at the end."""
+        bounds = np.arange(1, shares, dtype=np.uint64) * np.uint64(2**64 // shares if shares > 1 else 0)
+        return [0, *self.high[: self._length].searchsorted(bounds).tolist(), self._length]
+
+    def take(self, first: int, last: int) -> tuple[U64, U64, Tags]:
+        """Return entries first .. last - 1, and let go of the memory of all before; each is asked for once, in order."""
+        self._let_go(0, first)
+        return self.high[first:last], self.low[first:last], self.tag[first:last]
+
+    def _let_go(self, first: int, last: int) -> None:
+        """Give whole pages of entries that nobody will read to the system, where it takes them."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for memory, kind in zip(self._maps, _ENTRY, strict=False):
+                begin = -(-first * kind.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+                end = last * kind.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
+                if begin < end:
+                    memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def merge(runs: Sequence[Run], live: Flags, ranks: Ranks) -> Run:
     """Make one run of several, and use them up: living entries, of equal ones that whose segment stays longest."""
-    count = max(_pieces_for(sum(map(len, runs))), *(len(run.pieces) for run in runs))
-    return Run([_join([_take(run, place, count) for run in runs], live, ranks) for place in range(count)])
+    room = sum(map(len, runs))
+    shares = min(-(-room // _SHARE_IDS), _MAX_SHARES) or 1
+    made = Run(room)
+    for places in zip(*(pairwise(run.cuts(shares)) for run in runs), strict=True):
+        parts = [run.take(*place) for run, place in zip(runs, places, strict=True)]
+        high, low, tag = (np.concatenate(column) for column in zip(*parts, strict=True))
+        made.append(*_in_order(high, low, tag, live, ranks))
+    return made
 
 
 def sorted_run(high: U64, low: U64, tag: Tags, live: Flags, ranks: Ranks) -> Run:
     """Make a run of entries in any order."""
-    return Run([_join([Piece(high, low, tag)], live, ranks)])
+    entries = _in_order(high, low, tag, live, ranks)
+    made = Run(len(entries[0]))
+    made.append(*entries)
+    return made
 
 
 def order_of(high: U64, low: U64, then: Callable[[npt.NDArray[np.intp]], I64]) -> npt.NDArray[np.intp]:
@@ -94,66 +139,16 @@ def order_of(high: U64, low: U64, then: Callable[[npt.NDArray[np.intp]], I64]) -
     return order
 
 
-def _find(piece: Piece, high: U64, low: U64, live: Flags, found: Flags) -> None:
-    """Set `found` where a fingerprint is in the piece."""
-    at = np.searchsorted(piece.high, high)
-    np.minimum(at, len(piece) - 1, out=at)
-    asked = np.flatnonzero(piece.high[at] == high)
-    at = at[asked]
-    while len(asked):  # more than once only for different ids that share 64 bits
-        found[asked] |= (piece.low[at] == low[asked]) & live[piece.tag[at]]
-        inside = at + 1 < len(piece)
-        asked, at = asked[inside], at[inside] + 1
-        same = piece.high[at] == high[asked]
-        asked, at = asked[same], at[same]
-
-
-def _pieces_for(ids: int) -> int:
-    count = 1
-    while count < _MAX_PIECES and ids > count * _PIECE_IDS:
-        count *= 2
-    return count
-
-
-def _cuts(high: U64, count: int) -> list[int]:
-    """Return where the shares of `count` pieces begin in a sorted array, and its length at the end."""
-    shift = np.uint64(64 - (count.bit_length() - 1)) if count > 1 else np.uint64(0)
-    bounds = np.arange(1, count, dtype=np.uint64) << shift
-    return [0, *np.searchsorted(high, bounds).tolist(), len(high)]
-
-
-def _take(run: Run, place: int, count: int) -> Piece:
-    """Return the run's share of piece `place` of `count`, and let go of a piece whose last share it is."""
-    shares = count // len(run.pieces)
-    held, part = divmod(place, shares)
-    piece = run.pieces[held]
-    if shares > 1:
-        width = np.uint64(2**64 // count)
-        first = int(np.searchsorted(piece.high, np.uint64(place) * width)) if part else 0
-        last = (
-            int(np.searchsorted(piece.high, np.uint64(place + 1) * width))
-            if part + 1 < shares
-            else len(piece)
-        )
-        share = Piece(piece.high[first:last], piece.low[first:last], piece.tag[first:last])
-    else:
-        share = piece
-    if part + 1 == shares:
-        run.pieces[held] = _EMPTY
-    return share
-
-
-def _join(pieces: Iterable[Piece], live: Flags, ranks: Ranks) -> Piece:
-    """Return sorted pieces, or one in any order, as one; see `merge`."""
-    highs, lows, tags = zip(*((one.high, one.low, one.tag) for one in pieces), strict=True)
-    high, low, tag = np.concatenate(highs), np.concatenate(lows), np.concatenate(tags)
+def _in_order(high: U64, low: U64, tag: Tags, live: Flags, ranks: Ranks) -> tuple[U64, U64, Tags]:
+    """Return living entries sorted, each once; see `merge`."""
     alive = live[tag]
     if not alive.all():
         high, low, tag = high[alive], low[alive], tag[alive]
     order = order_of(high, low, lambda places: -ranks(tag[places]))
-    high, low = high[order], low[order]
-    first = np.ones(len(high), dtype=np.bool_)
-    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    if first.all():
-        return Piece(high, low, tag[order])
-    return Piece(high[first], low[first], tag[order[first]])
+    in_order = high[order]
+    same = np.flatnonzero(in_order[1:] == in_order[:-1]) + 1
+    repeats = same[low[order[same]] == low[order[same - 1]]]
+    if len(repeats):
+        order = np.delete(order, repeats)
+        in_order = high[order]
+    return in_order, low[order], tag[order]
