@@ -9,6 +9,7 @@ window whole, by its tag; its entries go at the next merge, or when a twentieth 
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,9 +40,8 @@ def holds(ids: Fingerprints, wanted: Fingerprints) -> bool:
     return bool((ids.low[first:last] == wanted.low[0]).any())
 
 
-@dataclass(frozen=True, order=True)
-class SegmentId:
-    """One segment of one lineage, as the window knows it."""
+class SegmentId(NamedTuple):
+    """One segment of one lineage, as the window knows it; thousands are hashed at each cut."""
 
     lineage: str
     ordinal: int

@@ -7,6 +7,7 @@ what it has read back to the system while it writes.
 import mmap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,15 @@ Ranks = Callable[[Tags], I64]  # how long each tag's segment stays in the window
 
 _SHARE_IDS = 65_536  # merged at once; takes three times as much beside the runs: 4 MB
 _MAX_SHARES = 64
-_MAPPED_IDS = 8_192  # from here a column has a map of its own: below, half a page lost at its end would be felt
-_MAP = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # not shared, Python's default: that is a file in memory, and stays
-_ENTRY = (np.dtype(np.uint64), np.dtype(np.uint64), np.dtype(np.uint32))
+_MAPPED_IDS = (
+    8_192  # from here a column has a map of its own: below, half a page lost at its end would be felt
+)
+_MARK_EVERY = 256
+_FEW = 64  # a look-up of fewer than one in so many entries misses the cache at every step
+_MAP = (
+    mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+)  # not shared, Python's default: that is a file in memory, and stays
+_ENTRY: tuple[np.dtype[Any], ...] = (np.dtype(np.uint64), np.dtype(np.uint64), np.dtype(np.uint32))
 
 
 class Run:
@@ -41,6 +48,7 @@ class Run:
         self.low: U64 = made[1]
         self.tag: Tags = made[2]
         self._length = 0
+        self._marks: U64 | None = None  # every 256th high half, once somebody searches
 
     def __len__(self) -> int:
         return self._length
@@ -54,7 +62,7 @@ class Run:
         """Write entries that follow those before; there must be room."""
         first, last = self._length, self._length + len(high)
         self.high[first:last], self.low[first:last], self.tag[first:last] = high, low, tag
-        self._length = last
+        self._length, self._marks = last, None
 
     def find(self, high: U64, low: U64, live: Flags) -> Flags:
         """Return which fingerprints, sorted by `high`, are here with a living tag."""
@@ -62,8 +70,10 @@ class Run:
         if not self._length:
             return found
         mine = self.high[: self._length]
-        at = mine.searchsorted(high)
-        asked = np.flatnonzero(mine.take(at, mode="clip") == high)  # one above all meets the last, which is less
+        at = self._search(mine, high)
+        asked = np.flatnonzero(
+            mine.take(at, mode="clip") == high
+        )  # one above all meets the last, which is less
         at = at[asked]
         while len(asked):  # more than once only for different ids that share 64 bits
             found[asked] |= (self.low[at] == low[asked]) & live[self.tag[at]]
@@ -73,9 +83,24 @@ class Run:
             asked, at = asked[same], at[same]
         return found
 
+    def _search(self, mine: U64, high: U64) -> I64:
+        """Return `mine.searchsorted(high)`; few in many by way of marks that fit the cache, thrice as fast."""
+        if len(high) * _FEW > len(mine):
+            return mine.searchsorted(high)
+        if self._marks is None:
+            self._marks = mine[::_MARK_EVERY].copy()
+        at = np.maximum(self._marks.searchsorted(high) - 1, 0) * _MARK_EVERY
+        half = _MARK_EVERY // 2
+        while half:  # the halves of a block, for all at once
+            at += half * (mine.take(at + (half - 1), mode="clip") < high)
+            half //= 2
+        at += mine.take(at, mode="clip") < high
+        found: I64 = np.minimum(at, len(mine))
+        return found
+
     def thin(self, live: Flags) -> None:
         """Drop the entries whose tag is dead, in place."""
-        length, self._length = self._length, 0
+        length, self._length, self._marks = self._length, 0, None
         for first in range(0, length, _SHARE_IDS):
             part = slice(first, min(first + _SHARE_IDS, length))
             alive = live[self.tag[part]]
