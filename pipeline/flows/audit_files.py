@@ -15,6 +15,8 @@ from pipeline.core.errors import HeadraceError
 from pipeline.core.keys import QUARANTINE, data_place
 from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Recount, StoredRows, recount
 from pipeline.core.staging import digest_of
+from pipeline.core.window import Fingerprints, fingerprints
+from pipeline.flows.audit_others import prints_digest
 from pipeline.ports.objects import ObjectInfo
 
 _COLUMNS = ("sequence_number", "subsequence_number", "ingested_time")
@@ -26,7 +28,8 @@ _SUMS = ("archived", "duplicates", "quarantined")
 class Counted:
     """One segment's objects, read again; a Kinesis record never spans two segments.
 
-    `recount` is None when a file could not be read, or stands where no loader writes.
+    `recount` is None when a file could not be read, or stands where no loader writes. `prints` is the digest of the rows'
+    fingerprints, `ids` of those stored for them; both "" where there are none.
     """
 
     lineage: str
@@ -34,6 +37,8 @@ class Counted:
     objects: list[ObjectCount]
     records: dict[str, RecordCount]
     recount: Recount | None
+    prints: str = ""
+    ids: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class _File:
     count: ObjectCount
     units: pa.Table | None
     rows: pa.Table | None
+    prints: Fingerprints | None = None
 
 
 def count_segment(
@@ -70,7 +76,15 @@ def count_segment(
         [file.count for file in files],
         _records([file.units for file in files if file.units is not None]),
         _recount(files, lineage, ordinal, known),
+        _prints([file.prints for file in files if file.prints is not None]),
     )
+
+
+def _prints(found: Sequence[Fingerprints]) -> str:
+    if not found:
+        return ""
+    halves = (np.concatenate(half) for half in zip(*((one.high, one.low) for one in found), strict=True))
+    return prints_digest(Fingerprints(*halves))
 
 
 def split_segment(segment: str) -> tuple[str, int]:
@@ -98,15 +112,22 @@ def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) 
     columns = REFUSED_COLUMNS if refused else ROW_COLUMNS
     try:
         body = fetch(info)
-        table = pq.ParquetFile(io.BytesIO(body)).read(columns=[*dict.fromkeys([*_COLUMNS, *columns])])
+        named = () if refused else ("event_id",)
+        table = pq.ParquetFile(io.BytesIO(body)).read(columns=[*dict.fromkeys([*_COLUMNS, *columns, *named])])
         counted, rows = _units(table, refused=refused), table.select(columns)
+        prints = None if refused else _fingerprints(table)
     except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
         problem = f"cannot be read as a data file: {exc}".splitlines()[0]
         return _File(ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None, None)
     units, duplicates = counted.num_rows, pc.sum(counted.column("duplicates")).as_py() or 0
     quarantined = units if refused else 0
     count = ObjectCount(info.key, segment, info.size, units, duplicates, quarantined, digest=digest_of(body))
-    return _File(count, counted, rows)
+    return _File(count, counted, rows, prints)
+
+
+def _fingerprints(table: pa.Table) -> Fingerprints:
+    pairs = (table.column(name).to_pylist() for name in ("tenant_id", "event_id"))
+    return fingerprints(zip(*pairs, strict=True))
 
 
 def _units(table: pa.Table, *, refused: bool) -> pa.Table:
