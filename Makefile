@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 10000
 WORKERS ?= 2
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports bench simulate lock clean
+.PHONY: help demo up test check lint types imports bench simulate soak lock clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ bench: $(VENV)/.dev  ## Measure; prints a table of ratios and writes bench-resul
 
 simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simulate SEEDS=10000
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(WORKERS) $(ARGS)
+
+soak: $(VENV)/.dev  ## Run the stack at full speed; fails when memory or descriptors grow: make soak MINUTES=10
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew into constraints.txt.
 	$(BIN)/pip install --quiet uv
