@@ -153,7 +153,8 @@ def test_few_are_found_among_many(asked: int) -> None:
     run = Run(len(high))
     run.append(high, high, np.zeros(len(high), dtype=np.uint32))
     ends = [0, int(high[0]), int(high[-1]), int(high[-1]) + 1, 2**64 - 1]
-    for wanted in (chance.choice(2**20, asked).tolist() + ends, ends[:1], ends[-1:]):
+    marks = [*high[::256].tolist(), *high[255::256].tolist()]
+    for wanted in (chance.choice(2**20, asked).tolist() + ends, ends[:1], ends[-1:], marks):
         keys = np.sort(np.array(wanted, dtype=np.uint64))
         assert run.find(keys, keys, np.ones(1, np.bool_)).tolist() == np.isin(keys, high).tolist()
 

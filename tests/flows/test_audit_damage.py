@@ -344,6 +344,14 @@ def test_a_damaged_item_is_named(store: str, change: str, at: int) -> None:
     assert any(kind.startswith(expected) for kind in found) if expected else found == [], found
 
 
+def test_a_total_that_forgot_its_last_segment_is_named() -> None:
+    """Counts as they should be under an older ordinal: an older count could take their place."""
+    house = _house()
+    key, one = max(house.aggregates.items.items())
+    house.aggregates.items[key] = msgspec.structs.replace(one, last_ordinal=one.last_ordinal - 1)
+    assert house.kinds() == ["aggregate_altered"]
+
+
 def test_every_field_of_every_item_is_in_the_tables() -> None:
     """A field that is new must say here how its damage is named."""
     for _, kind, kinds in _ITEMS.values():

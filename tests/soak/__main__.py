@@ -25,10 +25,12 @@ from pipeline.laptop.launch import Running, local_stack
 from pipeline.laptop.processes import memory_bytes
 from pipeline.laptop.processor import PROCESSOR
 from tests.bench.data import SCHEMA, TENANTS
+from tests.bench.data import events as events_made
 from tests.soak.verdict import EXEMPT, Sample, trends
 
 SAMPLE_SECONDS = 2.0
-TASK_SECONDS = 20.0  # between a replay job and the next look-up
+TASK_SECONDS = 10.0  # between a replay job and the next look-up
+JOB_EVENTS = 1_000  # each job is of one size, so that the processor's memory may be
 MAX_EVENTS = 4_000_000
 WINDOW_IDS = 100_000
 WARM_UP = 0.4  # of the soak: the window fills, pools get their workers, every kind of task has run
@@ -44,6 +46,7 @@ class Soak:
         overrides = emulator_overrides(running.stack.endpoint_url)
         self._environment = processor_environment(load_settings(overrides))
         self._rate = events / self._seconds
+        self._sent = [orjson.loads(one) for one in events_made(100, seed=0)]  # the producer's first
         self.samples: list[Sample] = []
         self.tasks = self.failed_tasks = 0
 

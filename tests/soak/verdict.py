@@ -1,7 +1,7 @@
 """Samples of processes, and what they say: flat, or growing.
 
-Flat means, over the time after the warm-up: memory rises by less than 1 % of itself a minute, or by less than 4 MB over the whole
-time (a malloc heap breathes that much); descriptors and threads rise by less than 2 over the whole time. Slopes are the median of the
+Flat means, over the time after the warm-up: memory rises by less than 1 % of itself a minute, or by less than 3 % over the whole
+time (a heap of large segments breathes that much, so a soak of less than five minutes says little); descriptors and threads rise by less than 2 over the whole time. Slopes are the median of the
 slopes between all pairs of samples, so a spike does not count and a leak does. A process that was started again is not flat: it would
 hide what it held.
 """
@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 MAX_PERCENT_A_MINUTE = 1.0
-BREATH_MB = 4.0
+BREATH_PERCENT = 3.0
 MAX_MORE = 2.0  # descriptors, threads: a pool that fills slowly is given its last worker or two
 EXEMPT = ("emulator",)  # it keeps streams and tables in memory, which is its job
 FEWEST = 5  # samples; of fewer no slope is told
@@ -64,7 +64,11 @@ def _trend(process: str, measure: str, taken: Sequence[Sample]) -> Trend:
     rise, problem = slope * (points[-1][0] - points[0][0]), ""
     if len({one.pid for one in taken}) > 1:
         problem = "was started again"
-    elif measure == "memory_mb" and rise > BREATH_MB and slope > middle * MAX_PERCENT_A_MINUTE / 100:
+    elif (
+        measure == "memory_mb"
+        and rise > middle * BREATH_PERCENT / 100
+        and slope > middle * MAX_PERCENT_A_MINUTE / 100
+    ):
         problem = f"grows by {slope / middle:.1%} a minute"
     elif measure != "memory_mb" and rise >= MAX_MORE:
         problem = f"grows by {slope:.1f} a minute"
