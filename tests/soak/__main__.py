@@ -30,6 +30,7 @@ from tests.soak.verdict import EXEMPT, Sample, trends
 
 SAMPLE_SECONDS = 2.0
 TASK_SECONDS = 10.0  # between a replay job and the next look-up
+FIRST_TASK_SECONDS = 60.0  # the first segment is committed by then
 JOB_EVENTS = 1_000  # each job is of one size, so that the processor's memory may be
 MAX_EVENTS = 4_000_000
 WINDOW_IDS = 100_000
@@ -55,7 +56,7 @@ class Soak:
         sender = [sys.executable, "-m", "tests.soak.produce", str(self._rate), str(self._seconds)]
         with self._child(sender, "producer") as producer, self._child(PROCESSOR, "processor") as processor:
             own = {"producer": producer.pid, "processor": processor.pid}
-            began, task, next_task = time.monotonic(), None, TASK_SECONDS
+            began, task, next_task = time.monotonic(), None, FIRST_TASK_SECONDS
             while (now := time.monotonic() - began) < self._seconds and producer.poll() is None:
                 self._running.check()
                 self._sample(now, own)
@@ -85,20 +86,11 @@ class Soak:
 
     def _task(self) -> subprocess.Popen[bytes]:
         """Start a replay job, or a look-up, in turn."""
-        tenant = TENANTS[self.tasks % len(TENANTS)]
-        which = ["events", "--tenant", tenant, "--entity", f"customer-{self.tasks:05d}", "--json"]
+        known = self._sent[self.tasks % len(self._sent)]
+        which = ["events", "--tenant", known["tenant_id"], "--entity", known["entity_id"], "--json"]
         if self.tasks % 2 == 0:
-            kind = [
-                "--type",
-                "order.placed",
-                "--from",
-                "2026-03-01",
-                "--to",
-                "2026-03-01",
-                "--limit",
-                "20000",
-            ]
-            which = ["replay", "start", "--tenant", tenant, *kind]
+            kind = ["--type", "order.placed", "--from", "2026-03-01", "--to", "2026-03-01"]
+            which = ["replay", "start", "--tenant", known["tenant_id"], *kind, "--limit", str(JOB_EVENTS)]
         with (self._folder / "tasks.log").open("ab") as log:
             return subprocess.Popen([_HEADRACE, *which], env=self._environment, stdout=log, stderr=log)
 

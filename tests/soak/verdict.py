@@ -1,7 +1,7 @@
 """Samples of processes, and what they say: flat, or growing.
 
 Flat means, over the time after the warm-up: memory rises by less than 1 % of itself a minute, or by less than 3 % over the whole
-time (a heap of large segments breathes that much, so a soak of less than five minutes says little); descriptors and threads rise by less than 2 over the whole time. Slopes are the median of the
+time (a heap of large segments breathes that much, so a soak of less than five minutes says little); descriptors and threads rise by less than 2 over the second half of it, when the pools have opened their connections. Slopes are the median of the
 slopes between all pairs of samples, so a spike does not count and a leak does. A process that was started again is not flat: it would
 hide what it held.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 MAX_PERCENT_A_MINUTE = 1.0
 BREATH_PERCENT = 3.0
-MAX_MORE = 2.0  # descriptors, threads: a pool that fills slowly is given its last worker or two
+MAX_MORE = 2.0  # descriptors, threads: a pool that fills slowly may open its last
 EXEMPT = ("emulator",)  # it keeps streams and tables in memory, which is its job
 FEWEST = 5  # samples; of fewer no slope is told
 
@@ -54,7 +54,8 @@ def trends(samples: Sequence[Sample], warm_up_seconds: float) -> list[Trend]:
 
 
 def _trend(process: str, measure: str, taken: Sequence[Sample]) -> Trend:
-    points = [(one.seconds / 60, float(getattr(one, measure))) for one in taken]
+    looked_at = taken if measure == "memory_mb" else taken[len(taken) // 2 :]
+    points = [(one.seconds / 60, float(getattr(one, measure))) for one in looked_at]
     middle = statistics.median(value for _, value in points)
     if len(points) < FEWEST:
         return Trend(process, measure, middle, 0.0, f"only {len(points)} samples after the warm-up")
