@@ -6,9 +6,10 @@ SEEDS ?= 10000
 ROUNDS ?= 200
 SEED ?=
 WORKERS ?= 2
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports bench simulate kills lock clean
+.PHONY: help demo up test check lint types imports bench simulate kills soak lock clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simu
 kills: $(VENV)/.dev  ## Kill real workers at random moments while producers write: make kills ROUNDS=200 SEED=1
 	HEADRACE_KILL_ROUNDS=$(ROUNDS) $(if $(SEED),HEADRACE_KILL_SEED=$(SEED)) \
 		$(BIN)/python -m pytest -s tests/e2e/test_kill_loop.py $(ARGS)
+
+soak: $(VENV)/.dev  ## Run the stack at full speed; fails when memory or descriptors grow: make soak MINUTES=10
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew into constraints.txt.
 	$(BIN)/pip install --quiet uv

@@ -87,7 +87,11 @@ def _gap_of(item: Item) -> Gap | None:
 
 
 def segment_of(item: Item) -> Segment:
-    """Read a ledger row."""
+    """Read a ledger row; raises Corrupt."""
+    return _read("ledger row", item, lambda: _segment_of(item), ("lineage", "ordinal"))
+
+
+def _segment_of(item: Item) -> Segment:
     state = item["state"]["S"]
     return Segment(
         lineage=item["lineage"]["S"],
@@ -125,7 +129,11 @@ def lineage_item(lineage: Lineage) -> Item:
 
 
 def lineage_of(item: Item) -> Lineage:
-    """Read a lineage."""
+    """Read a lineage; raises Corrupt."""
+    return _read("lineage", item, lambda: _lineage_of(item), ("short", "name"))
+
+
+def _lineage_of(item: Item) -> Lineage:
     return Lineage(
         name=item["name"]["S"],
         short=item["short"]["S"],
@@ -174,8 +182,8 @@ def index_item(entry: IndexItem) -> Item:
     return {"partition": text(entry.partition), "name": text(entry.name), "body": {"B": entry.body}}
 
 
-def _read(what: str, item: Item, make: Callable[[], T]) -> T:
-    """Return what `make` reads out of an item.
+def _read(what: str, item: Item, make: Callable[[], T], key: tuple[str, str] = ("partition", "name")) -> T:
+    """Return what `make` reads out of an item; `key` names the attributes by which it is told.
 
     Raises:
         Corrupt: somebody else wrote it.
@@ -183,9 +191,9 @@ def _read(what: str, item: Item, make: Callable[[], T]) -> T:
     try:
         return make()
     except (LookupError, TypeError, ValueError, zlib.error, msgspec.MsgspecError) as exc:
-        key = " ".join(item.get(name, {}).get("S", "?") for name in ("partition", "name"))
+        named = " ".join(str(next(iter(item.get(name, {}).values()), "?")) for name in key)
         reason = f"{type(exc).__name__} {exc}".strip()
-        raise Corrupt(f"{what} {key}: cannot be read ({reason}); run `headrace audit`") from exc
+        raise Corrupt(f"{what} {named}: cannot be read ({reason}); run `headrace audit`") from exc
 
 
 def or_corrupt(read: Callable[[Item], T]) -> Callable[[Item], T | Corrupt]:
@@ -259,7 +267,11 @@ def receipt_item(receipt: Receipt) -> Item:
 
 
 def receipt_of(item: Item) -> Receipt:
-    """Read a receipt."""
+    """Read a receipt; raises Corrupt."""
+    return _read("receipt", item, lambda: _receipt_of(item), ("producer", "number"))
+
+
+def _receipt_of(item: Item) -> Receipt:
     return Receipt(
         producer=item["producer"]["S"],
         number=int(item["number"]["N"]),

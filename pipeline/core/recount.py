@@ -56,6 +56,7 @@ def recount(files: Sequence[StoredRows], lineage: str, ordinal: int, known: Know
         if len(times):
             found.times[one.key] = (int(times.min()), int(times.max()))
         if refused:
+            found.tenants[one.key] = ()
             _add_refused(found.deltas, one.table, lineage, known)
     return found
 

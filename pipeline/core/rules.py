@@ -86,7 +86,12 @@ class Rules:
     @cached_property
     def digest(self) -> str:
         """Return the name of these rules: 16 hex digits of the document's SHA-256."""
-        return hashlib.sha256(self.document).hexdigest()[:16]
+        return rules_digest(self.document)
+
+
+def rules_digest(document: bytes) -> str:
+    """Return the name of rules by the bytes of their document."""
+    return hashlib.sha256(document).hexdigest()[:16]
 
 
 def make_rules(

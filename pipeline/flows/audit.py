@@ -12,14 +12,23 @@ What lands while it runs is on its way, never a difference; so the order of read
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.core.audit import ObjectCount, RecordCount, Report, Witnesses, audit
+from pipeline.core.audit import Difference, ObjectCount, RecordCount, Report, Witnesses, audit
+from pipeline.core.audit_ledger import (
+    Extent,
+    check_labels,
+    check_lineages,
+    check_seal,
+    check_segments,
+    unregistered,
+)
 from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, REDRIVEN, Partition, data_place, segment_name
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.segment import Segment, settled
 from pipeline.flows.audit_files import Counted, count_segment, split_segment
+from pipeline.flows.audit_others import altered_rules, ids_segment, stored_prints, stray_ids, unstaged
 from pipeline.flows.audit_packed import PackedAudit
 from pipeline.flows.audit_redriven import audit_redriven, rejoined
 from pipeline.flows.segment_rules import SegmentRules
@@ -66,6 +75,8 @@ class _Files:
         self.records: dict[tuple[str, str], RecordCount] = {}
         self.tenants: dict[str, tuple[TenantRows, ...]] = {}
         self.times: dict[str, tuple[int, int]] = {}
+        self.extents: dict[str, Extent] = {}
+        self.other_ids: list[str] = []  # segments whose fingerprints are not those of their rows
         self._sound: set[str] = set()
 
     def take(self, counted: Counted) -> bool:
@@ -84,6 +95,9 @@ class _Files:
         if written != {one.key: (one.digest, one.rows) for one in counted.objects}:
             return False
         self._sound.add(name)
+        self.extents[name] = _extent(counted)
+        if counted.ids and counted.ids != counted.prints:
+            self.other_ids.append(name)
         return True
 
     def damaged(self) -> Iterator[tuple[str, list[Partition]]]:
@@ -116,6 +130,8 @@ def run_audit(ports: AuditPorts) -> Report:
     for lineage, places in files.damaged():
         packed.damaged(lineage, places)
     redriven = audit_redriven(redrives, files.listed, ports.fetch)
+    ids = {info.key: (ids_segment(info.key), info.size) for info in ports.objects.list(IDS)}
+    written = _on_their_way([name for name, _ in ids.values()], decided, ports.ledger)
     witnesses = Witnesses(
         lineages,
         every,
@@ -125,14 +141,36 @@ def run_audit(ports: AuditPorts) -> Report:
         receipts,
         # before and after: one may have come in between
         partitions=sorted({*partitions, *ports.manifest.partitions()}),
-        ids_bytes={_ids_segment(info.key): info.size for info in ports.objects.list(IDS)},
+        ids_bytes=dict(ids.values()),
         tenants=files.tenants,
         times=files.times,
         redriven=redriven.marked.total(),
     )
     known = {segment_name(one.lineage, one.ordinal) for one in every} | listed.keys()
-    others = [*rules.differences(), *redriven.differences]
+    seal = ports.ledger.seal_state()
+    others = [
+        *rules.differences(),
+        *redriven.differences,
+        *altered_rules(ports.objects),
+        *check_lineages(lineages),
+        *unregistered(map(split_segment, listed), ports.ledger.lineages()),
+        *check_segments(every, files.extents, seal, redrives),
+        *check_seal(entries, seal),
+        *check_labels(lineages, every, receipts, files.records),
+        *unstaged(ports.objects, ports.ledger, every),
+        *stray_ids({key: name for key, (name, _) in ids.items()}, known | written),
+        *(Difference("ids_altered", name, _OTHER_IDS) for name in files.other_ids),
+    ]
     return audit(witnesses, packed.finish(decided, planned, known), others)
+
+
+_OTHER_IDS = "the ids file holds other fingerprints than its rows have: duplicates may go unseen"
+
+
+def _extent(counted: Counted) -> Extent:
+    """Return what a segment's units say of it; all units of a record arrived with it."""
+    arrivals = [one.arrived_us for one in counted.records.values()]
+    return Extent(len(arrivals), max(map(int, counted.records)), min(arrivals), max(arrivals))
 
 
 def _newest(segments: Iterable[Segment]) -> int:
@@ -151,7 +189,11 @@ def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
 
 def _count(infos: list[ObjectInfo], rules: SegmentRules, ports: AuditPorts) -> Counted:
     segment = _segment_of(infos[0].key)
-    return count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
+    counted = count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
+    if not counted.prints:
+        return counted
+    rows = sum(one.rows for one in counted.objects if not one.quarantined)
+    return replace(counted, ids=stored_prints(ports.objects, counted.lineage, counted.ordinal, rows))
 
 
 def _add(one: RecordCount, other: RecordCount, *, apart: bool) -> RecordCount:
@@ -187,9 +229,3 @@ def _on_their_way(names: Iterable[str], newest: dict[str, int], ledger: Ledger) 
 
 def _segment_of(key: str) -> str:
     return key.rsplit("/", 1)[1].removesuffix(".parquet")
-
-
-def _ids_segment(key: str) -> str:
-    """Return the segment of `ids/<lineage>/<ordinal>.ids`; "" for a key that no loader makes."""
-    lineage, _, ordinal = key.removeprefix(IDS).removesuffix(".ids").rpartition("/")
-    return segment_name(lineage, int(ordinal)) if ordinal.isascii() and ordinal.isdigit() else ""

@@ -16,6 +16,8 @@ from pipeline.core.event import RefusalCode
 from pipeline.core.keys import QUARANTINE, REDRIVEN, data_place
 from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Recount, StoredRows, recount
 from pipeline.core.staging import digest_of
+from pipeline.core.window import Fingerprints, fingerprints
+from pipeline.flows.audit_others import prints_digest
 from pipeline.ports.objects import ObjectInfo
 
 _MARKS_COLUMNS = ("ingested_time",)
@@ -28,7 +30,8 @@ _SUMS = ("archived", "duplicates", "quarantined", "whole")
 class Counted:
     """One segment's objects, read again; a Kinesis record never spans two segments.
 
-    `recount` is None when a file could not be read, or stands where no loader writes.
+    `recount` is None when a file could not be read, or stands where no loader writes. `prints` is the digest of the rows'
+    fingerprints, `ids` of those stored for them; both "" where there are none.
     """
 
     lineage: str
@@ -36,6 +39,8 @@ class Counted:
     objects: list[ObjectCount]
     records: dict[str, RecordCount]
     recount: Recount | None
+    prints: str = ""
+    ids: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class _File:
     count: ObjectCount
     units: pa.Table | None
     rows: pa.Table | None
+    prints: Fingerprints | None = None
 
 
 def count_segment(
@@ -72,7 +78,15 @@ def count_segment(
         [file.count for file in files],
         _records([file.units for file in files if file.units is not None]),
         _recount(files, lineage, ordinal, known),
+        _prints([file.prints for file in files if file.prints is not None]),
     )
+
+
+def _prints(found: Sequence[Fingerprints]) -> str:
+    if not found:
+        return ""
+    halves = (np.concatenate(half) for half in zip(*((one.high, one.low) for one in found), strict=True))
+    return prints_digest(Fingerprints(*halves))
 
 
 def split_segment(segment: str) -> tuple[str, int]:
@@ -102,15 +116,22 @@ def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) 
     columns = REFUSED_COLUMNS if refused else ROW_COLUMNS
     try:
         body = fetch(info)
-        wanted = [*dict.fromkeys([*_COLUMNS, *columns, *(["code"] if refused else [])])]
+        named = ("code",) if refused else ("event_id",)
+        wanted = [*dict.fromkeys([*_COLUMNS, *columns, *named])]
         table = pq.ParquetFile(io.BytesIO(body)).read(columns=wanted)
         counted, rows = _units(table, refused=refused), table.select(columns)
+        prints = None if refused else _fingerprints(table)
     except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
         return _unreadable(segment, info, exc)
     units, duplicates = counted.num_rows, pc.sum(counted.column("duplicates")).as_py() or 0
     quarantined = units if refused else 0
     count = ObjectCount(info.key, segment, info.size, units, duplicates, quarantined, digest=digest_of(body))
-    return _File(count, counted, rows)
+    return _File(count, counted, rows, prints)
+
+
+def _fingerprints(table: pa.Table) -> Fingerprints:
+    pairs = (table.column(name).to_pylist() for name in ("tenant_id", "event_id"))
+    return fingerprints(zip(*pairs, strict=True))
 
 
 def _read_marks(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> _File:

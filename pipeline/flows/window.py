@@ -6,6 +6,7 @@ restart, after a reshard, or when another worker decided a segment.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.filed import Flags
@@ -97,9 +98,8 @@ class DuplicateWindow:
         chosen = choose([age for age in self._known.values() if age.ids], horizon_us, self._limits.max_ids)
         self._window.keep_only(age.id for age in chosen)
         missing = [age for age in chosen if age.id not in self._window.segments]
-        for age in missing:
-            self._window.add(age, self._read(age.id))
         if missing:
+            self._read_back(missing)
             self._ports.facts(
                 WindowLoaded(
                     lineage=self._lineage.short,
@@ -109,6 +109,17 @@ class DuplicateWindow:
                     reached_us=chosen[-1].max_arrival_us,
                 )
             )
+
+    def _read_back(self, missing: list[SegmentAge]) -> None:
+        """Take in ids files, several read at once; each reader holds one file, and one of them adds at a time."""
+        adding = Lock()
+
+        def take(age: SegmentAge) -> None:
+            prints = self._read(age.id)
+            with adding:
+                self._window.add(age, prints)
+
+        self._ports.each(take, missing)
 
     def _read(self, segment: SegmentId) -> Fingerprints:
         key = ids_key(segment.lineage, segment.ordinal)

@@ -6,6 +6,7 @@ the duplicate window.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.keys import staged_digest
@@ -36,7 +37,7 @@ class WritePorts:
     aggregates: Aggregates
     clock: Clock
     facts: FactSink
-    each: Callable[[Callable[[StagedObject], None], Iterable[StagedObject]], None]
+    each: Callable[[Callable[[Any], None], Iterable[Any]], None]
     probe: Probe | None = None
 
 
