@@ -28,7 +28,7 @@ from pipeline.core.segment import Lineage, SealState
 from pipeline.core.window import Fingerprints, SegmentAge, SegmentId, Window, fingerprints
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
-from pipeline.producer import Producer
+from pipeline.sending import Producer
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, cpu_seconds, paired
 from tests.bench.packed import packed
