@@ -10,7 +10,7 @@ from array import array
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from pipeline.core.errors import HeadraceError, Transient
+from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.ports.clock import Clock
 from pipeline.sending.batches import EVENT_OVERHEAD_BYTES
 
@@ -40,7 +40,7 @@ class Inbox:
         self._held = 0  # taken, not released
         self._base = 0  # ticket of the first item
         self._waiters: dict[SimpleQueue[None], None] = {}
-        self._refusal: HeadraceError | None = None
+        self._refusal: str | None = None
         self.problem = ""  # why nothing is released, for the message of a time-out
         self.wake: SimpleQueue[None] = SimpleQueue()
 
@@ -49,14 +49,14 @@ class Inbox:
 
         Raises:
             Transient: there was no room in time; nothing was taken.
-            HeadraceError: what `shut` was called with.
+            ConfigProblem: it was shut; the message says why.
         """
         cost = len(item.payload) + EVENT_OVERHEAD_BYTES
         deadline = None
         while True:
             with self._lock:
                 if self._refusal is not None:
-                    raise self._refusal
+                    raise ConfigProblem(self._refusal)
                 if self._held + self._bytes + cost <= self._max_bytes or not self._held + self._bytes:
                     ticket = self._base + len(self._items)
                     first = not self._items or self._bytes < _WAKE_BYTES <= self._bytes + cost
@@ -103,7 +103,7 @@ class Inbox:
         for turn in waiters:
             turn.put(None)
 
-    def shut(self, refusal: HeadraceError) -> None:
+    def shut(self, refusal: str) -> None:
         """Refuse every further event; what was put before is still taken."""
         with self._lock:
             if self._refusal is None:

@@ -106,9 +106,7 @@ class Worker:
 
     def give_up(self, why: str) -> None:
         """Nothing will ever be sent again: what is in memory goes to disk, or is refused; nothing more is taken."""
-        self.inbox.shut(
-            ConfigProblem(f"this producer sends nothing more: {why}; make a new one with connect()")
-        )
+        self.inbox.shut(f"this producer sends nothing more: {why}; make a new one with connect()")
         with self._lock:
             self._broken = self._down = True
             self._collect()
@@ -285,7 +283,7 @@ class Worker:
 
     def close(self) -> None:
         """Take nothing more, send what is here, and finish; may be called again."""
-        self.inbox.shut(ConfigProblem(_CLOSED))
+        self.inbox.shut(_CLOSED)
         self._closing = True
 
     def wait_for(self, waiter: Waiter) -> None:
