@@ -139,7 +139,7 @@ class EventProducer:
         self._must_be_ours()
         self._worker.close()
         self._wait("close", timeout)
-        if self._worker.finished:
+        if self._worker.ended:
             self._thread.join()
             atexit.unregister(self._at_exit)
         return self._report()

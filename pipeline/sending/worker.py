@@ -88,9 +88,9 @@ class Worker:
         self._waiters: list[Waiter] = []
         self._untold: list[BatchFate] = []
         self._opened_at = self._not_before = self._receipt_not_before = 0.0
-        self._down = self._broken = self._ended = False
+        self._down = self._broken = False
         self._closing = self._last_collected = False
-        self.finished = False
+        self.finished = self.ended = False  # finished: all is done; ended: there will be no further round
 
     # The sending thread ----------------------------------------------------------------------------------
 
@@ -106,6 +106,7 @@ class Worker:
 
     def give_up(self, why: str) -> None:
         """Nothing will ever be sent again: what is in memory goes to disk, or is refused; nothing more is taken."""
+        self.inbox.problem = why
         self.inbox.shut(f"this producer sends nothing more: {why}; make a new one with connect()")
         with self._lock:
             self._broken = self._down = True
@@ -120,7 +121,7 @@ class Worker:
         if self._spill is not None:
             self._spill.close()
         with self._lock:
-            self._ended = True
+            self.ended = True
             waiters, self._waiters = self._waiters, []
         for one in waiters:
             one.reply.put(None)
@@ -289,7 +290,7 @@ class Worker:
     def wait_for(self, waiter: Waiter) -> None:
         """Tell a waiter when it is done."""
         with self._lock:
-            if self._ended:
+            if self.ended:
                 waiter.reply.put(None)
                 return
             self._waiters.append(waiter)

@@ -176,7 +176,8 @@ def test_what_is_accepted_has_an_envelope_that_the_loader_accepts(fields: dict[s
     try:
         document = parse(payload, Limits())
     except InvalidEvent as exc:
-        assert exc.code == "number_out_of_range"
+        if exc.code != "number_out_of_range":
+            raise
         return
     check_envelope(document, RULES)
     assert encode_json(payload).payload == payload

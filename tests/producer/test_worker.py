@@ -1,7 +1,9 @@
 """The producer of a user's program, round by round: fates, order, room in memory, receipts."""
 
+import itertools
 import random
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -73,7 +75,7 @@ class _Run:
             self.program.kill()
             self.begin()
 
-    def note(self, found: dict[int, str]) -> None:
+    def note(self, found: Mapping[int, str]) -> None:
         for ticket, kind in found.items():
             if kind != "waiting":
                 assert (self.runs, ticket) not in self.told, "reported twice"
@@ -253,7 +255,7 @@ def test_receipts_wait_for_their_table() -> None:
             raise Transient("the table is busy")
         put(receipt)  # type: ignore[arg-type]
 
-    work.receipts.put = sometimes  # type: ignore[method-assign, assignment]
+    work.receipts.put = sometimes  # type: ignore[method-assign]
     work.put("door-1", b"x")
     report = work.close(rounds=20)
     assert (report.acknowledged, report.unreceipted, work.worker.finished) == (1, 1, False)
@@ -278,5 +280,5 @@ def test_waits_grow_and_a_spent_budget_begins_anew() -> None:
         work.rounds(seconds=0.1)
         if work.sink.calls > before:
             calls.append(work.clock.monotonic())
-    gaps = [round(later - earlier, 1) for earlier, later in zip(calls, calls[1:], strict=False)]
+    gaps = [round(later - earlier, 1) for earlier, later in itertools.pairwise(calls)]
     assert gaps[:6] == [0.5, 1.0, 2.0, 4.5, 0.5, 1.0]
