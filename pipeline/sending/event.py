@@ -10,8 +10,8 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any
 
 import msgspec
 import orjson
@@ -36,16 +36,12 @@ os.register_at_fork(after_in_child=_chance.seed)
 
 def new_event_id() -> str:
     """Return a UUID of version 7 (RFC 9562): ids sort by the millisecond they were made in."""
-    number = time.time_ns() // 1_000_000 << 80 | _chance.getrandbits(76)
-    text = f"{number & ~(0x3 << 62) | 0x2 << 62:032x}"
-    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{text[16:20]}-{text[20:]}"
+    chance = _chance.getrandbits(74)
+    time_text, text = "%012x" % (time.time_ns() // 1_000_000), "%018x" % (chance >> 2)
+    return f"{time_text[:8]}-{time_text[8:]}-7{text[:3]}-{'89ab'[chance & 3]}{text[3:6]}-{text[6:]}"
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event.
 
     Attributes:
@@ -67,11 +63,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     data: Any
     event_id: str = msgspec.field(default_factory=new_event_id)
-    event_time: datetime = msgspec.field(default_factory=_now)
+    event_time: datetime = msgspec.field(default_factory=partial(datetime.now, UTC))
     correlation_id: str | None = None
 
 
-class Wire(NamedTuple):
+class Wire(msgspec.Struct, frozen=True, gc=False):
     """Finished bytes, and what chooses their slot."""
 
     tenant_id: str
@@ -88,18 +84,22 @@ def encode(event: Event) -> Wire:
     _check_names(event.tenant_id, event.event_type, event.schema_version, event.source)
     _check_text("entity_id", event.entity_id, _MAX_ID)
     _check_text("event_id", event.event_id, _MAX_EVENT_ID)
-    if event.correlation_id is not None:
-        _check_text("correlation_id", event.correlation_id, _MAX_ID)
-    envelope = Envelope(
-        event_id=event.event_id,
-        tenant_id=event.tenant_id,
-        entity_id=event.entity_id,
-        event_type=event.event_type,
-        schema_version=event.schema_version,
-        source=event.source,
-        event_time=_in_utc(event.event_time),
-        data=msgspec.Raw(_data(event.data)),
-        correlation_id=event.correlation_id if event.correlation_id is not None else msgspec.UNSET,
+    cause, at = event.correlation_id, event.event_time
+    if cause is not None:
+        _check_text("correlation_id", cause, _MAX_ID)
+    if type(at) is not datetime or at.tzinfo is not UTC:
+        at = _in_utc(at)
+    envelope = Envelope(  # by position, in a third of the time; the order is that of the class
+        event.event_id,
+        event.tenant_id,
+        event.entity_id,
+        event.event_type,
+        event.schema_version,
+        event.source,
+        at,
+        msgspec.Raw(_data(event.data)),
+        msgspec.UNSET,
+        msgspec.UNSET if cause is None else cause,
     )
     try:
         return Wire(event.tenant_id, event.entity_id, _ENCODE(envelope))
@@ -168,6 +168,8 @@ def _in_utc(value: Any) -> datetime:
 
 def _data(data: Any) -> bytes:
     """Return `data` as the bytes of a JSON object."""
+    if type(data) is dict:
+        return _json("/data", data)
     if isinstance(data, bytes):
         try:
             ok = isinstance(orjson.loads(data), dict)

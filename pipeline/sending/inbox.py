@@ -8,7 +8,8 @@ are used: a handler cannot raise between the taking and the body of `with`.
 import threading
 from array import array
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+
+import msgspec
 
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.ports.clock import Clock
@@ -17,8 +18,8 @@ from pipeline.sending.batches import EVENT_OVERHEAD_BYTES
 _WAKE_BYTES = 2**20  # of waiting events, and the sending thread is woken before the linger time
 
 
-class Item(NamedTuple):
-    """One event, finished."""
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One event, finished; a hundred thousand of them are nothing for the garbage collector to walk through."""
 
     slot: int
     payload: bytes
