@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_later_batches_of_a_slot_go_behind(tmp_path: Path) -> None:
         work.put("door-1", b"door-1#%d" % number)
         work.rounds(3)
     work.sink.fate = lambda: "stored"
+    work.rounds(seconds=10)
     work.put("door-1", b"door-1#20")
     [(_, fate)] = [one for one in work.flush(1).fates() if one[0] == 20]
     assert fate.kind == "spilled"
@@ -196,6 +198,26 @@ def test_files_that_are_sent_make_room(tmp_path: Path) -> None:
     assert by_entity(work.sink.payloads())[b"door-1"] == list(range(30))
 
 
+def test_a_file_is_kept_until_its_acknowledgements_are_receipted(tmp_path: Path) -> None:
+    """Killed with a file sent and no receipt written since: the next run still knows what was acknowledged."""
+    work = Program(folder=tmp_path, file_bytes=300)
+    for number in range(10):
+        if number == 4:
+            work.sink.fate = lambda: "throttled"
+        work.put("door-1", b"door-1#%d" % number)
+        work.rounds(2, seconds=0.21)
+    assert len(list(tmp_path.glob("*.spill"))) > 2
+    work.sink.fate = lambda: "stored"
+    while not len(work.sink.stored) > 7:
+        work.rounds(seconds=0.1)
+    assert work.receipts.all() == []
+    work.kill()
+    later = _next(work)
+    assert later.wait("drain", 100)
+    [numbers] = work.acknowledged().values()
+    assert sorted(numbers) == list(range(len(work.sink.stored)))
+
+
 @pytest.mark.parametrize("torn", [1, 10, 60])
 def test_a_torn_end_is_cut_off(tmp_path: Path, torn: int) -> None:
     """A crash while writing: what was reported is there, the half frame is dropped and told."""
@@ -270,7 +292,7 @@ def test_a_disk_that_refuses_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
     real, failing = os.fsync, [True]
 
     def fsync(descriptor: int) -> None:
-        if failing[0] and list(tmp_path.glob("*.spill")) and os.fstat(descriptor).st_size > 300:
+        if failing[0] and stat.S_ISREG(os.fstat(descriptor).st_mode) and os.fstat(descriptor).st_size > 300:
             raise OSError(28, "No space left on device")
         real(descriptor)
 
