@@ -272,6 +272,41 @@ class LinesIngested(Fact, frozen=True):
     refused: int
 
 
+class EventsSpilled(Fact, frozen=True):
+    """A producer's stream takes nothing: finished batches went to disk. `bytes` is the size of the spill now."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("spilled_events", "counter", "Count", "Events that a producer put on disk.", "events"),
+    )
+    path: str
+    batches: int
+    events: int
+    bytes: int
+
+
+class SpillOpened(Fact, frozen=True):
+    """A producer goes on with what an earlier one left on disk."""
+
+    path: str
+    batches: int
+    events: int
+
+
+class SpillDrained(Fact, frozen=True):
+    """Everything in a producer's spill is acknowledged."""
+
+    path: str
+
+
+class SpillTorn(Fact, frozen=True):
+    """The end of a spill file was cut off: a crash came before anybody was told that it is on disk."""
+
+    level: ClassVar[Level] = "WARN"
+    path: str
+    bytes: int
+
+
 class ReplayJobStarted(Fact, frozen=True):
     """A replay job begins or goes on: `chunks` are left of it."""
 

@@ -49,7 +49,11 @@ from pipeline.laptop.object_cache import ObjectCache
 from pipeline.laptop.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.ports.sql import SqlEngine
-from pipeline.producer import Producer, ProducerSettings
+from pipeline.sending import Producer, ProducerSettings
+from pipeline.sending.batches import MAX_EVENT_BYTES
+from pipeline.sending.fates import BatchFate
+from pipeline.sending.threaded import EventProducer, ProducerOptions
+from pipeline.sending.worker import WorkerPorts
 
 _WRITERS = 8  # objects written at once by one worker
 _READERS = 8  # segments audited, or runs of rows read, at once: hides the latency of S3
@@ -221,8 +225,18 @@ def quarantine(settings: Settings, progress: Callable[[int], None]) -> Quarantin
     )
 
 
-def producer(settings: Settings, stores: Archive, clock: Clock | None = None) -> Producer:
-    """Return a producer of its own id to the configured stream.
+@dataclass(frozen=True)
+class SendingParts:
+    """What every producer is made of; the id is new each time."""
+
+    producer_id: str
+    stream: tuple[str, str]
+    sink: KinesisSink
+    settings: ProducerSettings
+
+
+def sending_parts(settings: Settings, stores: Archive) -> SendingParts:
+    """Return the parts of a producer to the configured stream.
 
     Raises:
         ConfigProblem: `stream.slots` is not the number that this stream began with.
@@ -234,16 +248,11 @@ def producer(settings: Settings, stores: Archive, clock: Clock | None = None) ->
             f"stream.slots is {settings.stream.slots}, but stream {source.name} began with {fixed}, and an entity's "
             f"place follows from it: set stream.slots to {fixed}, or begin a new stream"
         )
-    sink = KinesisSink(
-        make_client("kinesis", connection(settings), stores.meter, max_attempts=1), settings.stream.name
-    )
-    return Producer(
+    client = make_client("kinesis", connection(settings), stores.meter, max_attempts=1)
+    return SendingParts(
         secrets.token_hex(6),
         (source.name, source.epoch),
-        sink,
-        stores.receipts,
-        clock or SystemClock(),
-        random.random,
+        KinesisSink(client, settings.stream.name),
         ProducerSettings(
             slots=settings.stream.slots,
             max_batch_bytes=batches.max_batch_bytes,
@@ -251,6 +260,35 @@ def producer(settings: Settings, stores: Archive, clock: Clock | None = None) ->
             linger_seconds=batches.linger_ms / 1000,
         ),
     )
+
+
+def producer(settings: Settings, stores: Archive, clock: Clock | None = None) -> Producer:
+    """Return a producer of its own id to the configured stream; for one thread."""
+    parts = sending_parts(settings, stores)
+    return Producer(
+        parts.producer_id,
+        parts.stream,
+        parts.sink,
+        stores.receipts,
+        clock or SystemClock(),
+        random.random,
+        parts.settings,
+    )
+
+
+def event_producer(
+    settings: Settings,
+    options: ProducerOptions,
+    facts: FactSink,
+    on_batch: Callable[[BatchFate], None] | None,
+    judged_by: Rules | None,
+) -> EventProducer:
+    """Return a producer for a user's program, its sending thread started."""
+    stores = archive(settings)
+    parts = sending_parts(settings, stores)
+    ports = WorkerPorts(parts.sink, stores.receipts, SystemClock(), random.random, facts, on_batch)
+    largest = min(settings.events.max_event_bytes, MAX_EVENT_BYTES)
+    return EventProducer(parts.producer_id, parts.stream, ports, parts.settings, options, largest, judged_by)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from pipeline.aws.ledger import DynamoLedger
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import PlanAnswer
-from pipeline.producer import Producer, ProducerSettings
+from pipeline.sending import Producer, ProducerSettings
 from tests.aws.backends import Aws, Faulty, ministack
 from tests.aws.test_index import TOTAL
 from tests.aws.test_ledger import _decide, _segment

@@ -21,18 +21,15 @@ from pipeline.core.encode import Place, encode_refusals, encode_rows
 from pipeline.core.event import Record
 from pipeline.core.kpl import split
 from pipeline.core.open_segment import OpenSegment
-from pipeline.core.receipt import Receipt
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.window import SegmentAge, SegmentId, Window
-from pipeline.ports.clock import SystemClock
-from pipeline.ports.stream import OutgoingRecord, PutAnswer
-from pipeline.producer import Producer
 from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
-from tests.bench.figure import Figure, cpu_seconds, paired
+from tests.bench.figure import Figure, paired
 from tests.bench.kcl import kcl
 from tests.bench.packed import packed
+from tests.bench.producing import producer
 from tests.bench.replay import replay
 from tests.bench.window import SEGMENT_ROWS, duplicate_window
 
@@ -119,38 +116,6 @@ def kpl(count: int, rounds: int) -> list[Figure]:
         Figure("KPL decode, aws_kinesis_agg", back_theirs / count * 1e6, "us/event"),
         Figure("KPL decode / aws_kinesis_agg", back_ratio, "x"),
     ]
-
-
-class _NullSink:
-    def put(self, put: Sequence[OutgoingRecord]) -> list[PutAnswer]:
-        return [PutAnswer("shard", "1", "")] * len(put)
-
-
-class _NullReceipts:
-    def put(self, receipt: Receipt) -> None:
-        """Forget it."""
-
-    def of(self, producer: str) -> list[Receipt]:
-        del producer
-        return []
-
-    def all(self) -> list[Receipt]:
-        return []
-
-
-def producer(count: int, rounds: int) -> list[Figure]:
-    """The producer over a null stream: events in, aggregates and receipts out."""
-    payloads = events(count)
-    keys = [(f"tenant-{number % 20:02d}", f"customer-{number % 20_000}") for number in range(count)]
-
-    def send() -> None:
-        sender = Producer("bench", ("s", "1"), _NullSink(), _NullReceipts(), SystemClock(), lambda: 0.0)
-        for (tenant, entity), payload in zip(keys, payloads, strict=True):
-            sender.put(tenant, entity, payload)
-        sender.close()
-
-    seconds = statistics.median(cpu_seconds(send) for _ in range(rounds))
-    return [Figure("producer, into aggregates, null stream", count / seconds, "events/s/core", ">= 100,000")]
 
 
 def loader_memory(count: int, rounds: int) -> list[Figure]:

@@ -13,7 +13,7 @@ from pipeline.aws.client import make_client
 from pipeline.aws.meter import Meter
 from pipeline.core.segment import Lineage, Segment
 from pipeline.laptop.processes import wait_until
-from pipeline.producer import Producer
+from pipeline.sending import Producer
 from tests.aws.backends import ministack
 from tests.core.kit import event, wire
 from tests.e2e.yard import PATIENCE, Worker, Yard, assert_nothing_lost_or_doubled

@@ -23,7 +23,7 @@ from pipeline.flows.replay import start
 from pipeline.flows.replay_plan import plan
 from pipeline.laptop.processes import wait_until
 from pipeline.ports.clock import SystemClock
-from pipeline.producer import Producer
+from pipeline.sending import Producer
 from tests.consumers.test_reader import Deployment
 from tests.core.kit import event, wire
 from tests.fakes.facts import FactList

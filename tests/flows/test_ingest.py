@@ -12,7 +12,7 @@ from pipeline.core.event import Limits, Refusal
 from pipeline.core.kpl import split
 from pipeline.facts import Fact, LinesIngested
 from pipeline.flows.ingest import IngestReport, explain, ingest
-from pipeline.producer.producer import MAX_EVENT_BYTES
+from pipeline.sending.batches import MAX_EVENT_BYTES
 from tests.core.kit import DOOR, cloud_event, event, rules_for, wire
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
