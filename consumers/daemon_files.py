@@ -46,10 +46,10 @@ def properties(settings: Settings, epoch: str, worker_id: str) -> dict[str, str]
         "awsCredentialsProvider": "DefaultCredentialsProvider",
         "regionName": aws.region,
         "retrievalMode": kcl.retrieval.upper(),
-        "callProcessRecordsEvenForEmptyRecordList": "true",  # the loader cuts by time inside a batch
-        "timeoutInSeconds": str(
-            kcl.timeout_seconds
-        ),  # none by default: a child that hangs would hang for ever
+        # The loader cuts by time inside a batch, also an empty one.
+        "callProcessRecordsEvenForEmptyRecordList": "true",
+        # KCL has no time-out by default: a child that hangs would hang for ever.
+        "timeoutInSeconds": str(kcl.timeout_seconds),
         "shutdownGraceMillis": str(kcl.shutdown_seconds * 1_000),
         "failoverTimeMillis": str(kcl.failover_seconds * 1_000),
         "metricsLevel": kcl.metrics_level.upper(),
