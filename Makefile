@@ -42,7 +42,7 @@ simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simu
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(WORKERS) $(ARGS)
 
 kills: $(VENV)/.dev  ## Kill real workers at random moments while producers write: make kills ROUNDS=200 SEED=1
-	HEADRACE_KILL_ROUNDS=$(ROUNDS) $(if $(SEED),HEADRACE_KILL_SEED=$(SEED)) \
+	KILL_ROUNDS=$(ROUNDS) $(if $(SEED),KILL_SEED=$(SEED)) \
 		$(BIN)/python -m pytest -s tests/e2e/test_kill_loop.py $(ARGS)
 
 soak: $(VENV)/.dev  ## Run the stack at full speed; fails when memory or descriptors grow: make soak MINUTES=10

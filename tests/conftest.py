@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-SEED = "HEADRACE_KILL_SEED"
+SEED = "KILL_SEED"
 
 
 def pytest_configure() -> None:
@@ -15,5 +15,5 @@ def pytest_configure() -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say how the kill loop of this run is repeated."""
-    rounds = os.environ.get("HEADRACE_KILL_ROUNDS", "10")
+    rounds = os.environ.get("KILL_ROUNDS", "10")
     return f"kill loop: make kills ROUNDS={rounds} SEED={os.environ[SEED]} (workers: {config.option.numprocesses or 1})"

@@ -28,7 +28,7 @@ from tests.e2e.yard import (
 from tests.faults.proxy import FaultProxy, fault_proxy
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
-ROUNDS = int(os.environ.get("HEADRACE_KILL_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "10"))
 LONGEST_LIFE = 0.9  # seconds of work before a kill: several segments
 BATCH = 15  # events between two flushes of the producer
 PAUSE = 0.05  # seconds between them: the loaders shall keep up
@@ -79,7 +79,7 @@ def _victims(yard: Yard) -> list[Victim]:
 
 def test_workers_killed_at_random_moments(tmp_path: Path, proxy: FaultProxy) -> None:
     """Produced rows are the Parquet rows and the index, aggregates agree, the audit balances, replay's results are right."""
-    seed = int(os.environ["HEADRACE_KILL_SEED"])
+    seed = int(os.environ["KILL_SEED"])
     print(f"make kills ROUNDS={ROUNDS} SEED={seed}")
     chance, killed = random.Random(seed), Counter[str]()
     yard = Yard(tmp_path, proxy)

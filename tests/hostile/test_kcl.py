@@ -1,6 +1,6 @@
 """The aggregates of the corpus, taken apart by KCL's own class: the verdict on each user record is the same.
 
-Needs Java 17 and KCL's jars: those of amazon_kclpy, or a folder named by HEADRACE_TEST_KCL_JARS.
+Needs Java 17 and KCL's jars: those of amazon_kclpy, or a folder named by TEST_KCL_JARS.
 """
 
 import base64
@@ -35,7 +35,7 @@ LAXER: dict[str, tuple[str, ...] | None] = {
 
 def _jars() -> str:
     found = importlib.util.find_spec("amazon_kclpy")
-    folder = os.environ.get("HEADRACE_TEST_KCL_JARS") or (
+    folder = os.environ.get("TEST_KCL_JARS") or (
         str(Path(found.origin).parent / "jars") if found and found.origin else ""
     )
     if (
@@ -44,7 +44,7 @@ def _jars() -> str:
         or shutil.which("java") is None
     ):
         pytest.skip(
-            "KCL's own de-aggregation needs Java 17 and KCL's jars: the extra `kcl`, or HEADRACE_TEST_KCL_JARS"
+            "KCL's own de-aggregation needs Java 17 and KCL's jars: the extra `kcl`, or TEST_KCL_JARS"
         )
     return f"{folder}/*"
 

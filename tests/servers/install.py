@@ -18,8 +18,8 @@ class NotHere(Exception):
 
 
 def cache() -> Path:
-    """Return the folder of all servers; `HEADRACE_TEST_CACHE` names another."""
-    return Path(os.environ.get("HEADRACE_TEST_CACHE") or user_cache_path("headrace-tests"))
+    """Return the folder of all servers; `TEST_SERVERS_CACHE` names another."""
+    return Path(os.environ.get("TEST_SERVERS_CACHE") or user_cache_path("headrace-tests"))
 
 
 def need(*programs: str) -> None:
