@@ -1,6 +1,7 @@
 """Workers killed at random moments while producers write: `make kills ROUNDS=200 SEED=1`.
 
-Each round kills one of the victims. Further kinds of workers join by the protocol `Victim` of yard.py: `_victims` is the list.
+Each round kills one of the victims: a loader three times out of four, else the processor. The loader is the reader, or
+the real KCL daemon, of which a shard's process or the Java process is killed.
 """
 
 import os
@@ -17,6 +18,7 @@ import pytest
 from pipeline import wiring
 from pipeline.laptop.processes import wait_until
 from tests.aws.backends import ministack
+from tests.consumers import kcl_kit
 from tests.e2e.yard import (
     PATIENCE,
     Victim,
@@ -29,7 +31,9 @@ from tests.faults.proxy import FaultProxy, fault_proxy
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "10"))
+KCL_ROUNDS = min(ROUNDS, max(4, ROUNDS // 5))  # each takes a new start of the daemon: ten seconds and more
 LONGEST_LIFE = 0.9  # seconds of work before a kill: several segments
+SHARDS = 2
 BATCH = 15  # events between two flushes of the producer
 PAUSE = 0.05  # seconds between them: the loaders shall keep up
 
@@ -69,30 +73,61 @@ class Writing:
             self._failed = exc
 
 
-def _victims(yard: Yard) -> list[Victim]:
-    """Return who may be killed."""
-    return [
-        Worker("reader", ("consumers.reader",), yard),
-        Worker("processor", ("consumers.sqs",), yard),
-    ]
+class Daemon:
+    """A `headrace worker --kcl`, as a victim: one of its shards' processes dies, or Java does."""
+
+    name = "kcl"
+
+    def __init__(self, yard: Yard, chance: random.Random) -> None:
+        self._yard, self._chance = yard, chance
+        self._worker: kcl_kit.Worker | None = None
+        self._deaths = 0
+
+    def begin(self) -> None:
+        """Start it the first time; then its supervisor does."""
+        # Not through the proxy: KCL speaks HTTP/2 with Kinesis.
+        where = {"HEADRACE_AWS__ENDPOINT_URL": self._yard.proxy.upstream}
+        self._worker = self._worker or kcl_kit.Worker(self._yard, self.name, **where)
+
+    def at_work(self) -> bool:
+        """True once its last death is behind it, and it holds every shard."""
+        worker = self._alive()
+        return len(worker.facts("DaemonEnded")) >= self._deaths and len(worker.holds()) == SHARDS
+
+    def kill(self) -> None:
+        """Kill a shard's process, or Java."""
+        worker = self._alive()
+        worker.kill(self._chance.choice(("shards", "daemon")))
+        self._deaths = len(worker.facts("DaemonEnded")) + 1
+
+    def end(self) -> int:
+        """Let it drain."""
+        return self._alive().stop()
+
+    def _alive(self) -> kcl_kit.Worker:
+        assert self._worker is not None
+        assert self._worker.process.poll() is None, self._worker.said()
+        return self._worker
 
 
-def test_workers_killed_at_random_moments(tmp_path: Path, proxy: FaultProxy) -> None:
+@pytest.mark.parametrize("loader", ["reader", pytest.param("kcl", marks=kcl_kit.needs_daemon)])
+def test_workers_killed_at_random_moments(tmp_path: Path, proxy: FaultProxy, loader: str) -> None:
     """Produced rows are the Parquet rows and the index, aggregates agree, the audit balances, replay's results are right."""
-    seed = int(os.environ["KILL_SEED"])
+    seed, rounds = int(os.environ["KILL_SEED"]), KCL_ROUNDS if loader == "kcl" else ROUNDS
     print(f"make kills ROUNDS={ROUNDS} SEED={seed}")
     chance, killed = random.Random(seed), Counter[str]()
-    yard = Yard(tmp_path, proxy)
+    yard = Yard(tmp_path, proxy, SHARDS, **kcl_kit.QUICK)
     wiring.provision(yard.settings)
-    victims = _victims(yard)
+    loads = Daemon(yard, chance) if loader == "kcl" else Worker("reader", ("consumers.reader",), yard)
+    victims: list[Victim] = [loads, Worker("processor", ("consumers.sqs",), yard)]
     jobs = wiring.replay_parts(yard.unharmed, yard.clock, yard.facts).jobs
     for one in victims:
         one.begin()
     with Writing(yard):
-        assert wait_until(lambda: yard.committed() > 0, PATIENCE)
-        for _ in range(ROUNDS):
-            victim = chance.choices(victims, weights=[3, *[1] * (len(victims) - 1)])[0]
-            assert wait_until(victim.at_work, PATIENCE), victim.name
+        assert wait_until(lambda: yard.committed() > 0, 2 * PATIENCE)
+        for _ in range(rounds):
+            victim = chance.choices(victims, weights=[3, 1])[0]
+            assert wait_until(victim.at_work, 2 * PATIENCE), victim.name  # a new daemon takes its time
             if all(one.state == "done" for one in jobs.newest()):
                 yard.replay()
             time.sleep(chance.uniform(0.0, LONGEST_LIFE))  # the moment is the point
@@ -107,7 +142,7 @@ def test_workers_killed_at_random_moments(tmp_path: Path, proxy: FaultProxy) -> 
         assert one.end() == 0, one.name
     assert_nothing_lost_or_doubled(yard)
     assert_results_of(last, yard)
-    assert killed.total() == ROUNDS
+    assert killed.total() == rounds
     print(
         f"killed {dict(killed)} while {yard.produced.units} units were loaded in {len(yard.segments())} segments"
     )
