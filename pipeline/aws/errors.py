@@ -1,6 +1,6 @@
 """Foreign errors, translated in one table.
 
-Three kinds of failure (design §12): will work later, will never work, unknown whether it happened.
+Three kinds of failure: will work later, will never work, unknown whether it happened.
 """
 
 from collections.abc import Iterator

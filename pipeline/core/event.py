@@ -16,7 +16,7 @@ _Id = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The wire envelope of design §4; `data` keeps the producer's bytes."""
+    """The wire envelope; `data` keeps the producer's bytes."""
 
     event_id: Annotated[str, Meta(min_length=1, max_length=128)]
     tenant_id: str

@@ -1,4 +1,4 @@
-"""How far a lineage is known to be read, and when the stream may have dropped what came after (design §6, §9).
+"""How far a lineage is known to be read, and when the stream may have dropped what came after.
 
 Kinesis says nothing when it drops a record that nobody has read. So time is the witness: whatever arrived after the
 moment up to which a lineage is known to be read, and before `now - retention`, may be gone.

@@ -1,4 +1,4 @@
-"""Object keys: the layout of the bucket (design §5), in one place.
+"""Object keys: the layout of the bucket, in one place.
 
 Every key holds the lineage's short form and the ordinal, so no two segments ever share one; no key holds a tenant
 or any other word of a producer save the event type, which was checked.

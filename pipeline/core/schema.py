@@ -1,6 +1,6 @@
 """From JSON Schemas to columns: which property becomes which column, and of what type, for ever.
 
-The mapping is design §4: integer -> int64, number -> float64, string -> string, boolean -> bool, `date-time` ->
+The mapping, once and for ever: integer -> int64, number -> float64, string -> string, boolean -> bool, `date-time` ->
 timestamp, `date` -> date32, object with known properties -> struct, array -> list, anything else -> JSON text.
 Columns come from the schema in schema order, never from the data of a batch.
 """

@@ -1,4 +1,4 @@
-"""Deciding segments of one lineage: what the loader and a redrive have in common of design §6, with its numbers.
+"""Deciding segments of one lineage: the numbered steps that the loader and a redrive have in common (decision 1).
 
 Step 1 finds the end of the ledger, steps 3 to 5 encode, stage and plan, steps 6 and 7 write and commit. What goes into a
 segment, and what becomes of a refused plan, is for whoever decides.

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Sender(Protocol):
-    """Takes events in order and sends them in batches; used by one thread. `pipeline.producer` is the one there is."""
+    """Takes events in order and sends them in batches; used by one thread. `pipeline.sending` has it."""
 
     def put(self, tenant_id: str, entity_id: str, payload: bytes) -> None:
         """Take one event: finished envelope JSON; may send, and block while the stream is busy.
