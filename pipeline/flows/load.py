@@ -1,6 +1,6 @@
 """The loader of one shard: a segment is decided once, and its effects are made true however often it takes.
 
-The steps carry the numbers of decision 1:
+The steps, by the numbers that the code carries:
 
 1. open      one consistent read of the newest segment; a planned one is finished first
 2. collect   whole Kinesis records after its end; decode, judge; raw records are kept

@@ -1,4 +1,4 @@
-"""Which rows are duplicates, said a second time and as plainly as possible (design §7)."""
+"""Which rows are duplicates, said a second time and as plainly as possible."""
 
 from dataclasses import dataclass
 
