@@ -192,8 +192,8 @@ def _read(what: str, item: Item, make: Callable[[], T], key: tuple[str, str] = (
         return make()
     except (LookupError, TypeError, ValueError, zlib.error, msgspec.MsgspecError) as exc:
         named = " ".join(str(next(iter(item.get(name, {}).values()), "?")) for name in key)
-        reason = f"{type(exc).__name__} {exc}".strip()
-        raise Corrupt(f"{what} {named}: cannot be read ({reason}); run `headrace audit`") from exc
+        # Not the error's own words: they may quote what the item holds.
+        raise Corrupt(f"{what} {named}: cannot be read ({type(exc).__name__}); run `headrace audit`") from exc
 
 
 def or_corrupt(read: Callable[[Item], T]) -> Callable[[Item], T | Corrupt]:

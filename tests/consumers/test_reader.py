@@ -239,7 +239,7 @@ def _broken_row(house: Deployment) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "error"), [(_corrupt_ids, "Corrupt at "), (_broken_row, "TypeError at items.py:")]
+    ("damage", "error"), [(_corrupt_ids, "Corrupt at "), (_broken_row, "Corrupt at items.py:")]
 )
 def test_an_unknown_error_ends_the_process(
     deploy: Callable[..., Deployment], damage: Callable[[Deployment], None], error: str
