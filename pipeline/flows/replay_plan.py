@@ -190,16 +190,10 @@ def _of_type(selection: Selection, seen: Snapshot, ports: PlanPorts) -> Iterator
         for name, event_type, dt in ((name, *name.rsplit("#", 1)) for name in names)
         if event_type == selection.event_type and (late or span.first_dt <= dt <= span.last_dt)
     ]
-
-    def files(partition: str) -> list[DataFile]:
-        found: list[DataFile] = _ask(ports, "files", lambda: ports.manifest.files(partition))
-        return found
-
-    for partition, entries in zip(wanted, ports.each(files, wanted), strict=True):
-        dt = partition.rsplit("#", 1)[1]
-        for one in entries:
-            if candidate := _file(one, dt, selection, seen):
-                yield candidate
+    files: list[DataFile] = _ask(ports, "files", partial(ports.manifest.files, *wanted))
+    for one in files:
+        if candidate := _file(one, one.partition.rsplit("#", 1)[1], selection, seen):
+            yield candidate
 
 
 def _file(one: DataFile, dt: str, selection: Selection, seen: Snapshot) -> _Candidate | None:
