@@ -3,9 +3,9 @@
 The seal state is read once, before anything else, and decides for the whole answer which tier of a day counts.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
+from pipeline.ports.reading import Each, ReadRows
 
 T = TypeVar("T")
 
@@ -28,8 +29,7 @@ class FindPorts:
     """What finding reads.
 
     Attributes:
-        read: `flows.rows.RowReader.read`; called from the threads of `each`.
-        each: calls a function for every item, several at once if it likes, and yields the answers in order.
+        read: called from the threads of `each`.
         progress: told of runs that were read, and how many; called from any thread.
     """
 
@@ -37,8 +37,8 @@ class FindPorts:
     manifest: Manifest
     index: EntityIndex
     aggregates: Aggregates
-    read: Callable[[str, int, int, Sequence[str]], pa.Table]
-    each: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+    read: ReadRows
+    each: Each
     progress: Callable[[int], None]
 
 
