@@ -1,6 +1,7 @@
 """Ports `Manifest` and `Receipts` on DynamoDB: tables `data_files` and `receipts`."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.aws import tables
@@ -13,6 +14,10 @@ from pipeline.core.receipt import Receipt
 from pipeline.core.tiers import LATE, OPEN
 
 _DIRECTORY = "_partitions"  # its items name the partitions, so that they can be listed without a scan
+_QUERIES = 8  # at once; so few partitions are asked for without a look at how many there are
+# Asked for this part of all partitions, a scan is no slower than queries: its pages hold thousands of entries. Measured
+# on the local emulator, 1,200 partitions: with 12 files each it is as quick as 300 queries, with 3 as quick as 100.
+_SCANNED_PART = 1 / 4
 
 
 class DynamoManifest:
@@ -34,8 +39,16 @@ class DynamoManifest:
         """Return every distinct `<event_type>#<dt>`, sorted."""
         return sorted(item["name"]["S"] for item in query(self._dynamodb, self._table, _DIRECTORY))
 
-    def files(self, partition: str) -> list[DataFile]:
-        """Return the files of one partition, by name."""
+    def files(self, *partitions: str) -> list[DataFile]:
+        """Return the files of some partitions, by queries or, where they are a good part of all, by a scan."""
+        wanted = sorted(set(partitions))
+        if len(wanted) > _QUERIES and len(wanted) >= _SCANNED_PART * len(self.partitions()):
+            chosen = set(wanted)
+            return [entry for entry in self.all_files() if entry.partition in chosen]
+        with ThreadPoolExecutor(_QUERIES, thread_name_prefix="manifest") as pool:
+            return [entry for found in pool.map(self._query, wanted) for entry in found]
+
+    def _query(self, partition: str) -> list[DataFile]:
         return [file_of(item) for item in query(self._dynamodb, self._table, partition)]
 
     def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:

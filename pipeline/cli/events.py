@@ -85,15 +85,20 @@ def command(
         events = search.events()
         head = list(islice(events, _HEAD))
         progress.stop()
-        if not head:
-            say(nothing(tenant, question))
-        elif as_json:
-            sys.stdout.buffer.writelines(json_lines(chain(head, events)))
-        else:
-            sys.stdout.writelines(table_lines(head, events, sys.stdout))
-        sys.stdout.flush()
+        _show(head, events, nothing(tenant, question), as_json=as_json)
     if not search.exact or search.shown < search.total:
         say(left_out(search.shown, search.total, exact=search.exact))
+
+
+def _show(head: "list[Event]", rest: "Iterator[Event]", otherwise: str, *, as_json: bool) -> None:
+    """Print events as they are found; `otherwise` where there is none."""
+    if not head:
+        say(otherwise)
+    elif as_json:
+        sys.stdout.buffer.writelines(json_lines(chain(head, rest)))
+    else:
+        sys.stdout.writelines(table_lines(head, rest, sys.stdout))
+    sys.stdout.flush()
 
 
 def left_out(shown: int, total: int, *, exact: bool) -> str:

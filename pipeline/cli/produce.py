@@ -1,9 +1,11 @@
 """`headrace produce`: events from an NDJSON file or a pipe."""
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import orjson
@@ -13,6 +15,10 @@ from pipeline.cli.collecting import fact_sink
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Refusal
+
+if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.config import Settings
+    from pipeline.flows.ingest import IngestReport
 
 SHOWN_REFUSALS = 20
 MIN_PATIENCE_SECONDS = 0.05
@@ -34,58 +40,7 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
     """  # noqa: D301 - click's mark against re-wrapping
     settings = settings_with_stack(home)
     with _open(file) as lines:
-        from pipeline import wiring
-        from pipeline.cli.progress import Progress
-        from pipeline.flows.ingest import IngestReport, explain, ingest
-        from pipeline.laptop.interrupts import Interrupts
-        from pipeline.ports.clock import SystemClock
-
-        rules, stores, clock = wiring.rules(settings), wiring.archive(settings), SystemClock()
-        producer = wiring.producer(settings, stores, clock)
-        patience = max(settings.producer.linger_ms / 1000, MIN_PATIENCE_SECONDS)
-        source = Arriving(lines, rules.limits.max_event_bytes + 2, patience) if str(file) == "-" else lines
-        shown = 0
-
-        def refused(number: int, refusal: Refusal) -> None:
-            nonlocal shown
-            shown += 1
-            if shown <= SHOWN_REFUSALS:
-                click.echo(f"line {number}: {explain(refusal, rules.limits.max_event_bytes)}", err=True)
-            elif shown == SHOWN_REFUSALS + 1:
-                click.echo("further refused lines are only counted", err=True)
-
-        report = IngestReport()
-        with Progress("produce", unit="events") as progress:
-
-            def noted(now: IngestReport) -> None:
-                nonlocal report
-                report = now
-                progress.update(now.accepted)
-
-            interrupts = Interrupts()
-            with interrupts.installed():
-                try:
-                    report = ingest(
-                        source,
-                        rules,
-                        producer,
-                        clock,
-                        refused,
-                        noted,
-                        interrupts.held,
-                        fact_sink(settings, "produce"),
-                    )
-                except KeyboardInterrupt:
-                    interrupts.hold()
-                    producer.close()
-                    click.echo(
-                        f"{producer.events_acknowledged:,} events are acknowledged; "
-                        f"all lines up to {report.last_line:,} are done",
-                        err=True,
-                    )
-                    raise
-                interrupts.hold()
-                producer.close()
+        report = _send(lines, settings, arriving=str(file) == "-")
     if as_json:
         click.echo(
             orjson.dumps({"lines": report.lines, "accepted": report.accepted, "refused": report.refused})
@@ -94,6 +49,56 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
         soon = "; readable in about a second" if settings.aws.endpoint_url and report.accepted else ""
         click.echo(f"acknowledged: {report.accepted:,}, refused: {report.refused:,}{soon}")
     return 1 if report.refused else 0
+
+
+def _send(lines: BinaryIO, settings: "Settings", *, arriving: bool) -> "IngestReport":
+    """Send lines, showing how far it is; `arriving` when they come as somebody writes them."""
+    from pipeline import wiring
+    from pipeline.cli.progress import Progress
+    from pipeline.flows.ingest import IngestReport, ingest
+    from pipeline.laptop.interrupts import Interrupts
+    from pipeline.ports.clock import SystemClock
+
+    rules, stores, clock = wiring.rules(settings), wiring.archive(settings), SystemClock()
+    producer = wiring.producer(settings, stores, clock)
+    patience = max(settings.producer.linger_ms / 1000, MIN_PATIENCE_SECONDS)
+    source = Arriving(lines, rules.limits.max_event_bytes + 2, patience) if arriving else lines
+    refused, facts = _refusals(rules.limits.max_event_bytes), fact_sink(settings, "produce")
+    report, interrupts = IngestReport(), Interrupts()
+    with Progress("produce", unit="events") as progress, interrupts.installed():
+
+        def noted(now: IngestReport) -> None:
+            nonlocal report
+            report = now
+            progress.update(now.accepted)
+
+        try:
+            report = ingest(source, rules, producer, clock, refused, noted, interrupts.held, facts)
+        except KeyboardInterrupt:
+            interrupts.hold()
+            producer.close()
+            done = f"{producer.events_acknowledged:,} events are acknowledged"
+            click.echo(f"{done}; all lines up to {report.last_line:,} are done", err=True)
+            raise
+        interrupts.hold()
+        producer.close()
+    return report
+
+
+def _refusals(max_event_bytes: int) -> Callable[[int, Refusal], None]:
+    """Return what names refused lines, the first of them, on standard error."""
+    from pipeline.flows.ingest import explain
+
+    numbers = count(1)
+
+    def refused(line: int, refusal: Refusal) -> None:
+        number = next(numbers)
+        if number <= SHOWN_REFUSALS:
+            click.echo(f"line {line}: {explain(refusal, max_event_bytes)}", err=True)
+        elif number == SHOWN_REFUSALS + 1:
+            click.echo("further refused lines are only counted", err=True)
+
+    return refused
 
 
 def _open(file: Path) -> AbstractContextManager[BinaryIO]:

@@ -160,16 +160,20 @@ def show_command(
         sys.stdout.buffer.write(found[0][0].raw)
         sys.stdout.buffer.flush()
         return
-    for number, (one, mark) in enumerate(found[:limit]):
+    _show(found[:limit], cut, as_json=as_json)
+    if not found:
+        say("nothing was refused that is like this")
+    elif len(found) > limit:
+        say(f"the first {limit:,} shown; there are more: --limit N shows them")
+
+
+def _show(found: "list[tuple[RefusedUnit, Mark | None]]", cut: int, *, as_json: bool) -> None:
+    for number, (one, mark) in enumerate(found):
         if as_json:
             click.echo(orjson.dumps(_unit_document(one, mark)))
             continue
         for line in [""] * bool(number) + list(_lines(one, mark, cut)):
             click.echo(line)
-    if not found:
-        say("nothing was refused that is like this")
-    elif len(found) > limit:
-        say(f"the first {limit:,} shown; there are more: --limit N shows them")
 
 
 def _check_usage(unit: str | None, chosen: dict[str, Any], *, raw: bool) -> None:

@@ -14,7 +14,7 @@ from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import instant_of, parse_day
 
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
-    from pipeline.core.sighting import CountedIn, Found, IndexPlace, Trace
+    from pipeline.core.sighting import CountedIn, Found, Hint, IndexPlace, Trace
 
 NOT_FOUND = 1
 _OTHERS = "the same id may also be under other entities: leave --entity out to look everywhere"
@@ -53,14 +53,9 @@ def command(
     if sum(one is not None for one in (entity, at, receipt)) > 1:
         raise click.UsageError("give one of --entity, --at and --receipt")
     from pipeline import wiring
-    from pipeline.core.sighting import Hint, parse_receipt
     from pipeline.flows.trace import trace
 
-    hint = Hint(
-        entity,
-        None if at is None else parse_day("--at", at),
-        None if receipt is None else parse_receipt("--receipt", receipt),
-    )
+    hint = _hint(entity, at, receipt)
     settings = settings_with_stack(home)
     warn_of_tenant(wiring.rules(settings), tenant)  # what was refused names tenants that nobody registered
     with Progress("trace", unit="reads") as progress, wiring.finding(settings, progress.add) as ports:
@@ -68,11 +63,22 @@ def command(
     if as_json:
         click.echo(orjson.dumps(as_document(tenant, event_id, found), option=orjson.OPT_INDENT_2))
     else:
-        for line in text_lines(found):
-            click.echo(line)
-        for note in _notes(found):
-            say(f"note: {note}")
+        _show(found)
     ctx.exit(0 if found.found else NOT_FOUND)
+
+
+def _hint(entity: str | None, at: str | None, receipt: str | None) -> "Hint":
+    from pipeline.core.sighting import Hint, parse_receipt
+
+    day = None if at is None else parse_day("--at", at)
+    return Hint(entity, day, None if receipt is None else parse_receipt("--receipt", receipt))
+
+
+def _show(found: "Trace") -> None:
+    for line in text_lines(found):
+        click.echo(line)
+    for note in _notes(found):
+        say(f"note: {note}")
 
 
 def _notes(found: "Trace") -> tuple[str, ...]:

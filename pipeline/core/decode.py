@@ -27,6 +27,7 @@ from pipeline.core.subsequence import unit_numbers
 _QUOTES = 28
 _QUOTES_OF_KEY = 2
 _QUOTES_OF_STRING = 4
+_UNSET = msgspec.UNSET
 _KEY_BYTES = 5  # of the shortest key with its value and comma: `"":0,`
 
 
@@ -65,85 +66,68 @@ class Decoder:
     """Decodes records by one set of rules."""
 
     def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+        limits = rules.limits
+        self._rules, self._tenants = rules, rules.tenants
+        self._latest = EPOCH + timedelta(seconds=limits.max_future_seconds)  # of what arrived at EPOCH
+        # A short unit cannot break the limits on strings and keys; its depth is that of its exact shape.
+        self._short = min(limits.max_string_bytes, limits.max_event_bytes, limits.max_keys * _KEY_BYTES)
         self._envelope = msgspec.json.Decoder(WireEnvelope).decode
         self._fast = {
             (name, number): version.shape.decode
             for name, versions in rules.types.items()
             for number, version in versions.items()
-            if version.shape.decode is not None and version.shape.depth < rules.limits.max_depth
+            if version.shape.decode is not None and version.shape.depth < limits.max_depth
         }
 
     def decode(self, records: Iterable[Record], first_index: int, into: Decoded) -> int:
         """Decode records into `into`, numbering them from `first_index`; return the number of units."""
-        units, arrived_us, not_after = 0, -1, EPOCH
+        units, quick = 0, self._quick
         for index, record in enumerate(records, first_index):
-            if record.arrived_us != arrived_us:  # events of one aggregate arrived together
-                arrived_us, not_after = record.arrived_us, self._not_after(record)
-            if record.subsequence_number is not None:
-                payloads, first = [record.data], record.subsequence_number
-            else:
+            not_after = self._latest + timedelta(0, 0, record.arrived_us)
+            payloads, first = [record.data], record.subsequence_number
+            if first is None:
                 first = 0
-                try:
-                    payloads = kpl.split(record.data) if kpl.is_aggregate(record.data) else [record.data]
-                except InvalidEvent as exc:
-                    into.refusals.append(_refusal(exc, record.data, index, 0))
+                if kpl.is_aggregate(record.data):
+                    try:
+                        payloads = kpl.split(record.data)
+                    except InvalidEvent as exc:
+                        into.refusals.append(_refusal(exc, record.data, index, 0))
+                        units += 1
+                        continue
+            for number, payload in enumerate(payloads, first):
+                row = quick(payload, index, number, not_after)
+                if row is None:
+                    units += self._apart(payload, index, number, not_after, into)
+                else:
+                    into.rows.append(row)
                     units += 1
-                    continue
-            numbers = range(first, first + len(payloads))
-            units += self._units(payloads, numbers, index, not_after, into, apart=True)
         return units
 
     def decode_events(self, records: Iterable[Record], into: Decoded) -> None:
         """Decode records that are one event each, whatever their first bytes are."""
         for index, record in enumerate(records):
-            self._units([record.data], range(1), index, self._not_after(record), into, apart=False)
+            self._event(record.data, index, 0, self._latest + timedelta(0, 0, record.arrived_us), into)
 
-    def _not_after(self, record: Record) -> datetime:
-        return EPOCH + timedelta(
-            microseconds=record.arrived_us, seconds=self._rules.limits.max_future_seconds
-        )
+    def _quick(self, payload: bytes, record: int, number: int, not_after: datetime) -> Row | None:
+        """Return the row of an event that the fast path fully understands."""
+        if len(payload) > self._short:
+            return None
+        try:
+            envelope = self._envelope(payload)
+            data = self._fast[envelope.event_type, envelope.schema_version](envelope.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
+            return None
+        raw = bytes(envelope.data)
+        plain = envelope.received_time is _UNSET and envelope.correlation_id is _UNSET
+        if (
+            payload.count(b'"') - raw.count(b'"') == (_QUOTES if plain else _quotes(envelope))
+            and envelope.tenant_id in self._tenants
+            and _settle_times(envelope, not_after)
+        ):
+            return Row(envelope, data, raw, record, number)
+        return None
 
-    def _units(
-        self,
-        payloads: list[bytes],
-        numbers: range,
-        record: int,
-        not_after: datetime,
-        into: Decoded,
-        *,
-        apart: bool,
-    ) -> int:
-        """Decode user records, or with `apart` off units; return how many units they were."""
-        limits, tenants, fast, decode = self._rules.limits, self._rules.tenants, self._fast, self._envelope
-        # A short unit cannot break the limits on strings and keys; its depth is that of its exact shape.
-        short = min(limits.max_string_bytes, limits.max_event_bytes, limits.max_keys * _KEY_BYTES)
-        keep, unset, units = into.rows.append, msgspec.UNSET, len(payloads)
-        for number, payload in zip(numbers, payloads, strict=True):
-            if len(payload) <= short:
-                try:
-                    envelope = decode(payload)
-                    data = fast[envelope.event_type, envelope.schema_version](envelope.data)
-                except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
-                    pass
-                else:
-                    raw = bytes(envelope.data)
-                    plain = envelope.received_time is unset and envelope.correlation_id is unset
-                    if (
-                        payload.count(b'"') - raw.count(b'"') == (_QUOTES if plain else _quotes(envelope))
-                        and envelope.tenant_id in tenants
-                        and _settle_times(envelope, not_after)
-                    ):
-                        keep(Row(envelope, data, raw, record, number))
-                        continue
-            if apart:
-                units += self._apart(payload, number, record, not_after, into) - 1
-                keep = into.rows.append
-            else:
-                self._slow(payload, record, number, not_after, into)
-        return units
-
-    def _apart(self, payload: bytes, number: int, record: int, not_after: datetime, into: Decoded) -> int:
+    def _apart(self, payload: bytes, record: int, number: int, not_after: datetime, into: Decoded) -> int:
         """Decode a user record that is no ordinary event; return how many units it was."""
         try:
             units = take_apart(payload, self._rules.limits)
@@ -153,9 +137,17 @@ class Decoder:
         if units == [payload]:
             self._slow(payload, record, number, not_after, into)
             return 1
-        self._units(units, unit_numbers(number, len(units)), record, not_after, into, apart=False)
+        for place, unit in zip(unit_numbers(number, len(units)), units, strict=True):
+            self._event(unit, record, place, not_after, into)
         into.grew(max(sum(map(len, units)) - len(payload), 0))
         return len(units)
+
+    def _event(self, payload: bytes, record: int, number: int, not_after: datetime, into: Decoded) -> None:
+        row = self._quick(payload, record, number, not_after)
+        if row is None:
+            self._slow(payload, record, number, not_after, into)
+        else:
+            into.rows.append(row)
 
     def _slow(self, payload: bytes, record: int, number: int, not_after: datetime, into: Decoded) -> None:
         try:

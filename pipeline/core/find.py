@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.core.days import DAY_US, SECOND_US
 from pipeline.core.errors import Corrupt
 from pipeline.core.filed import Flags, times_of
-from pipeline.core.index import IndexItem, read_item
+from pipeline.core.index import IndexItem, Pointer, read_item
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import SealState
 from pipeline.core.span import Span
@@ -38,6 +38,11 @@ class Run:
     until_us: int
     named_by: str
     entity_id: str | None = None
+
+    @property
+    def pointer(self) -> Pointer:
+        """Return where the rows are."""
+        return Pointer(self.key, self.first_row, self.rows)
 
     def events(self, *, duplicates: bool) -> int:
         """Return how many rows count."""
@@ -106,10 +111,10 @@ def partitions_to_ask(
 ) -> list[str]:
     """Return the manifest's partitions that may hold rows of some types (None: of all) and a span.
 
-    The open tier is filed by event day. The late tier is filed by arrival day, which says little of event days: once
-    something was sealed, all days of a type are asked.
+    The open tier is filed by event day. The late tier is filed by arrival day, which says little of event days: where
+    the span has a day that is sealed, all days of a type are asked.
     """
-    every_day = bool(seal.sealing_to)
+    every_day = span.first_dt <= seal.sealing_to
     return [
         name
         for name in partitions
@@ -135,15 +140,22 @@ def check_owner(tenant_id: str, run: Run, table: pa.Table) -> None:
             )
 
 
-def chosen_rows(tenant_id: str, table: pa.Table, span: Span, source: str | None) -> Flags:
-    """Return which rows of a table lie in a span and are of a source, duplicates included.
+def chosen_rows(
+    tenant_id: str, table: pa.Table, span: Span, source: str | None, *, duplicates: bool = True
+) -> Flags:
+    """Return which rows of a table are a tenant's, lie in a span and are of a source (None: of any).
 
-    Needs the columns tenant_id and event_time, and source where one is given.
+    Needs the columns tenant_id and event_time, source where one is given, and is_duplicate where duplicates are not
+    wanted.
     """
     times = times_of(table)
     chosen: Flags = (times >= span.from_us) & (times < span.until_us)
     chosen &= _equal(table, "tenant_id", tenant_id)
-    return chosen if source is None else chosen & _equal(table, "source", source)
+    if source is not None:
+        chosen &= _equal(table, "source", source)
+    if not duplicates:
+        chosen &= ~table.column("is_duplicate").to_numpy()
+    return chosen
 
 
 def _equal(table: pa.Table, name: str, value: str) -> Flags:

@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.filed import I64, Flags, runs, times_of
+from pipeline.core.find import Run, chosen_rows
 from pipeline.core.index import Pointer
 from pipeline.core.names import is_name
 from pipeline.core.span import END_US, FIRST_US, Span
@@ -54,8 +54,8 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
         return any(edge % DAY_US for edge in (self.from_us, self.until_us) if FIRST_US < edge < END_US)
 
 
-class Run(NamedTuple):
-    """Rows of one event day in one data file. Their event times lie in low_us..high_us, both included.
+class Part(NamedTuple):
+    """What a job takes of a run: rows of one event day in one data file, all of them in low_us..high_us.
 
     `events` counts those rows that the selection takes. `exact`: the bounds are event times of such rows.
     """
@@ -127,7 +127,7 @@ def _escaped(source: str) -> str:
 
 def columns_for(selection: Selection) -> list[str]:
     """Return the columns that `matches` looks at."""
-    columns = ["event_time"]
+    columns = ["tenant_id", "event_time"]
     if not selection.include_duplicates:
         columns.append("is_duplicate")
     if selection.source is not None:
@@ -137,17 +137,18 @@ def columns_for(selection: Selection) -> list[str]:
 
 def matches(rows: pa.Table, selection: Selection) -> Flags:
     """Return which rows of a pointer the selection takes; `rows` has at least `columns_for(selection)`."""
-    times = times_of(rows)
-    found: Flags = (times >= selection.from_us) & (times < selection.until_us)
-    if not selection.include_duplicates:
-        found &= ~rows.column("is_duplicate").to_numpy()
-    if selection.source is not None:
-        found &= pc.equal(rows.column("source"), selection.source).to_numpy()
-    return found
+    duplicates = selection.include_duplicates
+    return chosen_rows(selection.tenant_id, rows, selection.span, selection.source, duplicates=duplicates)
 
 
-def weigh(run: Run, rows: pa.Table, selection: Selection) -> list[Run]:
-    """Return what the selection takes of a run, one run for each stretch of rows of one day; none is empty."""
+def whole(run: Run, selection: Selection) -> Part:
+    """Return a run of one day as it is, its events counted by what is known of it."""
+    events = run.events(duplicates=selection.include_duplicates)
+    return Part(day_of(run.from_us), run.event_type, run.pointer, events, run.from_us, run.until_us - 1)
+
+
+def weigh(run: Run | Part, rows: pa.Table, selection: Selection) -> list[Part]:
+    """Return what the selection takes of a run, a part for each stretch of rows of one day; none is empty."""
     found, times = matches(rows, selection), times_of(rows)
     return [
         _part(run, first, np.flatnonzero(found[first:last]), times)
@@ -156,26 +157,26 @@ def weigh(run: Run, rows: pa.Table, selection: Selection) -> list[Run]:
     ]
 
 
-def cut(run: Run, rows: pa.Table, selection: Selection, events: int) -> Run:
-    """Return a run of one day up to its `events`-th event."""
-    return _part(run, 0, np.flatnonzero(matches(rows, selection))[:events], times_of(rows))
+def cut(part: Part, rows: pa.Table, selection: Selection, events: int) -> Part:
+    """Return a part up to its `events`-th event."""
+    return _part(part, 0, np.flatnonzero(matches(rows, selection))[:events], times_of(rows))
 
 
-def _part(run: Run, first: int, hits: npt.NDArray[np.intp], times: I64) -> Run:
+def _part(run: Run | Part, first: int, hits: npt.NDArray[np.intp], times: I64) -> Part:
     chosen = times[first + hits]
     key, first_row = run.pointer.key, run.pointer.first_row + first + int(hits[0])
     pointer = Pointer(key, first_row, int(hits[-1] - hits[0]) + 1)
     low, high = int(chosen.min()), int(chosen.max())
-    return Run(day_of(low), run.event_type, pointer, len(hits), low, high, exact=True)
+    return Part(day_of(low), run.event_type, pointer, len(hits), low, high, exact=True)
 
 
-def in_order(found: Iterable[Run]) -> list[Run]:
-    """Return runs by day, type, file and row: the order in which a limit counts."""
+def in_order(found: Iterable[Part]) -> list[Part]:
+    """Return parts by day, type, file and row: the order in which a limit counts."""
     return sorted(found, key=lambda one: (one.dt, one.event_type, one.pointer.key, one.pointer.first_row))
 
 
-def up_to_limit(found: Sequence[Run], limit: int) -> tuple[list[Run], int]:
-    """Return the runs that the limit takes whole, and how many events the run after them gives."""
+def up_to_limit(found: Sequence[Part], limit: int) -> tuple[list[Part], int]:
+    """Return the parts that the limit takes whole, and how many events the one after them gives."""
     left = limit
     for place, one in enumerate(found):
         if one.events > left:
@@ -184,21 +185,21 @@ def up_to_limit(found: Sequence[Run], limit: int) -> tuple[list[Run], int]:
     return list(found), 0
 
 
-def chunks_of(found: Sequence[Run], *, by_day: bool) -> Iterator[PlannedChunk]:
-    """Put runs, in order, into chunks: one for each day, or consecutive days up to about CHUNK_EVENTS."""
-    held: list[Run] = []
+def chunks_of(found: Sequence[Part], *, by_day: bool) -> Iterator[PlannedChunk]:
+    """Put parts, in order, into chunks: one for each day, or consecutive days up to about CHUNK_EVENTS."""
+    held: list[Part] = []
     number = 1
     for _, day in groupby(found, key=lambda one: one.dt):
-        runs_of_day = list(day)
+        parts_of_day = list(day)
         events = sum(one.events for one in held)
-        if held and (by_day or events + sum(one.events for one in runs_of_day) > CHUNK_EVENTS):
+        if held and (by_day or events + sum(one.events for one in parts_of_day) > CHUNK_EVENTS):
             yield _chunk(number, held)
             held, number = [], number + 1
-        held += runs_of_day
+        held += parts_of_day
     if held:
         yield _chunk(number, held)
 
 
-def _chunk(number: int, held: Sequence[Run]) -> PlannedChunk:
+def _chunk(number: int, held: Sequence[Part]) -> PlannedChunk:
     pointers = [one.pointer for one in held]
     return PlannedChunk(number, held[0].dt, held[-1].dt, pointers, sum(one.events for one in held))

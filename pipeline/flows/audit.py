@@ -13,7 +13,6 @@ What lands while it runs is on its way, never a difference; so the order of read
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline.core.audit import Difference, ObjectCount, RecordCount, Report, Witnesses, audit
 from pipeline.core.audit_ledger import (
@@ -37,6 +36,7 @@ from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import ObjectInfo, Objects
+from pipeline.ports.reading import Each
 from pipeline.ports.receipts import Receipts
 
 
@@ -46,7 +46,7 @@ class AuditPorts:
 
     Attributes:
         fetch: the bytes of a listed object; raises NotFound when it went away meanwhile.
-        each: calls a function for every segment's objects, several at once, and yields the answers in any order.
+        each: takes every segment's objects; here the answers may come in any order.
         progress: told of every object read, and how many there are; called from any thread.
     """
 
@@ -57,7 +57,7 @@ class AuditPorts:
     aggregates: Aggregates
     receipts: Receipts
     fetch: Callable[[ObjectInfo], bytes]
-    each: Callable[[Callable[[list[ObjectInfo]], Any], Iterable[list[ObjectInfo]]], Iterable[Any]]
+    each: Each
     progress: Callable[[int], None]
 
 

@@ -18,7 +18,7 @@ from pipeline.core.find import Run, day_span, file_runs, partitions_to_ask
 from pipeline.core.keys import QUARANTINE_TABLE
 from pipeline.core.manifest import DataFile
 from pipeline.core.segment import SealState
-from pipeline.flows.find import FindPorts, count_run, files_of, runs_of_entity
+from pipeline.flows.find import FindPorts, count_run, runs_of_entity
 
 AGGREGATES, INDEX, ROWS = "aggregates", "index", "rows"  # what an answer is made from
 
@@ -89,7 +89,7 @@ def _runs_of_cells(
     listed = ports.manifest.partitions()
     names = {cell: partitions_to_ask(listed, [cell.event_type], seal, day_span(cell.dt)) for cell in cells}
     files: dict[str, list[DataFile]] = defaultdict(list)
-    for file in files_of(sorted({name for found in names.values() for name in found}), ports):
+    for file in ports.manifest.files(*{name for found in names.values() for name in found}):
         files[file.partition].append(file)
     for cell in cells:
         span = question.span.within(day_span(cell.dt))

@@ -89,9 +89,8 @@ class EventSearch:
         """Return the first events of a run that are asked for, with their order, and how many there are in it."""
         names = envelope_schema().names
         table = read_run(self._tenant_id, run, names, self._ports).select(names)
-        chosen = chosen_rows(self._tenant_id, table, self._question.span, self._question.source)
-        if not self._duplicates:
-            chosen &= ~np.asarray(table.column("is_duplicate").to_numpy(), dtype=np.bool_)
+        asked = self._question
+        chosen = chosen_rows(self._tenant_id, table, asked.span, asked.source, duplicates=self._duplicates)
         rows = np.flatnonzero(chosen)
         times = times_of(table)
         matched = len(rows)

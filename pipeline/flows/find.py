@@ -3,9 +3,9 @@
 The seal state is read once, before anything else, and decides for the whole answer which tier of a day counts.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -13,16 +13,15 @@ from pipeline.core.count import Count, Question, columns_for, from_rows, from_ru
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.find import OWNERS, Run, check_owner, entity_runs, file_runs, partitions_to_ask
 from pipeline.core.index import partitions_of
-from pipeline.core.manifest import DataFile
 from pipeline.core.segment import SealState
 from pipeline.core.span import Span
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
+from pipeline.ports.reading import Each, ReadRows
 
 T = TypeVar("T")
-MANY_PARTITIONS = 32  # beyond, one read of the whole manifest is quicker than one per partition
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,7 @@ class FindPorts:
     """What finding reads.
 
     Attributes:
-        read: `flows.rows.RowReader.read`; called from the threads of `each`.
-        each: calls a function for every item, several at once if it likes, and yields the answers in order.
+        read: called from the threads of `each`.
         progress: told of runs that were read, and how many; called from any thread.
     """
 
@@ -39,8 +37,8 @@ class FindPorts:
     manifest: Manifest
     index: EntityIndex
     aggregates: Aggregates
-    read: Callable[[str, int, int, Sequence[str]], pa.Table]
-    each: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+    read: ReadRows
+    each: Each
     progress: Callable[[int], None]
 
 
@@ -59,15 +57,7 @@ def runs_of_types(
 ) -> list[Run]:
     """Return the runs of some event types (None: of all) in the order of time, out of the manifest."""
     names = partitions_to_ask(ports.manifest.partitions(), event_types, seal, span)
-    return file_runs(tenant_id, files_of(names, ports), seal, span)
-
-
-def files_of(partitions: Sequence[str], ports: FindPorts) -> list[DataFile]:
-    """Return the data files of some of the manifest's partitions."""
-    if len(partitions) > MANY_PARTITIONS:
-        wanted = set(partitions)
-        return [file for file in ports.manifest.all_files() if file.partition in wanted]
-    return [file for found in ports.each(ports.manifest.files, partitions) for file in found]
+    return file_runs(tenant_id, ports.manifest.files(*names), seal, span)
 
 
 def read_run(tenant_id: str, run: Run, columns: Sequence[str], ports: FindPorts) -> pa.Table:

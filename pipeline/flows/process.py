@@ -12,11 +12,11 @@ results are whole, and whoever computes them again gets the same.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress, groupby
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 
@@ -28,12 +28,13 @@ from pipeline.core.replay import matches, scope_of
 from pipeline.core.replay_job import Chunk, Job, JobState, Message, plain, read_message
 from pipeline.facts import FactSink, ReplayChunkDone, ReplayMessageRefused
 from pipeline.flows.replay import give_up, settle
-from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
+from pipeline.flows.replay_rows import RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.queue import MessageQueue, Received
+from pipeline.ports.reading import Each, ReadRows
 
 _REMEMBERED = 10_000  # chunks known to be done, and chunks known to be given up
 _EMPTY_LOOKS = 3  # in a row until a queue counts as drained: SQS counts its messages only by and by
@@ -47,13 +48,13 @@ _Memory = OrderedDict[tuple[str, int], str]
 
 @dataclass(frozen=True)
 class ProcessPorts:
-    """What processing needs. `each` maps a function over items, in order, a few at once if it likes."""
+    """What processing needs."""
 
     queue: MessageQueue
     jobs: ReplayJobs
     days: EntityDays
     read: ReadRows
-    each: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+    each: Each
     clock: Clock
     facts: FactSink
     stopping: Callable[[], bool] = lambda: False

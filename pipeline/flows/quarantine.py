@@ -38,7 +38,6 @@ from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
 
 T = TypeVar("T")
-MANY_PARTITIONS = 32  # beyond, one read of the whole manifest is quicker than one per partition
 _GROUPED = ("code", "event_type", "tenant_id")
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)/(\w{1,16})-(\d{1,12})/(\d{1,9})", re.ASCII)
 Marks = dict[RefusedPlace, Mark]
@@ -186,13 +185,7 @@ def settled_of(ports: QuarantinePorts) -> dict[str, int]:
 def entries_of(wanted: Wanted, ports: QuarantinePorts) -> list[DataFile]:
     """Return the files of the days that may hold wanted units, marks among them: by day, lineage and ordinal."""
     names = wanted.partitions(ports.call("partitions", ports.manifest.partitions))
-    if len(names) > MANY_PARTITIONS:
-        every, chosen = ports.call("manifest", ports.manifest.all_files), set(names)
-        entries = [one for one in every if one.partition in chosen]
-    else:
-        entries = []
-        for name in names:
-            entries += ports.call("manifest", partial(ports.manifest.files, name))
+    entries = ports.call("manifest", partial(ports.manifest.files, *names))
     return sorted(entries, key=lambda one: (one.partition, *writer_of(one), one.name))
 
 

@@ -26,11 +26,12 @@ from pipeline.core.replay import matches
 from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, write_message
 from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted, ReplayJobStopped
 from pipeline.flows.replay_plan import Plan, messages_of
-from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
+from pipeline.flows.replay_rows import RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.queue import MessageQueue
+from pipeline.ports.reading import ReadRows
 
 SEND_MESSAGES = 1_000  # held at once, and what a crash sends again
 _MAY_BE_DONE: tuple[JobState, ...] = ("sending", "sent", "failed")

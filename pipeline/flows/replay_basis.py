@@ -1,8 +1,7 @@
 """What is committed when a replay job is planned, as one moment saw it."""
 
-from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.core.errors import Transient
 from pipeline.core.segment import Lineage, SealState, settled
@@ -10,6 +9,7 @@ from pipeline.facts import FactSink
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
+from pipeline.ports.reading import Each
 
 MAX_READS = 50  # of all lineages; a lineage commits every few seconds, a read of hundreds takes far less
 _PAUSE_SECONDS = 0.05  # between them
@@ -37,7 +37,7 @@ class Snapshot(NamedTuple):
 
 def snapshot(
     ledger: Ledger,
-    each: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]],
+    each: Each,
     clock: Clock,
     facts: FactSink,
 ) -> Snapshot:

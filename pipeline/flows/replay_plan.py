@@ -8,22 +8,24 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from itertools import compress
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.core.days import SECOND_US
 from pipeline.core.errors import Corrupt
-from pipeline.core.index import IndexItem, Pointer, partitions_of, read_item
+from pipeline.core.find import Run, entity_runs, file_runs, partitions_to_ask
+from pipeline.core.index import IndexItem, Pointer, partitions_of
+from pipeline.core.keys import data_place
 from pipeline.core.manifest import DataFile, partition_name
 from pipeline.core.replay import (
     Granularity,
+    Part,
     PlannedChunk,
-    Run,
     Selection,
     check,
     chunks_of,
@@ -31,16 +33,18 @@ from pipeline.core.replay import (
     in_order,
     up_to_limit,
     weigh,
+    whole,
 )
-from pipeline.core.tiers import LATE, visible
+from pipeline.core.tiers import LATE
 from pipeline.facts import FactSink
 from pipeline.flows.replay_basis import Snapshot, snapshot
-from pipeline.flows.replay_rows import ReadRows, RowsGone, read_pointers
+from pipeline.flows.replay_rows import RowsGone, read_pointers
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
+from pipeline.ports.reading import Each, ReadRows
 
 QUEUE_BATCH = 10  # messages of one SQS request
 # us-east-1, without the free tier, as published in March 2026: aws.amazon.com/sqs/pricing, aws.amazon.com/s3/pricing
@@ -51,13 +55,13 @@ DOLLARS_PER_WRITE_UNIT = 0.625 / 1e6  # DynamoDB on demand: aws.amazon.com/dynam
 
 @dataclass(frozen=True)
 class PlanPorts:
-    """What planning reads. `each` maps a function over items, in order, several at once if it likes."""
+    """What planning reads."""
 
     ledger: Ledger
     manifest: Manifest
     index: EntityIndex
     read: ReadRows
-    each: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+    each: Each
     clock: Clock
     facts: FactSink
 
@@ -121,10 +125,11 @@ class Plan:
         return requests + self.writes * DOLLARS_PER_WRITE_UNIT
 
 
-class _Candidate(NamedTuple):
-    run: Run
-    known: bool  # its rows need not be read
-    bytes: int
+class _Found(NamedTuple):
+    """Candidates, and the bytes that a row of each file takes, where the manifest was asked."""
+
+    runs: list[Run]
+    row_bytes: dict[str, float]
 
 
 def messages_of(chunk: PlannedChunk, granularity: Granularity) -> int:
@@ -142,14 +147,14 @@ def plan(selection: Selection, ports: PlanPorts, granularity: Granularity = "poi
     """
     check(selection)
     seen = snapshot(ports.ledger, ports.each, ports.clock, ports.facts)
-    found = list((_of_type if selection.entity_id is None else _of_entity)(selection, seen, ports))
-    runs = in_order(run for run in _exact(found, selection, ports) if run.events)
+    found = (_of_type if selection.entity_id is None else _of_entity)(selection, seen, ports)
+    parts = in_order(part for part in _exact(found.runs, selection, ports) if part.events)
     if selection.limit is not None:
-        runs = _limited(runs, selection, ports)
-    first_us = _extreme(runs, selection, ports, first=True)
-    last_us = _extreme(runs, selection, ports, first=False)
-    chunks = tuple(chunks_of(runs, by_day=selection.entity_id is None))
-    size = _bytes(runs, found, selection, ports)
+        parts = _limited(parts, selection, ports)
+    first_us = _extreme(parts, selection, ports, first=True)
+    last_us = _extreme(parts, selection, ports, first=False)
+    chunks = tuple(chunks_of(parts, by_day=selection.entity_id is None))
+    size = _bytes(parts, found, selection, ports)
     return Plan(selection, granularity, seen.basis, chunks, size, first_us, last_us)
 
 
@@ -157,7 +162,7 @@ def _ask(ports: PlanPorts, name: str, call: Callable[[], Any]) -> Any:
     return again(name, call, clock=ports.clock, facts=ports.facts)
 
 
-def _of_entity(selection: Selection, seen: Snapshot, ports: PlanPorts) -> Iterator[_Candidate]:
+def _of_entity(selection: Selection, seen: Snapshot, ports: PlanPorts) -> _Found:
     span, entity = selection.span, selection.entity_id
     if entity is None:
         raise TypeError("no entity")
@@ -165,68 +170,42 @@ def _of_entity(selection: Selection, seen: Snapshot, ports: PlanPorts) -> Iterat
     items: list[IndexItem] = _ask(
         ports, "index", lambda: ports.index.find(partitions, span.first_dt, span.last_dt)
     )
-    for item in items:
-        dt, tier, writer = item.name.split("#", 2)
-        writer = "#".join(writer.split("#")[:2])  # without the part's number
-        if not seen.holds(writer) or not visible(tier, dt, seen.seal):
-            continue
-        for one in read_item(item, entity):
-            if selection.event_type not in (None, one.event_type):
-                continue
-            low, high = one.first_second * SECOND_US, (one.last_second + 1) * SECOND_US
-            if not span.meets(low, high):
-                continue
-            left_out = 0 if selection.include_duplicates else one.duplicates
-            run = Run(dt, one.event_type, one.pointer, one.pointer.rows - left_out, low, high - 1)
-            yield _Candidate(run, selection.source is None and span.covers(low, high), 0)
+    held = [one for one in items if seen.holds("#".join(one.name.split("#")[2:4]))]  # not the part's number
+    runs = entity_runs(selection.tenant_id, entity, held, seen.seal, span)
+    return _Found([run for run in runs if selection.event_type in {None, run.event_type}], {})
 
 
-def _of_type(selection: Selection, seen: Snapshot, ports: PlanPorts) -> Iterator[_Candidate]:
-    span = selection.span
-    late = span.first_dt <= seen.seal.sealing_to  # then a file of any arrival day may hold rows of ours
-    names = _ask(ports, "partitions", ports.manifest.partitions)
-    wanted = [
-        name
-        for name, event_type, dt in ((name, *name.rsplit("#", 1)) for name in names)
-        if event_type == selection.event_type and (late or span.first_dt <= dt <= span.last_dt)
-    ]
-
-    def files(partition: str) -> list[DataFile]:
-        found: list[DataFile] = _ask(ports, "files", lambda: ports.manifest.files(partition))
-        return found
-
-    for partition, entries in zip(wanted, ports.each(files, wanted), strict=True):
-        dt = partition.rsplit("#", 1)[1]
-        for one in entries:
-            if candidate := _file(one, dt, selection, seen):
-                yield candidate
+def _of_type(selection: Selection, seen: Snapshot, ports: PlanPorts) -> _Found:
+    span, event_type = selection.span, selection.event_type or ""
+    listed = _ask(ports, "partitions", ports.manifest.partitions)
+    names = partitions_to_ask(listed, [event_type], seen.seal, span)
+    files: list[DataFile] = _ask(ports, "files", partial(ports.manifest.files, *names))
+    held = [one for one in files if seen.holds(one.name.split("#", 1)[1])]
+    runs = file_runs(selection.tenant_id, held, seen.seal, span)
+    return _Found(runs, {one.key: one.bytes / max(one.rows, 1) for one in held})
 
 
-def _file(one: DataFile, dt: str, selection: Selection, seen: Snapshot) -> _Candidate | None:
-    tier, writer = one.name.split("#", 1)
-    held, span = one.rows_of(selection.tenant_id), selection.span
-    low, high = one.min_event_time_us, one.max_event_time_us
-    if held is None or not span.meets(low, high + 1):
-        return None
-    if not seen.holds(writer) or not visible(tier, dt, seen.seal):
-        return None
-    pointer = Pointer(one.key, held.first_row, held.rows)
-    events = held.rows - (0 if selection.include_duplicates else held.duplicates)
-    run = Run(dt, selection.event_type or "", pointer, events, low, high)
-    known = selection.source is None and tier != LATE
-    return _Candidate(run, known, one.bytes * held.rows // max(one.rows, 1))
+def _exact(found: Sequence[Run], selection: Selection, ports: PlanPorts) -> Iterator[Part]:
+    """Yield parts that hold nothing but what the selection's span takes, their events counted."""
 
-
-def _exact(found: Sequence[_Candidate], selection: Selection, ports: PlanPorts) -> Iterator[Run]:
-    """Yield runs that hold nothing but what the selection's span takes, their events counted."""
-
-    def read(candidate: _Candidate) -> list[Run]:
-        run = candidate.run
+    def read(run: Run) -> list[Part]:
         return weigh(run, _rows(run.pointer, selection, ports), selection)
 
-    yield from (one.run for one in found if one.known)
-    for weighed in ports.each(read, [one for one in found if not one.known]):
+    known = [_is_known(run, selection) for run in found]
+    yield from (whole(run, selection) for run in compress(found, known))
+    for weighed in ports.each(read, [run for run, sure in zip(found, known, strict=True) if not sure]):
         yield from weighed
+
+
+def _is_known(run: Run, selection: Selection) -> bool:
+    """True when no rows need be read: the span takes all of a run, which is of one day.
+
+    So is what the index names, and a file of the open tier. A late file has rows of many days.
+    """
+    if selection.source is not None or not selection.span.covers(run.from_us, run.until_us):
+        return False
+    place = data_place(run.key)
+    return run.entity_id is not None or place is None or place.tier != LATE
 
 
 def _rows(pointer: Pointer, selection: Selection, ports: PlanPorts) -> pa.Table:
@@ -237,41 +216,40 @@ def _rows(pointer: Pointer, selection: Selection, ports: PlanPorts) -> pa.Table:
         raise Corrupt(str(exc)) from exc
 
 
-def _limited(runs: list[Run], selection: Selection, ports: PlanPorts) -> list[Run]:
-    kept, left = up_to_limit(runs, selection.limit or 0)
+def _limited(parts: list[Part], selection: Selection, ports: PlanPorts) -> list[Part]:
+    kept, left = up_to_limit(parts, selection.limit or 0)
     if left:
-        last = runs[len(kept)]
+        last = parts[len(kept)]
         kept.append(cut(last, _rows(last.pointer, selection, ports), selection, left))
     return kept
 
 
-def _extreme(runs: Sequence[Run], selection: Selection, ports: PlanPorts, *, first: bool) -> int | None:
-    """Return the first or last event time; rows are read only of runs that may hold it."""
+def _extreme(parts: Sequence[Part], selection: Selection, ports: PlanPorts, *, first: bool) -> int | None:
+    """Return the first or last event time; rows are read only of parts that may hold it."""
     sign = 1 if first else -1
     best: int | None = None
-    for run in sorted(runs, key=lambda one: sign * (one.low_us if first else one.high_us)):
-        bound = run.low_us if first else run.high_us
+    for part in sorted(parts, key=lambda one: sign * (one.low_us if first else one.high_us)):
+        bound = part.low_us if first else part.high_us
         if best is not None and sign * bound >= sign * best:
             break
-        exact = [run] if run.exact else weigh(run, _rows(run.pointer, selection, ports), selection)
+        exact = [part] if part.exact else weigh(part, _rows(part.pointer, selection, ports), selection)
         for one in exact:
             value = one.low_us if first else one.high_us
             best = value if best is None or sign * value < sign * best else best
     return best
 
 
-def _bytes(runs: Sequence[Run], found: Sequence[_Candidate], selection: Selection, ports: PlanPorts) -> int:
+def _bytes(parts: Sequence[Part], found: _Found, selection: Selection, ports: PlanPorts) -> int:
     """Estimate the bytes of data files that hold these rows.
 
     The manifest knows them by file. The index does not: there the files of the busiest day stand for all.
     """
-    if not runs:
+    if not parts:
         return 0
     if selection.entity_id is None:
-        per_row = {one.run.pointer.key: one.bytes / one.run.pointer.rows for one in found}
-        return round(sum(per_row[one.pointer.key] * one.pointer.rows for one in runs))
+        return round(sum(found.row_bytes[one.pointer.key] * one.pointer.rows for one in parts))
     days = Counter[str]()
-    for one in runs:
+    for one in parts:
         days[partition_name(one.event_type, one.dt)] += one.pointer.rows
     busiest = days.most_common(1)[0][0]
     files: list[DataFile] = _ask(ports, "files", lambda: ports.manifest.files(busiest))

@@ -1,7 +1,6 @@
 """Reading the rows that a job's pointers name: each is held against whose it must be before anything is counted."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +10,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.find import OWNERS, Run, check_owner
 from pipeline.core.index import Pointer
 from pipeline.core.replay import Selection, columns_for
-
-
-class ReadRows(Protocol):
-    """`flows.rows.RowReader.read`."""
-
-    def __call__(self, key: str, first_row: int, rows: int, columns: Sequence[str]) -> pa.Table:
-        """Return rows of a data file."""
-        ...
+from pipeline.ports.reading import ReadRows
 
 
 class RowsGone(NotFound):

@@ -22,7 +22,7 @@ from pipeline.core.segment import Position, SealState, Segment
 from pipeline.core.sighting import Hint, ReceiptName, RowPlace, Sighting, covering
 from pipeline.core.span import Span
 from pipeline.core.window import decode_ids, fingerprints, holds
-from pipeline.flows.find import FindPorts, files_of, read_run, runs_of_entity, runs_of_types
+from pipeline.flows.find import FindPorts, read_run, runs_of_entity, runs_of_types
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.objects import Objects
 from pipeline.ports.receipts import Receipts
@@ -118,7 +118,7 @@ def look_everywhere(
         if not file.partition.startswith(_QUARANTINE)
     ]
     refused = [name for name in manifest.partitions() if name.startswith(_QUARANTINE)]
-    return _in_files(tenant_id, event_id, files + files_of(refused, ports.find), ports), gone
+    return _in_files(tenant_id, event_id, files + ports.find.manifest.files(*refused), ports), gone
 
 
 def _in_files(tenant_id: str, event_id: str, files: Sequence[DataFile], ports: TracePorts) -> list[Sighting]:

@@ -8,7 +8,7 @@ A statement cannot reach anything else: it is one that reads, its tables are the
 confined to the cache's directory, loads no extension, and cannot be told otherwise (`lock_configuration`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,6 @@ from pipeline.ports.clock import Clock
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.sql import QueryResult, ResultColumn
 
-MANY_PARTITIONS = 32  # beyond, one read of the whole manifest is quicker than one per partition
 # Not an Arrow table registered: that imports pandas wherever it is installed, for two seconds.
 _KNOWN_PARTITIONS = """CREATE TEMP TABLE known_partitions AS
 SELECT unnest(CAST(? AS VARCHAR[])) AS event_type, unnest(CAST(? AS VARCHAR[])) AS dt"""
@@ -141,13 +140,8 @@ class DuckEngine:
 
     def _files(self, partitions: set[str]) -> dict[str, list[DataFile]]:
         found: dict[str, list[DataFile]] = {partition: [] for partition in sorted(partitions)}
-        if len(partitions) > MANY_PARTITIONS:
-            entries: Sequence[DataFile] = self._manifest.all_files()
-        else:
-            entries = [file for partition in found for file in self._manifest.files(partition)]
-        for file in entries:
-            if file.partition in found:
-                found[file.partition].append(file)
+        for file in self._manifest.files(*found):
+            found[file.partition].append(file)
         return found
 
     def _describe(self, name: str) -> QueryResult:

@@ -23,8 +23,14 @@ class Manifest(Protocol):
         """Return every distinct `<event_type>#<dt>`, sorted."""
         ...
 
-    def files(self, partition: str) -> list[DataFile]:
-        """Return the files of one partition, by name; consistent."""
+    def files(self, *partitions: str) -> list[DataFile]:
+        """Return the files of some partitions, by partition and name; consistent.
+
+        Reads what it takes and little more: the whole manifest only where these are a good part of it.
+
+        Raises:
+            Transient: try again.
+        """
         ...
 
     def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
@@ -36,5 +42,5 @@ class Manifest(Protocol):
         ...
 
     def all_files(self) -> list[DataFile]:
-        """Return every entry; for the audit and for plans over many partitions."""
+        """Return every entry, by partition and name; for the audit, which holds all of them against the bucket."""
         ...

@@ -163,6 +163,17 @@ def test_many_entries_in_one_write(place: World) -> None:
     assert len(manifest.partitions()) == 30
 
 
+@pytest.mark.parametrize("asked", [0, 1, 12, 60], ids="{} partitions".format)
+def test_files_of_several_partitions(place: World, asked: int) -> None:
+    """However many are asked for: the files of these, by partition and name, each once; those without any do no harm."""
+    manifest = place.manifest()
+    days = [f"door#2024-{month:02d}-{day:02d}" for month in (1, 2) for day in range(1, 31)]
+    entries = [_file(day, ordinal) for day in days for ordinal in (1, 2)]
+    manifest.put_all(entries)
+    wanted = days[60 - asked :]
+    assert manifest.files(*reversed(wanted), *wanted[:1], "door#1999-01-01") == entries[120 - 2 * asked :]
+
+
 def test_the_files_of_one_segment(place: World) -> None:
     """A segment's files of all types, days and tiers, its quarantine too; none of a neighbour whose name is alike."""
     manifest = place.manifest()

@@ -44,8 +44,8 @@ class NullManifest:
     def partitions(self) -> list[str]:
         return []
 
-    def files(self, partition: str) -> list[DataFile]:
-        del partition
+    def files(self, *partitions: str) -> list[DataFile]:
+        del partitions
         return []
 
     def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:

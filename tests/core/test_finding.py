@@ -134,7 +134,7 @@ def test_runs_of_a_file_are_the_tenants_own() -> None:
 
 
 def test_late_files_may_lie_under_any_day() -> None:
-    """Before anything is sealed a day's files lie under that day; after it, late ones under any."""
+    """Before a day is sealed its files lie under that day; after it, late ones under any."""
     names = [
         "_quarantine#2024-03-10",
         "bell#2024-03-10",
@@ -146,6 +146,7 @@ def test_late_files_may_lie_under_any_day() -> None:
     assert partitions_to_ask(names, ["door"], SealState(), day) == ["door#2024-03-10"]
     assert partitions_to_ask(names, None, SealState(), day) == ["bell#2024-03-10", "door#2024-03-10"]
     assert partitions_to_ask(names, ["door"], SealState(1, "2024-03-10"), day) == names[2:]
+    assert partitions_to_ask(names, ["door"], SealState(1, "2024-03-09"), day) == ["door#2024-03-10"]
 
 
 @pytest.mark.parametrize(

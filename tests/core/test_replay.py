@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.days import DAY_US
 from pipeline.core.index import Pointer
-from pipeline.core.replay import Run, Selection, chunks_of, scope_of, up_to_limit
+from pipeline.core.replay import Part, Selection, chunks_of, scope_of, up_to_limit
 from pipeline.core.replay_job import (
     MAX_MESSAGE_BYTES,
     Message,
@@ -110,14 +110,14 @@ def test_pointers_round_trip(pointers: list[Pointer]) -> None:
 
 RUNS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 5)), max_size=30).map(
     lambda found: [
-        Run(f"2024-03-{day:02d}", "t", Pointer("k", 0, max(events, 1)), events, 0, 0)
+        Part(f"2024-03-{day:02d}", "t", Pointer("k", 0, max(events, 1)), events, 0, 0)
         for day, events in sorted(found)
     ]
 )
 
 
 @given(RUNS, st.booleans())
-def test_a_chunk_is_closed_under_days(found: list[Run], by_day: bool) -> None:
+def test_a_chunk_is_closed_under_days(found: list[Part], by_day: bool) -> None:
     """No day is in two chunks, no chunk lacks a pointer, and the order stays."""
     chunks = list(chunks_of(found, by_day=by_day))
     assert [pointer for chunk in chunks for pointer in chunk.pointers] == [one.pointer for one in found]
@@ -127,7 +127,7 @@ def test_a_chunk_is_closed_under_days(found: list[Run], by_day: bool) -> None:
 
 
 @given(RUNS, st.integers(1, 60))
-def test_a_limit(found: list[Run], limit: int) -> None:
+def test_a_limit(found: list[Part], limit: int) -> None:
     """Whole runs, then the rest from the next one; never more, and less only when there is no more."""
     kept, left = up_to_limit(found, limit)
     assert sum(one.events for one in kept) + left == min(limit, sum(one.events for one in found))

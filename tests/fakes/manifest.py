@@ -20,9 +20,9 @@ class MemoryManifest:
         """Return every distinct partition, sorted."""
         return sorted({partition for partition, _ in self.entries})
 
-    def files(self, partition: str) -> list[DataFile]:
-        """Return the files of one partition, by name."""
-        return [entry for entry in self.all_files() if entry.partition == partition]
+    def files(self, *partitions: str) -> list[DataFile]:
+        """Return the files of some partitions, by partition and name."""
+        return [entry for entry in self.all_files() if entry.partition in partitions]
 
     def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
         """Return the files of one segment, by partition."""

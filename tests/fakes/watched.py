@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.core.aggregate import Aggregate, AggregateKey
@@ -98,9 +99,12 @@ class WatchedManifest:
         """Return the partitions."""
         return self.perform(Effect("manifest.partitions", self.inner.partitions))
 
-    def files(self, partition: str) -> list[DataFile]:
-        """Return the files of a partition."""
-        return self.perform(Effect(f"manifest.files {partition}", lambda: self.inner.files(partition)))
+    def files(self, *partitions: str) -> list[DataFile]:
+        """Return the files of some partitions, each asked for by itself."""
+        found = []
+        for one in sorted(set(partitions)):
+            found += self.perform(Effect(f"manifest.files {one}", partial(self.inner.files, one)))
+        return found
 
     def of_segment(self, lineage: str, ordinal: int) -> list[DataFile]:
         """Return the files of a segment."""

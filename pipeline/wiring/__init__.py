@@ -1,0 +1,39 @@
+"""The only place that joins flows to adapters: a module for each job, and all of it by name here."""
+
+from pipeline.wiring.loading import (
+    LoaderParts,
+    load_limits,
+    loader_parts,
+    redriving,
+    rules,
+    write_ports,
+)
+from pipeline.wiring.reading import audit, finding, quarantine, sql_engine
+from pipeline.wiring.replaying import ReplayParts, replay_parts
+from pipeline.wiring.sending import SendingParts, event_producer, producer, sending_parts
+from pipeline.wiring.stores import Archive, archive, connection, object_cache, provision, stream
+
+__all__ = [
+    "Archive",
+    "LoaderParts",
+    "ReplayParts",
+    "SendingParts",
+    "archive",
+    "audit",
+    "connection",
+    "event_producer",
+    "finding",
+    "load_limits",
+    "loader_parts",
+    "object_cache",
+    "producer",
+    "provision",
+    "quarantine",
+    "redriving",
+    "replay_parts",
+    "rules",
+    "sending_parts",
+    "sql_engine",
+    "stream",
+    "write_ports",
+]

@@ -1,0 +1,107 @@
+"""What judging and loading are made of, and redrives, which load again what was refused."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from pipeline.aws.kinesis import KinesisStream
+from pipeline.aws.meter import Meter
+from pipeline.config import Settings
+from pipeline.core.days import HOUR_US
+from pipeline.core.event import Limits
+from pipeline.core.gap import Keeping
+from pipeline.core.rules import Rules, make_rules
+from pipeline.core.segment import CutLimits
+from pipeline.core.staging import StagedObject
+from pipeline.facts import FactSink
+from pipeline.flows.load import LoadLimits
+from pipeline.flows.redrive import RedrivePorts
+from pipeline.flows.window import WindowLimits
+from pipeline.flows.write import WritePorts
+from pipeline.laptop.child_probe import ChildProbe
+from pipeline.laptop.schema_files import load_envelope, load_schemas
+from pipeline.ports.clock import Clock, SystemClock
+from pipeline.wiring.stores import Archive, archive, stream
+
+_WRITERS = 8  # objects written at once by one worker
+
+
+def rules(settings: Settings) -> Rules:
+    """Return what events are judged by."""
+    events = settings.events
+    limits = Limits(
+        max_event_bytes=events.max_event_bytes,
+        max_depth=events.max_depth,
+        max_keys=events.max_keys,
+        max_string_bytes=events.max_string_bytes,
+        max_future_seconds=events.max_future_minutes * 60,
+        max_record_events=events.max_record_events,
+        max_inflated_bytes=events.max_inflated_bytes,
+        max_inflation=events.max_inflation,
+    )
+    schemas = settings.paths.schemas
+    return make_rules(load_schemas(schemas), events.tenants, limits, load_envelope(schemas))
+
+
+@dataclass(frozen=True)
+class LoaderParts:
+    """What a loading worker is made of."""
+
+    rules: Rules
+    limits: LoadLimits
+    ports: WritePorts
+    stream: KinesisStream
+    meter: Meter
+
+
+def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
+    """Return the parts of a loading worker."""
+    stores, source, judged_by = archive(settings, facts), stream(settings, facts), rules(settings)
+    probe = ChildProbe(judged_by, settings.worker.probe_memory_bytes, settings.worker.probe_seconds)
+    return LoaderParts(
+        rules=judged_by,
+        limits=replace(load_limits(settings), keeping=Keeping(source.retention_us())),
+        ports=replace(write_ports(stores, clock, facts), probe=probe),
+        stream=source,
+        meter=stores.meter,
+    )
+
+
+def load_limits(settings: Settings) -> LoadLimits:
+    """Return when segments are cut, and how far duplicates are looked for."""
+    segment, duplicates = settings.segment, settings.duplicates
+    return LoadLimits(
+        CutLimits(
+            max_rows=segment.max_rows,
+            max_bytes=segment.max_bytes,
+            max_age_seconds=segment.max_age_seconds,
+            max_idle_seconds=segment.max_idle_seconds,
+            max_files=segment.max_files,
+        ),
+        WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
+    )
+
+
+def write_ports(stores: Archive, clock: Clock, facts: FactSink) -> WritePorts:
+    """Return what deciding segments writes to."""
+    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
+
+    def each(call: Callable[[StagedObject], None], items: Iterable[StagedObject]) -> None:
+        for _ in pool.map(call, items):
+            pass
+
+    return WritePorts(
+        ledger=stores.ledger,
+        objects=stores.objects,
+        manifest=stores.manifest,
+        index=stores.index,
+        aggregates=stores.aggregates,
+        clock=clock,
+        facts=facts,
+        each=each,
+    )
+
+
+def redriving(settings: Settings, facts: FactSink, progress: Callable[[int], None]) -> RedrivePorts:
+    """Return what a redrive needs; `progress` is told of units that were looked at."""
+    return RedrivePorts(write_ports(archive(settings, facts), SystemClock(), facts), progress)
