@@ -302,8 +302,14 @@ class Loader:
         )
 
     def _arrivals(self) -> list[int]:
-        """Return when the records arrived: nearly, but not always, in stream order."""
-        return [record.arrived_us for record in self._open.records] or [self._ports.clock.now_us()]
+        """Return when the records arrived: nearly, but not always, in stream order.
+
+        Without records, now, and not before the segment before: this worker's clock may be wrong, and whoever looks for
+        young segments ends at an old one.
+        """
+        before = self._newest.max_arrival_us if self._newest else 0
+        arrivals = [record.arrived_us for record in self._open.records]
+        return arrivals or [max(self._ports.clock.now_us(), before)]
 
     def _stage(self, cut: Cut) -> None:
         put_once(StagedObject(cut.segment.staging_key, cut.staged, cut.digest), self._ports)

@@ -79,8 +79,8 @@ class WatchedQueue:
         """Send messages; may be torn."""
         bodies = list(bodies)
 
-        def some(count: int) -> None:
-            self.inner.send(bodies[:count])
+        def some(parts: Sequence[int]) -> None:
+            self.inner.send([bodies[part] for part in parts])
 
         act = lambda: self.inner.send(bodies)  # noqa: E731
         self.perform(Effect(f"queue.send {len(bodies)}", act, OutcomeUnknown, torn=some, parts=len(bodies)))
@@ -119,8 +119,8 @@ class WatchedEntityDays:
     def put_newer(self, rows: Sequence[EntityDay]) -> None:
         """Write rows; may be torn."""
 
-        def some(count: int) -> None:
-            self.inner.put_newer(rows[:count])
+        def some(parts: Sequence[int]) -> None:
+            self.inner.put_newer([rows[part] for part in parts])
 
         act = lambda: self.inner.put_newer(rows)  # noqa: E731
         self.perform(Effect("days.put_newer", act, OutcomeUnknown, torn=some, parts=len(rows)))

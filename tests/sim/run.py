@@ -36,7 +36,7 @@ def simulate(seed: int, guard: Guard = NONE) -> Outcome:
     """Run one seed; the same seed gives the same history every time."""
     random = Random(seed)
     scenario = draw(random)
-    with _chunks_of(scenario.chunk_records):
+    with guard.off(), _chunks_of(scenario.chunk_records):
         world = World(random, scenario, guard)
         scheduler = Scheduler(random, world)
         try:

@@ -8,6 +8,7 @@ from pipeline.flows.load import LoadLimits
 from pipeline.flows.window import WindowLimits
 
 FAULTS = ("crash before", "crash after", "lose answer", "fail", "suspend", "tear", "delay")
+LEDGER_DISORDER_US = 10_000_000  # the ledger stops looking for young segments at one this much too old
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,18 @@ class Scenario:
         days: on how many days their events happened.
         jitter_us: arrival times are not quite in stream order.
         lag_rate: how often workers stand still while records arrive and time passes.
+        deployed_limits: of workers that run the later code; its rules are others too.
+        deploys: 1: at some moment the later code is deployed, worker by worker.
+        news: how many events only the later rules accept.
+        producers: how many real producers run, with receipts.
+        refused_puts: how many records of a PutRecords call the stream refuses.
+        throttle_rate: how often a service refuses everything for a while.
+        clock_rate: how often a worker's wall clock jumps.
+        reread_rate: how often a read gives records again.
     """
 
     limits: LoadLimits
+    deployed_limits: LoadLimits
     chunk_records: int
     streams: int
     shards: int
@@ -43,24 +53,27 @@ class Scenario:
     fault_rate: float
     steal_rate: float
     stop_rate: float
+    deploys: int
+    news: float
+    producers: int
+    refused_puts: float
+    throttle_rate: float
+    clock_rate: float
+    reread_rate: float
 
 
 def draw(random: Random) -> Scenario:
     """Draw a scenario; each seed has only some of the features, so that rare ones meet undisturbed too."""
     pick = random.choice
-    cut = CutLimits(
-        max_rows=pick((3, 6, 12, 1_000)),
-        max_bytes=pick((600, 2_000, 1_000_000)),
-        max_age_seconds=pick((5.0, 40.0, 10_000.0)),
-        max_files=pick((2, 4, 1_000)),
-    )
     window = WindowLimits(window_us=pick((20, 90, 600, 86_400)) * 1_000_000, max_ids=pick((5, 12, 30, 1_000)))
+    deploys = pick((0, 0, 1))
     return Scenario(
-        limits=LoadLimits(cut, window),
+        limits=LoadLimits(_cut(random), window),
+        deployed_limits=LoadLimits(_cut(random), window),
         chunk_records=pick((1, 2, 3, 1_000)),
         streams=pick((1, 1, 2)),
         shards=pick((1, 1, 2)),
-        reshardings=pick((0, 0, 1, 2)),
+        reshardings=pick((0, 0, 1, 3)),
         recreations=pick((0, 0, 1)),
         seals=pick((0, 0, 1, 2)),
         records=random.randint(7, 18),
@@ -74,4 +87,21 @@ def draw(random: Random) -> Scenario:
         fault_rate=pick((0.0, 0.02, 0.05, 0.12)),
         steal_rate=pick((0.0, 0.0, 0.01, 0.04)),
         stop_rate=pick((0.0, 0.05)),
+        deploys=deploys,
+        news=pick((0.0, 0.2)) * deploys,
+        producers=pick((0, 0, 1, 2)),
+        refused_puts=pick((0.0, 0.3)),
+        throttle_rate=pick((0.0, 0.0, 0.1)),
+        clock_rate=pick((0.0, 0.0, 0.1)),
+        reread_rate=pick((0.0, 0.0, 0.2)),
+    )
+
+
+def _cut(random: Random) -> CutLimits:
+    pick = random.choice
+    return CutLimits(
+        max_rows=pick((3, 6, 12, 1_000)),
+        max_bytes=pick((600, 2_000, 1_000_000)),
+        max_age_seconds=pick((5.0, 40.0, 10_000.0)),
+        max_files=pick((2, 4, 1_000)),
     )

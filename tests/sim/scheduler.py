@@ -11,11 +11,14 @@ from pipeline.ports.ledger import Opening
 from pipeline.ports.stream import Batch
 from tests.fakes.watched import Effect
 from tests.sim.invariants import Invariant, ViolatedError
+from tests.sim.producers import ProducerLife
 from tests.sim.workers import NEVER, SOON, Life, Worker
 from tests.sim.world import Shard, World
 
 T = TypeVar("T")
-_DRIVERS = ("reader", "reader", "checkpoint", "apart", "apart checkpoint")
+_DRIVERS = ("reader", "reader", "checkpoint", "apart", "apart checkpoint", "kcl", "kcl")
+_JUMPS_SECONDS = (-172_800, -3_600, -30, 30, 3_600, 172_800)
+_SERVICES = ("ledger", "objects", "manifest", "index", "aggregates", "stream", "lease", "receipts")
 _MAX_WORKERS = 6
 _MAX_CHAOS_STEPS = 450
 _MAX_DRAIN_STEPS = 1_500
@@ -40,6 +43,8 @@ class Scheduler:
         self._workers: list[Worker] = []
         self._delayed: list[tuple[str, Effect[Any]]] = []
         self._drained: set[str] = set()
+        self._throttled: dict[str, int] = {}
+        self._producers_left = world.scenario.producers
         self._step = self._started = 0
         self.history: list[str] = []
 
@@ -51,6 +56,7 @@ class Scheduler:
         """
         try:
             self._chaos()
+            self._end_producers()
             self._world.draining = True
             self._say("-", "no more faults: fresh workers drain")
             self._drain()
@@ -63,7 +69,7 @@ class Scheduler:
         quiet_steps = self._random.randint(10, 60)
         while quiet_steps and self._step < _MAX_CHAOS_STEPS:
             self._step += 1
-            quiet_steps -= self._world.quiet
+            quiet_steps -= self._world.quiet and not self._producers_left
             self._staff()
             if self._random.random() < _WORLD_RATE:
                 self._happen()
@@ -76,6 +82,16 @@ class Scheduler:
     def _happen(self) -> None:
         """One thing happens outside the workers."""
         self._say("world", self._world.act())
+        random, scenario = self._random, self._world.scenario
+        if random.random() < scenario.throttle_rate:
+            service, steps = random.choice(_SERVICES), random.choice((5, 30, 200))
+            self._throttled[service] = self._step + steps
+            self._say("world", f"{service} is throttled for {steps} steps")
+        clocks = [(worker.name, worker.clock) for worker in self._workers if worker.clock is not None]
+        if clocks and random.random() < scenario.clock_rate:
+            (name, clock), seconds = random.choice(clocks), random.choice(_JUMPS_SECONDS)
+            clock.wrong_us += seconds * 1_000_000
+            self._say("world", f"the wall clock of {name} jumps by {seconds} s")
         if self._random.random() < self._world.scenario.fault_rate / 4:
             self._say("world", "every worker dies")
             for worker in self._awake():
@@ -85,6 +101,9 @@ class Scheduler:
         """Start a worker where none is awake, and now and then where one is."""
         if len(self._workers) >= _MAX_WORKERS:
             return
+        if self._producers_left and self._random.random() < 0.05:
+            self._producers_left -= 1
+            self._start_producer()
         busy = {worker.shard for worker in self._awake()}
         for shard in self._world.ready():
             rate = self._world.scenario.steal_rate if shard in busy else 0.5
@@ -94,11 +113,35 @@ class Scheduler:
     def _start(self, shard: Shard, *, fresh: bool = False) -> None:
         self._started += 1
         driver = self._random.choice(_DRIVERS)
-        life = Life(self._world, shard, driver, self._perform)
-        worker = Worker(f"w{self._started}", shard, driver, greenlet(life.run), fresh=fresh)
+        name = f"w{self._started}"
+        life = Life(self._world, shard, name, driver, self._perform)
+        worker = Worker(name, shard, driver, greenlet(life.run), fresh=fresh, clock=life.clock)
         self._workers.append(worker)
-        self._say(worker.name, f"starts on {shard.lineage.name} ({shard.lineage.short}), driver: {driver}")
+        code = "later" if life.code.version else "earlier"
+        self._say(
+            name,
+            f"starts on {shard.lineage.name} ({shard.lineage.short}), driver: {driver}, the {code} code",
+        )
         self._resume(worker, worker.greenlet.switch)
+
+    def _start_producer(self) -> None:
+        self._started += 1
+        name = f"prod{self._started}"
+        life = ProducerLife(self._world, name, self._perform)
+        worker = Worker(name, None, "producer", greenlet(life.run))
+        self._workers.append(worker)
+        self._say(name, "starts to produce")
+        self._resume(worker, worker.greenlet.switch)
+
+    def _end_producers(self) -> None:
+        """Nothing may be produced while all is drained: producers come to their end, or die."""
+        for one in [one for one in self._delayed if one[1].name.startswith("stream.put")]:
+            self._arrive(self._delayed.index(one))
+        for worker in [one for one in self._workers if one.shard is None]:
+            if self._random.random() < 0.3:
+                self._say(worker.name, "dies")
+                self._kill(worker)
+            self._to_its_end(worker)
 
     def _perform(self, effect: Effect[T]) -> T:
         answer: T = self._hub.switch(effect)
@@ -121,8 +164,8 @@ class Scheduler:
                 NEVER if self._random.random() < 0.2 else self._step + self._random.randint(3, 90)
             )
             self._say(worker.name, f"{effect.name} | suspended before it")
-        elif fate == "fail":
-            self._say(worker.name, f"{effect.name} | fails")
+        elif fate in {"fail", "throttled"}:
+            self._say(worker.name, f"{effect.name} | {'fails' if fate == 'fail' else fate}")
             self._raise(worker, Transient(f"{effect.name} failed"))
         elif fate == "crash before":
             self._say(worker.name, f"{effect.name} | crashes before it")
@@ -136,9 +179,11 @@ class Scheduler:
             self._say(worker.name, f"{effect.name} | answer lost, it may happen later")
             self._delayed.append((worker.name, effect))
         elif fate == "tear" and effect.torn is not None:
-            parts = self._random.randrange(effect.parts + 1)
-            self._say(worker.name, f"{effect.name} | torn after {parts} of {effect.parts}")
+            count = self._random.randrange(effect.parts + 1)
+            parts = sorted(self._random.sample(range(effect.parts), count))
+            self._say(worker.name, f"{effect.name} | torn: {count} of {effect.parts} took place")
             effect.torn(parts)
+            self._world.monitor.after(effect.name)
         else:
             try:
                 answer = _short(self._act(effect))
@@ -151,6 +196,8 @@ class Scheduler:
             self._raise(worker, effect.lost(f"{effect.name}: no answer"))
 
     def _fate(self, effect: Effect[Any]) -> str:
+        if self._throttled.get(effect.name.split(".")[0], 0) > self._step:
+            return "throttled"
         decisive = effect.name.startswith(_DECISIVE)
         if self._random.random() >= self._world.scenario.fault_rate * (_MORE_FAULTS if decisive else 1):
             return "go"
@@ -208,7 +255,7 @@ class Scheduler:
                 return
             self._say(worker.name, "ends in order")
             self._workers.remove(worker)
-            if worker.fresh:
+            if worker.fresh and worker.shard is not None:
                 self._drained.add(worker.shard.lineage.name)
 
     def _kill(self, worker: Worker) -> None:
@@ -244,13 +291,15 @@ class Scheduler:
             self._arrive(0)
         for worker in list(self._workers):
             worker.wake_at = SOON
-            for _ in range(_MAX_DRAIN_STEPS):
-                if worker not in self._workers:
-                    break
-                self._step += 1
-                self._advance(worker, faults=False)
-            else:
-                raise ViolatedError(Invariant.DRAINS, f"{worker.name} never comes to its end")
+            self._to_its_end(worker)
+
+    def _to_its_end(self, worker: Worker) -> None:
+        for _ in range(_MAX_DRAIN_STEPS):
+            if worker not in self._workers:
+                return
+            self._step += 1
+            self._advance(worker, faults=False)
+        raise ViolatedError(Invariant.DRAINS, f"{worker.name} never comes to its end")
 
     def _say(self, who: str, what: str) -> None:
         self.history.append(f"{len(self.history) + 1:4d}  {who:8} {what}")

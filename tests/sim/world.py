@@ -1,15 +1,19 @@
-"""The simulated world: streams, time, seals and the stores; everything but the workers."""
+"""The simulated world: streams, time, seals, leases and the stores; everything but who works on them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from pipeline.core.event import Record
 from pipeline.core.segment import Lineage, Position
+from pipeline.flows.load import LoadLimits
+from pipeline.flows.read import ReadPorts
 from tests.fakes.clock import SteppedClock
+from tests.fakes.facts import FactList
 from tests.fakes.index import MemoryIndex
 from tests.fakes.manifest import MemoryManifest
+from tests.fakes.receipts import MemoryReceipts
 from tests.fakes.stream import MemoryStream
-from tests.sim.events import BEGIN_US, DAYS, Produced, Producer
+from tests.sim.events import BEGIN_US, DAYS, Produced, Producer, Unit
 from tests.sim.guards import Guard
 from tests.sim.monitor import Monitor
 from tests.sim.scenario import Scenario
@@ -22,6 +26,40 @@ class SimClock(SteppedClock):
 
     def pause(self, seconds: float) -> None:
         """Return at once, at the same time (`seconds` come from an unseeded jitter)."""
+
+
+class OwnClock(SimClock):
+    """One worker's clock: its wall may be wrong and may jump, its monotonic time is everybody's."""
+
+    def __init__(self, inner: SimClock) -> None:
+        super().__init__()
+        self._inner, self.wrong_us = inner, 0
+
+    def now_us(self) -> int:
+        """Return what this worker's wall says."""
+        return self._inner.now_us() + self.wrong_us
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return self._inner.monotonic()
+
+
+@dataclass
+class Lease:
+    """One row of KCL's lease table: whoever changes it raises the counter."""
+
+    owner: str = ""
+    counter: int = 0
+    checkpoint: Position | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a worker runs: a version of the rules, and its limits."""
+
+    version: int
+    limits: LoadLimits
 
 
 @dataclass(frozen=True)
@@ -42,6 +80,23 @@ class Shard:
         return self.stream.by_id[self.lineage.shard_id].closed
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What one real producer was told of one event: it was put, and later it was acknowledged."""
+
+    producer: str
+    entity: tuple[str, str]
+    unit: Unit
+
+
+@dataclass
+class Promises:
+    """What the real producers were promised."""
+
+    put: list[Sent] = field(default_factory=list)
+    acknowledged: list[Sent] = field(default_factory=list)
+
+
 class World:
     """What the workers work on."""
 
@@ -49,23 +104,28 @@ class World:
         self.random, self.scenario, self.guard = random, scenario, guard
         self.clock = SimClock(BEGIN_US)
         self.ledger, self.objects, self.manifest = guard.ledger(), guard.objects(), MemoryManifest()
-        self.index, self.aggregates = MemoryIndex(), guard.aggregates()
-        self.monitor = Monitor(self.ledger, self.objects)
-        self.producer = Producer(random, scenario.days, scenario.repeats, scenario.refusals)
+        self.index, self.aggregates, self.receipts = MemoryIndex(), guard.aggregates(), MemoryReceipts()
+        self.monitor = Monitor(self.ledger, self.objects, self.manifest, self.index, self.aggregates)
+        self.producer = Producer(random, scenario.days, scenario.repeats, scenario.refusals, scenario.news)
+        self.promises = Promises()
         self.shards: list[Shard] = []
+        self._every_stream: list[MemoryStream] = []
         self.produced: dict[str, list[Produced]] = {}
         self.checkpoints: dict[str, list[Position]] = {}
-        self.draining = False
+        self.leases: dict[str, Lease] = {}
+        self.draining = self.deployed = False
         self._left = {
             "record": scenario.records,
             "reshard": scenario.reshardings,
             "seal": scenario.seals,
             "recreate": scenario.recreations,
+            "deploy": scenario.deploys,
         }
-        self._streams = [self._create(name, "1") for name in _NAMES[: scenario.streams]]
+        self.streams = [self._create(name, "1") for name in _NAMES[: scenario.streams]]
 
     def _create(self, name: str, epoch: str) -> MemoryStream:
         stream = MemoryStream(self.clock, name, epoch, self.scenario.shards)
+        self._every_stream.append(stream)
         self._register(stream)
         return stream
 
@@ -79,23 +139,32 @@ class World:
                 self.shards.append(Shard(stream, lineage))
                 self.produced[lineage.name] = []
                 self.checkpoints[lineage.name] = []
+                self.leases[lineage.name] = Lease()
 
     def ready(self) -> list[Shard]:
-        """Return the shards that a worker may be started on: children only after their parents."""
-        ended = {
-            one.lineage for one in self.ledger.rows.values() if one.shard_end and one.state == "committed"
-        }
+        """Return the shards that a worker may be started on, as the product says, without those that are read to their end."""
+        found: set[str] = set()
+        for stream in self._every_stream:
+            ports = ReadPorts(stream, self.ledger, self.clock, FactList(), lambda: False)
+            found |= {lineage.name for lineage in self.guard.shards(ports).ready()}
         return [
-            shard
-            for shard in self.shards
-            if shard.lineage.short not in ended and all(parent in ended for parent in shard.lineage.parents)
+            one for one in self.shards if one.lineage.name in found and not self._ended(one.lineage.short)
         ]
+
+    def _ended(self, short: str) -> bool:
+        newest = self.ledger.open(short).newest
+        return newest is not None and newest.shard_end and newest.state == "committed"
+
+    def code(self) -> Code:
+        """Return what a worker runs that starts now: a deployment goes from worker to worker."""
+        later = self.deployed and self.random.random() < 0.6
+        return Code(int(later), self.scenario.deployed_limits if later else self.scenario.limits)
 
     def act(self) -> str:
         """Let one thing happen in the world; return what."""
         left = self._left
         choices = ["time", *["record"] * (6 * bool(left["record"]))]
-        choices += [name for name in ("reshard", "seal", "recreate") if left[name]]
+        choices += [name for name in ("reshard", "seal", "recreate", "deploy") if left[name]]
         if left["record"] and self.random.random() < self.scenario.lag_rate:
             return self._backlog()
         chosen = self.random.choice(choices)
@@ -107,6 +176,7 @@ class World:
             "reshard": self._reshard,
             "seal": self._seal,
             "recreate": self._recreate,
+            "deploy": self._deploy,
         }[chosen]()
 
     @property
@@ -128,10 +198,15 @@ class World:
         return "; ".join(happened)
 
     def _produce(self) -> str:
-        random = self.random
-        current = [one for one in self.shards if one.stream in self._streams and not one.closed]
-        shard = random.choice(current)
-        name = shard.lineage.name
+        return self.produce(self.random.choice(self.open_shards()))
+
+    def open_shards(self) -> list[Shard]:
+        """Return the shards that take records."""
+        return [one for one in self.shards if one.stream in self.streams and not one.closed]
+
+    def produce(self, shard: Shard) -> str:
+        """Store one record, as anybody's PutRecord does."""
+        random, name = self.random, shard.lineage.name
         kin = list(self.produced) if random.random() < 0.2 else self.family(shard.lineage)
         payload = self.producer.payload(name, kin)
         arrived = self.clock.now_us() - random.randint(0, self.scenario.jitter_us)
@@ -150,7 +225,10 @@ class World:
         return found
 
     def _reshard(self) -> str:
-        stream = self.random.choice(self._streams)
+        return self.reshard(self.random.choice(self.streams))
+
+    def reshard(self, stream: MemoryStream) -> str:
+        """Split a shard or merge two, whatever they came from themselves."""
         shards = sorted((one for one in stream.by_id.values() if not one.closed), key=lambda one: one.low)
         index = self.random.randrange(len(shards))
         shard_id = shards[index].info.shard_id
@@ -162,13 +240,17 @@ class World:
         self._register(stream)
         return f"{stream.name}-{stream.epoch}: {what}"
 
+    def _deploy(self) -> str:
+        self.deployed = True
+        return "other limits, a schema version, an event type and a tenant are deployed"
+
     def _seal(self) -> str:
         day = self.random.choice([day for day in DAYS if day >= self.ledger.seal.sealing_to])
         self.ledger.raise_seal(day)
         return f"seal raised to {day}, version {self.ledger.seal.version}"
 
     def _recreate(self) -> str:
-        index = self.random.randrange(len(self._streams))
-        old = self._streams[index]
-        self._streams[index] = self._create(old.name, str(int(old.epoch) + 1))
+        index = self.random.randrange(len(self.streams))
+        old = self.streams[index]
+        self.streams[index] = self._create(old.name, str(int(old.epoch) + 1))
         return f"stream {old.name} is created anew"
