@@ -1,4 +1,4 @@
-"""Run any number of seeds: `python -m tests.sim --seeds 5000 [--first N] [--guard NAME|all] [--jobs 2]`."""
+"""Run any number of seeds: `python -m tests.sim --seeds 5000 [--first N] [--guard NAME|all] [--jobs 2] [--table]`."""
 
 import argparse
 import sys
@@ -9,11 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from tests.sim.guards import GUARDS, NONE
 from tests.sim.oracle import names
-from tests.sim.run import Outcome, simulate
+from tests.sim.registry import SIMULATIONS, expected, simulate_one
+from tests.sim.run import Outcome
+from tests.sim.table import Row, write_table
 
-_SAY_EVERY_SECONDS = 2.0
+_SAY_EVERY_SECONDS = 10.0
 
 
 @dataclass
@@ -22,17 +23,28 @@ class Tally:
 
     guard: str
     seeds: int = 0
+    seconds: float = 0.0
     broken: list[Outcome] = field(default_factory=list)
 
-    def line(self, seconds: float) -> str:
+    @property
+    def caught(self) -> list[Outcome]:
+        """Return the seeds that broke an invariant this guard protects."""
+        return [one for one in self.broken if names(one.violations) & expected(self.guard)]
+
+    def row(self) -> Row:
+        """Return what stands in `docs/guarantees.md`."""
+        caught = self.caught
+        counts = Counter(name for one in caught for name in names(one.violations) & expected(self.guard))
+        first = caught[0].seed if caught else None
+        return Row(self.guard, len(caught), first, tuple(name for name, _ in counts.most_common()))
+
+    def line(self) -> str:
         """Return one line: how many seeds broke what."""
         counts = Counter(name for outcome in self.broken for name in names(outcome.violations))
         found = "; ".join(f"{count} x {name}" for name, count in sorted(counts.items()))
         first = f"first seed {self.broken[0].seed}" if self.broken else "none"
-        return (
-            f"{self.guard:38} {len(self.broken):5} of {self.seeds} seeds, {first}, "
-            f"{self.seeds / seconds:.0f} seeds/s  {found}"
-        )
+        rate = self.seeds / self.seconds
+        return f"{self.guard:38} {len(self.broken):5} of {self.seeds} seeds, {first}, {rate:.0f} seeds/s  {found}"
 
 
 def run(guard: str, first: int, seeds: int, jobs: int) -> Tally:
@@ -45,21 +57,18 @@ def run(guard: str, first: int, seeds: int, jobs: int) -> Tally:
         if time.monotonic() - said > _SAY_EVERY_SECONDS:
             said = time.monotonic()
             sys.stderr.write(f"  {guard}: {tally.seeds}/{seeds} seeds, {len(tally.broken)} broken\n")
-    print(tally.line(time.monotonic() - began), flush=True)
+    tally.seconds = time.monotonic() - began
+    print(tally.line(), flush=True)
     return tally
 
 
 def _outcomes(guard: str, seeds: range, jobs: int) -> Iterator[Outcome]:
-    one = partial(_one, guard)
+    one = partial(simulate_one, guard)
     if jobs == 1:
         yield from map(one, seeds)
         return
     with ProcessPoolExecutor(jobs) as pool:
         yield from pool.map(one, seeds, chunksize=10)
-
-
-def _one(guard: str, seed: int) -> Outcome:
-    return simulate(seed, GUARDS[guard])
 
 
 def main() -> int:
@@ -68,18 +77,22 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument(
-        "--guard", choices=[*GUARDS, "all"], default=NONE.name, help="the guard to switch off"
+        "--guard", choices=[*SIMULATIONS, "all"], default="none", help="the guard to switch off"
     )
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--full", action="store_true", help="every effect of a failed seed")
+    parser.add_argument("--table", action="store_true", help="write the counts into docs/guarantees.md")
     chosen = parser.parse_args()
-    wrong = False
-    for name in GUARDS if chosen.guard == "all" else [chosen.guard]:
-        tally, expected = run(name, chosen.first, chosen.seeds, chosen.jobs), GUARDS[name].caught_by
-        if tally.broken and (chosen.seeds == 1 or not expected):
-            print(tally.broken[0].report())
-        caught = any(names(outcome.violations) & expected for outcome in tally.broken)
-        wrong |= not caught if expected else bool(tally.broken)
-    return int(wrong)
+    tallies = []
+    for name in SIMULATIONS if chosen.guard == "all" else [chosen.guard]:
+        tally = run(name, chosen.first, chosen.seeds, chosen.jobs)
+        tallies.append(tally)
+        if tally.broken and (chosen.seeds == 1 or not expected(name)):
+            print(tally.broken[0].report(full=chosen.full))
+    if chosen.table:
+        write_table([tally.row() for tally in tallies if expected(tally.guard)], chosen.seeds)
+    wrong = [one for one in tallies if (not one.caught if expected(one.guard) else one.broken)]
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,37 @@
 """The parts of the product and of its stores without one guard each: what would happen without it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from operator import add
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from pipeline.core.aggregate import Aggregate, AggregateKey, fold_rows
 from pipeline.core.encode import EncodedRows
-from pipeline.core.errors import OutcomeUnknown
+from pipeline.core.errors import OutcomeUnknown, Transient
 from pipeline.core.event import Record
+from pipeline.core.index import IndexItem, build_index
+from pipeline.core.manifest import DataFile
+from pipeline.core.receipt import Receipt
 from pipeline.core.segment import Lineage, Position, Segment
-from pipeline.core.staging import unstage
+from pipeline.core.staging import Effects, unstage
 from pipeline.core.window import Fingerprints, SegmentId
+from pipeline.flows import load
+from pipeline.flows import window as window_flow
+from pipeline.flows import write as write_flow
 from pipeline.flows.load import Cut, Loader, LoadLimits
+from pipeline.flows.read import Shards
 from pipeline.flows.window import DuplicateWindow
 from pipeline.flows.write import WritePorts, commit, write
 from pipeline.ports.ledger import Opening, PlanAnswer
-from tests.fakes.index import MemoryAggregates
+from pipeline.producer import Producer
+from pipeline.producer import producer as producer_module
+from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
+from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects, Stored
 from tests.sim.scenario import LEDGER_DISORDER_US
 
@@ -37,7 +49,7 @@ class HastyLedger(MemoryLedger):
         return found
 
 
-class AnyPlanHolds(MemoryLedger):
+class AnyPlanHolds(HastyLedger):
     """No conditional put: the last plan wins."""
 
     def plan(self, segment: Segment) -> PlanAnswer:
@@ -45,22 +57,22 @@ class AnyPlanHolds(MemoryLedger):
         return PlanAnswer.HOLDS
 
 
-class OrdinalNotChecked(MemoryLedger):
+class OrdinalNotChecked(HastyLedger):
     def ordinal_is_free(self, segment: Segment) -> bool:
         return segment is not None
 
 
-class PredecessorNotChecked(MemoryLedger):
+class PredecessorNotChecked(HastyLedger):
     def predecessor_fits(self, segment: Segment) -> bool:
         return segment is not None
 
 
-class SealNotChecked(MemoryLedger):
+class SealNotChecked(HastyLedger):
     def seal_is_unchanged(self, segment: Segment) -> bool:
         return segment is not None
 
 
-class BareShardIds(MemoryLedger):
+class BareShardIds(HastyLedger):
     """The shard's own id stands in keys and fences, whatever stream and epoch it is of."""
 
     def short_form(self, shard_id: str) -> str:
@@ -261,3 +273,198 @@ class TotalsReadBefore(Loader):
         self._keys = self._seen() | set(fold_rows(rows.filed, rows.words, self.lineage.short))
         self._aggregates = {**getattr(self, "_early", {}), **self._aggregates}
         return super()._totals(rows, ordinal)
+
+
+class CommitNotCompared(HastyLedger):
+    """Whoever commits an ordinal decides what it was."""
+
+    def commit(self, segment: Segment) -> bool:
+        found = self.rows.get((segment.lineage, segment.ordinal))
+        self.rows[segment.lineage, segment.ordinal] = segment.committed()
+        return found is None or found.state == "planned"
+
+
+class AheadNotRefused(Loader):
+    """A total that pretends to hold this segment already is believed."""
+
+    def _refuse_newer(self, before: object, ordinal: int) -> None:
+        """Look at nothing."""
+
+
+class NeverExpired(Loader):
+    """The window is not asked for again when others decided segments."""
+
+    def __init__(self, lineage: Lineage, rules: object, limits: LoadLimits, ports: WritePorts) -> None:
+        super().__init__(lineage, rules, limits, ports)  # type: ignore[arg-type]
+        self._window = _NeverExpired(lineage, limits.window, ports)
+
+
+class _NeverExpired(DuplicateWindow):
+    def expire(self) -> None:
+        """Forget nothing."""
+
+
+class KeptWhole(Loader):
+    """Kept records are collected again although a segment of somebody else covers them."""
+
+    def _adopt(self, opening: Opening) -> None:
+        kept = self._open.records
+        self._clear()
+        super()._adopt(opening)
+        self._collect(kept)
+
+
+class ReadTwice(Loader):
+    """What the stream gives again is taken again, until it is committed."""
+
+    def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
+        last = self.committed
+        for record in records:
+            if last is None or last < Position(record.sequence_number, record.subsequence_number or 0):
+                yield record
+
+
+class RulesNotStored(Loader):
+    """Nobody can say later what a segment was judged by."""
+
+    def start(self) -> Position | None:
+        self.open()
+        return self.committed
+
+
+class OwnArrivals(Loader):
+    """A segment's arrivals are the worker's own time."""
+
+    def _arrivals(self) -> list[int]:
+        return [self._ports.clock.now_us()]
+
+
+class ArrivalOfNow(Loader):
+    """An empty last segment arrives when this worker's clock says."""
+
+    def _arrivals(self) -> list[int]:
+        return [one.arrived_us for one in self._open.records] or [self._ports.clock.now_us()]
+
+
+class SealOfLater(Loader):
+    """The seal is read again when the segment is encoded, and only its version."""
+
+    def _encode(self, shard_end: bool) -> Cut:
+        cut = super()._encode(shard_end)
+        version = self._ports.ledger.seal_state().version
+        return replace(cut, segment=replace(cut.segment, seal_version=version))
+
+
+class ParentsNotAwaited(Shards):
+    """Children are started at once."""
+
+    def _ended(self, short: str) -> bool:
+        return bool(short)
+
+
+class AnswersUnread(Producer):
+    """A PutRecords call that was answered is taken for one that stored everything (FailedRecordCount is not read)."""
+
+    def _put(self, chosen: Sequence[Any]) -> list[Any]:
+        super()._put(chosen)
+        self._ready = [batch for batch in self._ready if batch not in chosen]
+        return []
+
+
+class ReceiptsForgotten(Producer):
+    """A receipt that could not be stored is forgotten."""
+
+    def _put_receipt(self, receipt: Receipt) -> None:
+        with suppress(Transient, OutcomeUnknown):
+            self._receipts.put(receipt)
+
+
+class PartOfManifest(MemoryManifest):
+    """What BatchWriteItem leaves unprocessed is not sent again."""
+
+    def put_all(self, entries: Sequence[DataFile]) -> None:
+        super().put_all(entries[:2])
+
+
+class PartOfIndex(MemoryIndex):
+    """What BatchWriteItem leaves unprocessed is not sent again."""
+
+    def put_all(self, items: Sequence[IndexItem]) -> None:
+        super().put_all(items[:2])
+
+
+# functions that are no method -------------------------------------------------------------------------------
+
+
+@contextmanager
+def patched(where: Any, name: str, value: Any) -> Iterator[None]:
+    """Let a name of a module or class mean something else for a while."""
+    usual = getattr(where, name)
+    setattr(where, name, value)
+    try:
+        yield
+    finally:
+        setattr(where, name, usual)
+
+
+def _backwards(effects: Effects, ports: WritePorts) -> None:
+    ports.aggregates.put_newer(effects.aggregates)
+    ports.index.put_all(effects.index)
+    write(effects, ports)
+
+
+@contextmanager
+def written_backwards() -> Iterator[None]:
+    """Totals and index come before the rows."""
+    with patched(load, "write", _backwards), patched(write_flow, "write", _backwards):
+        yield
+
+
+def _commits_first(effects: Effects, ports: WritePorts) -> None:
+    segment = ports.ledger.segment(effects.lineage, effects.ordinal)
+    if segment is not None:
+        commit(segment, ports)
+    write(effects, ports)
+
+
+@contextmanager
+def committed_first() -> Iterator[None]:
+    """The commit comes before what it speaks of."""
+    with patched(load, "write", _commits_first), patched(write_flow, "write", _commits_first):
+        yield
+
+
+@contextmanager
+def parents_only() -> Iterator[None]:
+    """The window knows parents, and no grandparents."""
+
+    def near(lineage: Lineage, _everyone: object) -> list[str]:
+        return [lineage.short, *lineage.parents]
+
+    with patched(window_flow, "family", near):
+        yield
+
+
+@contextmanager
+def positions_as_text() -> Iterator[None]:
+    """Sequence numbers are compared as text."""
+    with patched(Position, "_key", lambda self: (self.sequence_number, self.subsequence_number)):
+        yield
+
+
+@contextmanager
+def index_without_segment() -> Iterator[None]:
+    """Index items of one lineage and day share a name, whatever segment they are of."""
+
+    def shared(filed: Any, words: Any, writer: str) -> list[IndexItem]:
+        return build_index(filed, words, f"{writer.split('#', maxsplit=1)[0]}#{1:012d}")
+
+    with patched(load, "build_index", shared):
+        yield
+
+
+@contextmanager
+def slots_mixed() -> Iterator[None]:
+    """Several batches of one slot go out in one call."""
+    with patched(producer_module, "_one_call", lambda ready: list(ready)[:5]):
+        yield

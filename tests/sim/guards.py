@@ -7,28 +7,43 @@ from dataclasses import dataclass
 from pipeline.flows.load import Loader
 from pipeline.flows.read import Shards
 from pipeline.producer import Producer
-from tests.fakes.index import MemoryAggregates
+from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
+from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
 from tests.sim.broken import (
+    AheadNotRefused,
+    AnswersUnread,
     AnyPlanHolds,
+    ArrivalOfNow,
     BareShardIds,
+    CommitNotCompared,
     CoveredLookedForOnce,
     CutInside,
     DigestNotCompared,
     HastyLedger,
+    KeptWhole,
+    NeverExpired,
     NoAncestors,
     NoFence,
     NoStaging,
     NotReadBack,
     OrdinalNotChecked,
     Overwriting,
+    OwnArrivals,
+    ParentsNotAwaited,
+    PartOfIndex,
+    PartOfManifest,
     PartsForgotten,
     PlannedNotFinished,
     PredecessorNotChecked,
+    ReadTwice,
+    ReceiptsForgotten,
     RecordsDropped,
     RememberedEarly,
+    RulesNotStored,
     SealNotChecked,
+    SealOfLater,
     StagedLate,
     TotalsAdded,
     TotalsKept,
@@ -36,6 +51,12 @@ from tests.sim.broken import (
     TwoReads,
     UnknownHolds,
     WindowOfNow,
+    committed_first,
+    index_without_segment,
+    parents_only,
+    positions_as_text,
+    slots_mixed,
+    written_backwards,
 )
 from tests.sim.invariants import Invariant
 
@@ -43,7 +64,7 @@ Patch = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Guard:
+class Switches:
     """One way to run without a guard, or without several that cover each other.
 
     `caught_by` names the invariants one of which must break within 500 seeds; none: another guard covers it.
@@ -51,14 +72,7 @@ class Guard:
 
     name: str
     caught_by: frozenset[Invariant] = frozenset()
-    loader: type[Loader] = Loader
-    ledger: Callable[[], MemoryLedger] = HastyLedger
-    aggregates: Callable[[], MemoryAggregates] = MemoryAggregates
-    objects: Callable[[], MemoryObjects] = MemoryObjects
-    shards: type[Shards] = Shards
-    producer: type[Producer] = Producer
     patches: tuple[Patch, ...] = ()
-    checkpoint_ahead: bool = False
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -67,6 +81,21 @@ class Guard:
             for patch in self.patches:
                 stack.enter_context(patch())
             yield
+
+
+@dataclass(frozen=True)
+class Guard(Switches):
+    """A guard of the loader, of its stores or of the producer."""
+
+    loader: type[Loader] = Loader
+    ledger: Callable[[], MemoryLedger] = HastyLedger
+    aggregates: Callable[[], MemoryAggregates] = MemoryAggregates
+    objects: Callable[[], MemoryObjects] = MemoryObjects
+    manifest: Callable[[], MemoryManifest] = MemoryManifest
+    index: Callable[[], MemoryIndex] = MemoryIndex
+    shards: type[Shards] = Shards
+    producer: type[Producer] = Producer
+    checkpoint_ahead: bool = False
 
 
 NONE = Guard("none")
@@ -83,37 +112,68 @@ GUARDS = {
         NONE,
         Guard("plan", frozenset({_I.DECIDED_ONCE, _I.SEALED}), ledger=AnyPlanHolds),
         Guard("ordinal", frozenset({_I.DECIDED_ONCE}), ledger=OrdinalNotChecked),
-        Guard("staging", _REDONE, NoStaging),
-        Guard("staged before the plan", frozenset({_I.AGREEMENT}), StagedLate),
-        Guard("one read", frozenset({_I.LEDGER}), TwoReads),
+        Guard("staging", _REDONE, loader=NoStaging),
+        Guard("staged before the plan", frozenset({_I.AGREEMENT}), loader=StagedLate),
+        Guard("one read", frozenset({_I.LEDGER}), loader=TwoReads),
         Guard("predecessor", ledger=PredecessorNotChecked),
-        Guard("one read + predecessor", frozenset({_I.NOT_REPEATED}), TwoReads, PredecessorNotChecked),
-        Guard("records kept", _LOST, RecordsDropped),
-        Guard("unknown is not holds", frozenset({_I.AGREEMENT}), UnknownHolds),
+        Guard(
+            "one read + predecessor",
+            frozenset({_I.NOT_REPEATED}),
+            loader=TwoReads,
+            ledger=PredecessorNotChecked,
+        ),
+        Guard("records kept", _LOST, loader=RecordsDropped),
+        Guard("unknown is not holds", frozenset({_I.AGREEMENT, _I.DECIDED_FIRST}), loader=UnknownHolds),
         Guard("lineage in keys", _LOST | {_I.COUNTS, _I.LEDGER}, ledger=BareShardIds),
         Guard("digest", objects=DigestNotCompared),
         Guard("if-none-match", objects=Overwriting),
-        Guard("staging + digest", _REDONE - {_I.AGREEMENT}, NoStaging, objects=DigestNotCompared),
-        Guard("staging + if-none-match", frozenset({_I.UNCHANGED}), NoStaging, objects=Overwriting),
-        Guard("remembered after the plan", _FLAGS, RememberedEarly),
-        Guard("window read back", _FLAGS, NotReadBack),
-        Guard("ancestors", _FLAGS, NoAncestors),
-        Guard("window of a backlog", _FLAGS, WindowOfNow),
+        Guard("staging + digest", _REDONE - {_I.AGREEMENT}, loader=NoStaging, objects=DigestNotCompared),
+        Guard("staging + if-none-match", frozenset({_I.UNCHANGED}), loader=NoStaging, objects=Overwriting),
+        Guard("remembered after the plan", _FLAGS, loader=RememberedEarly),
+        Guard("window read back", _FLAGS, loader=NotReadBack),
+        Guard("ancestors", _FLAGS, loader=NoAncestors),
+        Guard("window of a backlog", _FLAGS, loader=WindowOfNow),
         Guard("seal version", frozenset({_I.SEALED}), ledger=SealNotChecked),
         Guard("fence", _TOTALS, aggregates=NoFence),
         Guard("totals, not additions", _TOTALS, aggregates=TotalsAdded),
-        Guard("totals of the predecessor", _TOTALS, TotalsKept),
-        Guard("totals after the commit", _TOTALS, TotalsReadBefore),
-        Guard("planned finished first", _LOST | {_I.DRAINS}, PlannedNotFinished),
+        Guard("totals of the predecessor", _TOTALS, loader=TotalsKept),
+        Guard("totals after the commit", _TOTALS, loader=TotalsReadBefore),
+        Guard("planned finished first", _LOST | {_I.DRAINS}, loader=PlannedNotFinished),
         Guard(
             "planned finished first + predecessor",
             _LOST | {_I.LEDGER},
-            PlannedNotFinished,
-            PredecessorNotChecked,
+            loader=PlannedNotFinished,
+            ledger=PredecessorNotChecked,
         ),
         Guard("checkpoint after commit", _LOST, checkpoint_ahead=True),
-        Guard("cut between records", _LOST | {_I.COUNTS}, CutInside),
-        Guard("covered looked for anew", frozenset({_I.NOT_REPEATED}), CoveredLookedForOnce),
-        Guard("records covered whole", frozenset({_I.NOT_REPEATED}), PartsForgotten),
+        Guard("cut between records", _LOST | {_I.COUNTS}, loader=CutInside),
+        Guard("covered looked for anew", frozenset({_I.NOT_REPEATED}), loader=CoveredLookedForOnce),
+        Guard("records covered whole", frozenset({_I.NOT_REPEATED}), loader=PartsForgotten),
+        Guard("commit compares", ledger=CommitNotCompared),
+        Guard(
+            "unknown is not holds + commit compares",
+            frozenset({_I.DECIDED_FIRST}),
+            loader=UnknownHolds,
+            ledger=CommitNotCompared,
+        ),
+        Guard("totals ahead are refused", loader=AheadNotRefused),
+        Guard("window asked again", _FLAGS, loader=NeverExpired),
+        Guard("covered records let go", frozenset({_I.NOT_REPEATED}), loader=KeptWhole),
+        Guard("re-reads dropped", frozenset({_I.NOT_REPEATED}), loader=ReadTwice),
+        Guard("rules stored", frozenset({_I.AUDIT}), loader=RulesNotStored),
+        Guard("arrivals of the stream", frozenset({_I.COUNTS}), loader=OwnArrivals),
+        Guard("arrivals never go back", _FLAGS, loader=ArrivalOfNow),
+        Guard("seal of the opening", frozenset({_I.SEALED}), loader=SealOfLater),
+        Guard("parents first", _FLAGS, shards=ParentsNotAwaited),
+        Guard("grandparents", _FLAGS, patches=(parents_only,)),
+        Guard("positions are numbers", _LOST | {_I.DRAINS}, patches=(positions_as_text,)),
+        Guard("rows, index, totals", frozenset({_I.IN_ORDER}), patches=(written_backwards,)),
+        Guard("commit comes last", frozenset({_I.COMPLETE}), patches=(committed_first,)),
+        Guard("segment in index names", frozenset({_I.INDEX}), patches=(index_without_segment,)),
+        Guard("all manifest entries", frozenset({_I.COMPLETE}), manifest=PartOfManifest),
+        Guard("all index items", frozenset({_I.IN_ORDER}), index=PartOfIndex),
+        Guard("answers read", frozenset({_I.ACKNOWLEDGED}), producer=AnswersUnread),
+        Guard("receipts kept", frozenset({_I.AUDIT, _I.ACKNOWLEDGED}), producer=ReceiptsForgotten),
+        Guard("one batch of a slot", frozenset({_I.ORDER}), patches=(slots_mixed,)),
     )
 }

@@ -28,6 +28,10 @@ class Invariant(StrEnum):
     AUDIT = "the audit balances"
     DECIDED_ONCE = "a segment is decided once"
     AGREEMENT = "no two writers disagree"
+    RESULTS = "replay: results are those of a plain count"
+    CHUNKS = "replay: every chunk counts once"
+    FROZEN = "replay: a job that exists is frozen whole"
+    MESSAGES = "replay: a message stays until its chunk is done"
     UNBROKEN = "no worker breaks"
     DRAINS = "everything drains"
 

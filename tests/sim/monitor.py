@@ -33,7 +33,7 @@ class Monitor:
         self._bodies: dict[str, Stored] = {}
         self._decided: dict[_Segment, Segment] = {}
         self._staged: dict[_Segment, Effects] = {}
-        self._committed: set[_Segment] = set()
+        self.committed: set[_Segment] = set()
         self._visible: dict[Place, str] = {}
         self._items_seen = 0
         self._totals_seen: dict[tuple[str, str], int] = {}
@@ -158,9 +158,9 @@ class Monitor:
     def _after_commit(self, key: _Segment) -> None:
         """A committed segment is complete and follows a committed one: nothing before its end is missing anywhere."""
         found = self._ledger.rows.get(key)
-        if found is None or found.state != "committed" or key in self._committed:
+        if found is None or found.state != "committed" or key in self.committed:
             return
-        self._committed.add(key)
+        self.committed.add(key)
         before = self._ledger.rows.get((key[0], key[1] - 1))
         end = before.end if before is not None else None
         if (key[1] > 1 and (before is None or before.state != "committed")) or found.start != end:

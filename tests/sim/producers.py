@@ -91,6 +91,7 @@ class ProducerLife:
                 self._acknowledged()
         self._producer.close()
         self._acknowledged()
+        self._world.promises.closed.add(self._name)
 
     def _put(self) -> None:
         unit = self._world.producer.unit(list(self._units.values()))

@@ -92,7 +92,7 @@ def draw(random: Random) -> Scenario:
         producers=pick((0, 0, 1, 2)),
         refused_puts=pick((0.0, 0.3)),
         throttle_rate=pick((0.0, 0.0, 0.1)),
-        clock_rate=pick((0.0, 0.0, 0.1)),
+        clock_rate=pick((0.0, 0.0, 0.3)),
         reread_rate=pick((0.0, 0.0, 0.2)),
     )
 

@@ -1,6 +1,6 @@
 """Second witnesses: the product's own audit over what a run left, and what the real producers were promised."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from pipeline.core.slots import parse_label
@@ -35,20 +35,41 @@ def check_audit(world: World) -> Iterator[Violation]:
 
 
 def check_promises(world: World) -> Iterator[Violation]:
-    """What `flush` returned for is in the stream; first copies of one entity's events are in the order of their puts."""
-    first: dict[tuple[str, bytes], tuple[int, int]] = {}
-    for found in world.produced.values():
-        for one in found:
-            label = parse_label(one.record.partition_key)
-            for index, unit in enumerate(one.units):
-                at = (int(one.record.sequence_number), index)
-                key = (label.producer if label else "", unit.raw)
-                first[key] = min(at, first.get(key, at))
+    """What `flush` returned for is in the stream, and on a receipt once the producer closed."""
+    first = _first_copies(world)
     lost = [one for one in world.promises.acknowledged if (one.producer, one.unit.raw) not in first]
     if lost:
         yield Violation(
             Invariant.ACKNOWLEDGED, f"{len(lost)} events are not in the stream, such as {lost[0]}"
         )
+    receipted: Counter[str] = Counter()
+    for receipt in world.receipts.all():
+        receipted[receipt.producer] += receipt.events
+    put = Counter(one.producer for one in world.promises.put)
+    for producer in sorted(world.promises.closed):
+        if receipted[producer] != put[producer]:
+            detail = f"{producer} closed with {put[producer]} events, its receipts name {receipted[producer]}"
+            yield Violation(Invariant.ACKNOWLEDGED, detail)
+    yield from _order(world, first)
+
+
+_Copies = dict[tuple[str, bytes], tuple[int, int]]
+
+
+def _first_copies(world: World) -> _Copies:
+    """Return where each producer's events were stored first."""
+    first: _Copies = {}
+    for one in (one for found in world.produced.values() for one in found):
+        label = parse_label(one.record.partition_key)
+        for index, unit in enumerate(one.units):
+            at = (int(one.record.sequence_number), index)
+            key = (label.producer if label else "", unit.raw)
+            first[key] = min(at, first.get(key, at))
+    return first
+
+
+def _order(world: World, first: _Copies) -> Iterator[Violation]:
+    """First copies of one entity's events are in the order of their puts."""
     entities: dict[tuple[str, tuple[str, str]], list[tuple[int, int]]] = defaultdict(list)
     for sent in world.promises.put:
         if (sent.producer, sent.unit.raw) in first:

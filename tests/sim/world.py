@@ -9,8 +9,6 @@ from pipeline.flows.load import LoadLimits
 from pipeline.flows.read import ReadPorts
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
-from tests.fakes.index import MemoryIndex
-from tests.fakes.manifest import MemoryManifest
 from tests.fakes.receipts import MemoryReceipts
 from tests.fakes.stream import MemoryStream
 from tests.sim.events import BEGIN_US, DAYS, Produced, Producer, Unit
@@ -95,6 +93,7 @@ class Promises:
 
     put: list[Sent] = field(default_factory=list)
     acknowledged: list[Sent] = field(default_factory=list)
+    closed: set[str] = field(default_factory=set)
 
 
 class World:
@@ -103,13 +102,15 @@ class World:
     def __init__(self, random: Random, scenario: Scenario, guard: Guard) -> None:
         self.random, self.scenario, self.guard = random, scenario, guard
         self.clock = SimClock(BEGIN_US)
-        self.ledger, self.objects, self.manifest = guard.ledger(), guard.objects(), MemoryManifest()
-        self.index, self.aggregates, self.receipts = MemoryIndex(), guard.aggregates(), MemoryReceipts()
+        self.ledger, self.objects, self.manifest = guard.ledger(), guard.objects(), guard.manifest()
+        self.index, self.aggregates, self.receipts = guard.index(), guard.aggregates(), MemoryReceipts()
         self.monitor = Monitor(self.ledger, self.objects, self.manifest, self.index, self.aggregates)
         self.producer = Producer(random, scenario.days, scenario.repeats, scenario.refusals, scenario.news)
         self.promises = Promises()
         self.shards: list[Shard] = []
         self._every_stream: list[MemoryStream] = []
+        self._looked_at = (0, 0)
+        self._ready: list[Shard] = []
         self.produced: dict[str, list[Produced]] = {}
         self.checkpoints: dict[str, list[Position]] = {}
         self.leases: dict[str, Lease] = {}
@@ -143,6 +144,12 @@ class World:
 
     def ready(self) -> list[Shard]:
         """Return the shards that a worker may be started on, as the product says, without those that are read to their end."""
+        now = (len(self.shards), len(self.monitor.committed))
+        if now != self._looked_at:  # nothing else changes the answer, and it is asked for at every step
+            self._looked_at, self._ready = now, self._look()
+        return self._ready
+
+    def _look(self) -> list[Shard]:
         found: set[str] = set()
         for stream in self._every_stream:
             ports = ReadPorts(stream, self.ledger, self.clock, FactList(), lambda: False)
