@@ -16,7 +16,7 @@ from tests.sim.run import Outcome
 T = TypeVar("T")
 _FATES = ("crash before", "crash after", "lose answer", "fail", "suspend", "tear", "delay")
 _MAX_ACTORS = 8
-_CHAOS_STEPS = 160
+_CHAOS_STEPS = 200
 _MAX_STEPS = 4_000  # of one actor without a fault
 _ROUNDS = 8  # of resuming and draining, until every job is done
 _REPLAY = ("days.", "queue.", "jobs.", "ledger.commit", "ledger.open")
@@ -27,7 +27,7 @@ class _Actor:
     """One greenlet and the effect it waits for."""
 
     def __init__(self, name: str, run: Callable[[], Any]) -> None:
-        self.name, self.greenlet = name, greenlet(run)
+        self.name, self.kind, self.greenlet = name, name.rstrip("0123456789"), greenlet(run)
         self.pending: Effect[Any] | None = None
         self.wake_at = 0
 
@@ -42,7 +42,7 @@ class ReplayScheduler:
         self._delayed: list[Effect[Any]] = []
         self._faults = tuple(fate for fate in _FATES if random.random() < 0.7)
         self._rate = random.choice((0.0, 0.02, 0.06))
-        self._loaders = random.choice((1, 1, 6))
+        self._loaders, self._hurry = random.choice(((1, 0.0), (1, 0.0), (6, 0.8)))
         self._step = self._started = 0
         self.history: list[str] = []
 
@@ -54,7 +54,7 @@ class ReplayScheduler:
         """
         try:
             self._alone("loader", lambda: self._yard.fill(self._perform, 0))
-            for _ in range(_CHAOS_STEPS):
+            for _ in range(_CHAOS_STEPS * (1 + (self._loaders > 1))):
                 self._chaos()
             self._say("-", "no more faults: every job is resumed and drained")
             self._drain()
@@ -67,7 +67,7 @@ class ReplayScheduler:
     def _chaos(self) -> None:
         random, yard = self._random, self._yard
         self._step += 1
-        if len(self._actors) < _MAX_ACTORS and random.random() < 0.15:
+        if len(self._actors) < _MAX_ACTORS and random.random() < 0.1 * self._loaders:
             self._start(*self._anybody())
         if random.random() < 0.06:
             self._say("queue", yard.act())
@@ -75,7 +75,8 @@ class ReplayScheduler:
             self._arrive(self._delayed.pop(random.randrange(len(self._delayed))))
         awake = [one for one in self._actors if one.wake_at <= self._step]
         if awake:
-            self._advance(random.choice(awake), faults=True)
+            busy = [one for one in awake if one.kind == "loader"] if random.random() < self._hurry else []
+            self._advance(random.choice(busy or awake), faults=True)
 
     def _anybody(self) -> tuple[str, Callable[[], Any]]:
         random, yard, perform = self._random, self._yard, self._perform
@@ -87,7 +88,7 @@ class ReplayScheduler:
         return random.choice(
             (
                 *[("loader", lambda: yard.fill(perform, number))] * self._loaders,
-                ("sender", lambda: yard.begin(perform)),
+                *[("sender", lambda: yard.begin(perform))] * (1 + self._loaders // 4),
                 ("processor", lambda: yard.work(perform, drain=False)),
                 ("processor", lambda: yard.work(perform, drain=False)),
             )
@@ -125,7 +126,8 @@ class ReplayScheduler:
             self._act(actor, effect, fate)
 
     def _fate(self, effect: Effect[Any]) -> str:
-        if self._random.random() >= self._rate * (_MORE_FAULTS if effect.name.startswith(_REPLAY) else 1):
+        often = 10 if effect.name == "jobs.freeze" else _MORE_FAULTS  # a job is frozen once, and read often
+        if self._random.random() >= self._rate * (often if effect.name.startswith(_REPLAY) else 1):
             return "go"
         possible = [
             fate

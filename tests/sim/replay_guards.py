@@ -64,6 +64,14 @@ class JobFirst(MemoryJobs):
         return super().parts(job, chunks)[::-1]
 
 
+class FrozenAgain(MemoryJobs):
+    """A repeated freeze writes the chunks again, as they were."""
+
+    def freeze(self, job: Job, chunks: Sequence[tuple[Chunk, Sequence[Pointer]]]) -> None:
+        for store in self.parts(job, chunks):
+            store()
+
+
 class DeletedEarly(Processor):
     """Messages are deleted when they come, before their chunk is done."""
 
@@ -110,6 +118,7 @@ REPLAY_GUARDS = {
         ReplayGuard("replay: chunk counted once", frozenset({_I.CHUNKS}), jobs=ChunksCountedAgain),
         ReplayGuard("replay: state compared", frozenset({_I.CHUNKS}), jobs=AnyMove),
         ReplayGuard("replay: job frozen last", frozenset({_I.FROZEN}), jobs=JobFirst),
+        ReplayGuard("replay: frozen once", frozenset({_I.CHUNKS}), jobs=FrozenAgain),
         ReplayGuard("replay: deleted when done", frozenset({_I.MESSAGES}), processor=DeletedEarly),
         ReplayGuard("replay: done when written", frozenset({_I.RESULTS}), processor=DoneEarly),
         ReplayGuard("replay: committed only", frozenset({_I.RESULTS, _I.UNBROKEN}), patches=(planned_count,)),

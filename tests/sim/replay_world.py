@@ -1,6 +1,7 @@
 """The world of the replay simulator: two shards that fill, an archive, jobs, a queue that does what queues may do."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from pipeline.core.entity_day import EntityDay
@@ -11,7 +12,7 @@ from pipeline.flows.replay import freeze, resume
 from pipeline.flows.replay_plan import plan
 from tests.fakes.replay import MemoryQueue
 from tests.fakes.stream import MemoryStream
-from tests.fakes.watched import Perform
+from tests.fakes.watched import Perform, WatchedIndex, WatchedLedger, WatchedManifest
 from tests.flows.replaying import StoredEvent, Yard, made, naive, naive_days, read_rows
 from tests.sim.invariants import Invariant, ViolatedError, Violation
 from tests.sim.replay_guards import ReplayGuard
@@ -73,24 +74,36 @@ class SimYard(Yard):
 
     def fill(self, perform: Perform, number: int) -> None:
         """Produce a few events, some of them again, and load what there is of one shard."""
-        lineage, random = self.lineages[number], self.random
-        for _ in range(random.randint(1, 6)):
+        lineage = self.lineages[number]
+        loader = self.loader(perform, lineage)
+        after = loader.start()
+        for _ in range(self.random.randint(1, 4)):
+            self._produce(lineage.shard_id)
+            records = self.stream.by_id[lineage.shard_id].records
+            loader.process(
+                [one for one in records if after is None or after < Position(one.sequence_number, 0)]
+            )
+            loader.cut("test")
+
+    def _produce(self, shard_id: str) -> None:
+        random = self.random
+        for _ in range(random.randint(1, 4)):
             self._number += 1
             again = random.random() < 0.2
             event = made(random.randint(1, self._number) if again else self._number)
-            self.stream.append(lineage.shard_id, event, "key")
-        loader = self.loader(perform, lineage)
-        after = loader.start()
-        records = self.stream.by_id[lineage.shard_id].records
-        rest = [one for one in records if after is None or after < Position(one.sequence_number, 0)]
-        loader.process(rest)
-        loader.cut("test")
+            self.stream.append(shard_id, event, "key")
 
     def begin(self, perform: Perform) -> None:
         """Plan a job, freeze it, send it."""
         selection = self.random.choice(_SELECTIONS)
         by_event = self.random.random() < 0.3
-        found = plan(selection, self.plan_ports(perform), "event" if by_event else "pointer")
+        reads = replace(
+            self.plan_ports(perform),
+            ledger=WatchedLedger(self.ledger, perform),
+            manifest=WatchedManifest(self.manifest, perform),
+            index=WatchedIndex(self.index, perform),
+        )
+        found = plan(selection, reads, "event" if by_event else "pointer")
         ports = self.replay_ports(perform)
         resume(freeze(found, ports).id, ports)
 
