@@ -58,14 +58,53 @@ class Scheduler:
         """
         try:
             self._chaos()
-            self._end_producers()
-            self._world.draining = True
-            self._say("-", "no more faults: fresh workers drain")
-            self._drain()
-            self._aftermath()
+            self.finish()
         finally:
-            for worker in self._workers:
-                self._kill(worker)
+            self.end()
+
+    def finish(self) -> None:
+        """No faults any more: fresh workers load what is left, then zombies wake and late requests arrive."""
+        self._end_producers()
+        self._world.draining = True
+        self._say("-", "no more faults: fresh workers drain")
+        self._drain()
+        self._aftermath()
+
+    def end(self) -> None:
+        """Let go of all workers; call once nothing more is to run."""
+        for worker in list(self._workers):
+            self._kill(worker)
+
+    # one step at a time, for whoever chooses himself -----------------------------------------------------
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Return the workers that live."""
+        return self._workers
+
+    @property
+    def on_their_way(self) -> int:
+        """Return how many effects were sent and have not arrived."""
+        return len(self._delayed)
+
+    def start(self, shard: Shard) -> None:
+        """Start a worker that does what `Worker.life` is told to."""
+        self._start(shard, driver="obey")
+
+    def meet(self, worker: Worker, fate: str) -> None:
+        """Let a worker's next effect meet its fate."""
+        if worker.pending is not None and _possible(worker.pending, fate):
+            self._meet(worker, worker.pending, fate)
+
+    def happen(self, what: str) -> None:
+        """Note what somebody let happen in the world."""
+        self._say("world", what)
+
+    def arrive(self, index: int) -> None:
+        """Let an effect arrive that was sent long ago."""
+        self._arrive(index)
+
+    # by the seed -----------------------------------------------------------------------------------------
 
     def _chaos(self) -> None:
         quiet_steps = self._random.randint(10, 60)
@@ -89,7 +128,7 @@ class Scheduler:
             service, steps = random.choice(_SERVICES), random.choice((5, 30, 200))
             self._throttled[service] = self._step + steps
             self._say("world", f"{service} is throttled for {steps} steps")
-        clocks = [(worker.name, worker.clock) for worker in self._workers if worker.clock is not None]
+        clocks = [(worker.name, worker.life.clock) for worker in self._workers if worker.life is not None]
         if clocks and random.random() < scenario.clock_rate:
             (name, clock), seconds = random.choice(clocks), random.choice(_JUMPS_SECONDS)
             clock.wrong_us += seconds * 1_000_000
@@ -112,12 +151,12 @@ class Scheduler:
             if self._random.random() < rate:
                 self._start(shard)
 
-    def _start(self, shard: Shard, *, fresh: bool = False) -> None:
+    def _start(self, shard: Shard, *, fresh: bool = False, driver: str = "") -> None:
         self._started += 1
-        driver = self._random.choice(_DRIVERS)
+        driver = driver or self._random.choice(_DRIVERS)
         name = f"w{self._started}"
         life = Life(self._world, shard, name, driver, self._perform)
-        worker = Worker(name, shard, driver, greenlet(life.run), fresh=fresh, clock=life.clock)
+        worker = Worker(name, shard, driver, greenlet(life.run), fresh=fresh, life=life)
         self._workers.append(worker)
         code = "later" if life.code.version else "earlier"
         self._say(
@@ -158,7 +197,9 @@ class Scheduler:
         effect = worker.pending
         if effect is None:
             raise AssertionError(f"{worker.name} waits for nothing")
-        fate = self._fate(effect) if faults else "go"
+        self._meet(worker, effect, self._fate(effect) if faults else "go")
+
+    def _meet(self, worker: Worker, effect: Effect[Any], fate: str) -> None:
         if fate == "go":
             self._go(worker, effect)
         elif fate == "suspend":
@@ -203,13 +244,7 @@ class Scheduler:
         decisive = effect.name.startswith(_DECISIVE)
         if self._random.random() >= self._world.scenario.fault_rate * (_MORE_FAULTS if decisive else 1):
             return "go"
-        possible = [
-            fate
-            for fate in self._world.scenario.faults
-            if (fate != "tear" or effect.torn is not None)
-            and (fate != "delay" or effect.lost is OutcomeUnknown)
-            and (fate != "lose answer" or effect.lost is not None)
-        ]
+        possible = [fate for fate in self._world.scenario.faults if _possible(effect, fate)]
         return self._random.choice(possible) if possible else "go"
 
     def _go(self, worker: Worker, effect: Effect[Any]) -> None:
@@ -305,6 +340,15 @@ class Scheduler:
 
     def _say(self, who: str, what: str) -> None:
         self.history.append(f"{len(self.history) + 1:4d}  {who:8} {what}")
+
+
+def _possible(effect: Effect[Any], fate: str) -> bool:
+    """True when this may happen to an effect."""
+    return (
+        (fate != "tear" or effect.torn is not None)
+        and (fate != "delay" or effect.lost is OutcomeUnknown)
+        and (fate != "lose answer" or effect.lost is not None)
+    )
 
 
 def _short(answer: object) -> str:

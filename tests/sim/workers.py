@@ -53,7 +53,7 @@ class Worker:
     pending: Effect[Any] | None = None
     wake_at: int = SOON
     fresh: bool = False  # started after the last fault
-    clock: OwnClock | None = None
+    life: "Life | None" = None  # a producer has none
 
 
 class Life:
@@ -63,7 +63,12 @@ class Life:
         self._world, self._shard, self._perform, self._name = world, shard, perform, name
         self._random: Random = world.random
         self._caught_up = False
-        self._from_checkpoint, self._kcl = "checkpoint" in driver, driver == "kcl"
+        self._from_checkpoint, self._kcl, self._obeys = (
+            "checkpoint" in driver,
+            driver == "kcl",
+            driver == "obey",
+        )
+        self.order = "stop"  # what one that obeys does next: read, cut or stop
         self._apart = "apart" in driver or self._kcl
         self.clock, self.code = OwnClock(world.clock), world.code()
         self._clock, self._facts = WatchedClock(self.clock, perform), FactList()
@@ -83,7 +88,9 @@ class Life:
 
     def run(self) -> None:
         """Load the shard, as `consumers/reader.py` does or as a consumer with checkpoints does."""
-        if self._kcl:
+        if self._obeys:
+            self._obey()
+        elif self._kcl:
             with suppress(LeaseLost):  # the record processor is dropped as it stands
                 self._hold_lease()
         elif self._from_checkpoint or self._apart:
@@ -91,6 +98,22 @@ class Life:
         else:
             ports = ReadPorts(_Source(self), self._ledger, self._clock, self._facts, self._stopping)
             load_shard(self._loader, ports, idle_seconds=1.0, behind=lambda _: self._perhaps_cut())
+
+    def _obey(self) -> None:
+        loader = self._loader
+        reader = self.open(loader.start())
+        order = Effect("order", lambda: "stop" if self._world.draining else self.order)
+        while (what := self._perform(order)) != "stop":
+            if what == "cut":
+                loader.cut("any moment")
+                continue
+            batch = again("read", reader.read, clock=self._clock, facts=self._facts)
+            loader.process(batch.records)
+            if batch.ended:
+                loader.cut("shard end", shard_end=True)
+                return
+            loader.tick()
+        loader.cut("stop")
 
     def _perhaps_cut(self) -> None:
         if self._random.random() < 0.1:

@@ -177,6 +177,10 @@ class World:
         chosen = self.random.choice(choices)
         if chosen != "time":
             left[chosen] -= 1
+        return self.let(chosen)
+
+    def let(self, chosen: str) -> str:
+        """Let this happen; return what did."""
         return {
             "time": self._pass_time,
             "record": self._produce,
