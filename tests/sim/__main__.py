@@ -82,7 +82,7 @@ def _outcomes(guard: str, seeds: range, jobs: int) -> Iterator[Outcome]:
         yield from map(one, seeds)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(one, seeds, chunksize=10)
+        yield from pool.map(one, seeds, chunksize=max(1, min(10, len(seeds) // (4 * jobs))))
 
 
 def main() -> int:

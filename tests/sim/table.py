@@ -1,4 +1,4 @@
-"""The table of guards in `docs/guarantees.md`: `python -m tests.sim --guard all --seeds 500 --table`."""
+"""The table of guards in `docs/guarantees.md`: `python -m tests.sim --guard all --table`."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "guarantees.md"
-BEGIN = "<!-- guards: written by `python -m tests.sim --guard all --seeds 500 --table` -->"
+BEGIN = "<!-- guards: written by `python -m tests.sim --guard all --table` -->"
 END = "<!-- end of guards -->"
 _ROW = re.compile(r"^\| (?P<guard>[^|]+?) \| (?P<caught>\d+) \| (?P<first>\d+|none) \| (?P<names>[^|]*?) \|$")
 

@@ -38,7 +38,7 @@ def test_a_missing_guard_is_caught(guard: str) -> None:
 @pytest.mark.parametrize("guard", _COVERED)
 def test_a_covered_guard_is_a_second_line(guard: str) -> None:
     """Without it alone nothing breaks; its partners above show what it is for."""
-    for seed in range(20):
+    for seed in range(10):
         outcome = simulate_one(guard, seed)
         assert outcome.violations == [], outcome.report()
 

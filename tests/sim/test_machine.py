@@ -10,7 +10,7 @@ from tests.sim.guards import GUARDS
 from tests.sim.invariants import Invariant
 from tests.sim.machine import PipelineMachine
 
-_EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "60"))
+_EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "40"))
 _STEPS = 25
 _SHORT = 60  # lines of history, the drain's own included
 
@@ -43,5 +43,5 @@ class WithoutOrdinal(PipelineMachine):
 def test_a_missing_guard_is_found_and_shrunk() -> None:
     """Without the ordinal's condition the machine finds a segment that is decided twice, in a few steps."""
     with pytest.raises(Exception, match=Invariant.DECIDED_ONCE):
-        run_state_machine_as_test(WithoutOrdinal, settings=_settings(200, derandomize=True))
+        run_state_machine_as_test(WithoutOrdinal, settings=_settings(60, derandomize=True))
     assert len(WithoutOrdinal.steps) <= _SHORT

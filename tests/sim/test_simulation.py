@@ -58,7 +58,7 @@ def test_a_failure_is_told_in_short() -> None:
 
 def test_the_seeds_visit_every_corner() -> None:
     """Within a few dozen seeds each kind of fault and of event happens, so a silent simulator is noticed."""
-    history = "\n".join(line for seed in range(80) for line in simulate(seed).history)
+    history = "\n".join(line for seed in range(50) for line in simulate(seed).history)
     corners = (
         "crashes before it",
         "| crash after",
@@ -97,7 +97,7 @@ def test_the_seeds_visit_every_corner() -> None:
 
 def test_the_seeds_of_replay_visit_every_corner() -> None:
     """The same of replay: what queues, senders and processors may do happens."""
-    history = "\n".join(line for seed in range(40) for line in simulate_one("replay", seed).history)
+    history = "\n".join(line for seed in range(30) for line in simulate_one("replay", seed).history)
     corners = (
         "a message: again",
         "a message: lost",
