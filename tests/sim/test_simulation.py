@@ -58,7 +58,7 @@ def test_a_failure_is_told_in_short() -> None:
 
 def test_the_seeds_visit_every_corner() -> None:
     """Within a few dozen seeds each kind of fault and of event happens, so a silent simulator is noticed."""
-    history = "\n".join(line for seed in range(50) for line in simulate(seed).history)
+    history = "\n".join(line for seed in range(80) for line in simulate(seed).history)
     corners = (
         "crashes before it",
         "| crash after",
