@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 10000
+ROUNDS ?= 200
+SEED ?=
 WORKERS ?= 2
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports bench simulate lock clean
+.PHONY: help demo up test check lint types imports bench simulate kills soak lock clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +20,7 @@ demo: $(VENV)/.runtime  ## Send a year of flights through the pipeline on this m
 up: $(VENV)/.runtime  ## Run the local stack until Ctrl-C.
 	$(BIN)/headrace up $(ARGS)
 
-test: $(VENV)/.dev  ## Run all tests this machine can run; what it lacks is skipped and named.
+test: $(VENV)/.dev $(VENV)/.kcl  ## Run all tests this machine can run; what it lacks is skipped and named.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: lint types imports test  ## What CI runs: lint, types, import rules, tests.
@@ -38,10 +41,17 @@ bench: $(VENV)/.dev  ## Measure; prints a table of ratios and writes bench-resul
 simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simulate SEEDS=10000
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(WORKERS) $(ARGS)
 
+kills: $(VENV)/.dev  ## Kill real workers at random moments while producers write: make kills ROUNDS=200 SEED=1
+	HEADRACE_KILL_ROUNDS=$(ROUNDS) $(if $(SEED),HEADRACE_KILL_SEED=$(SEED)) \
+		$(BIN)/python -m pytest -s tests/e2e/test_kill_loop.py $(ARGS)
+
+soak: $(VENV)/.dev  ## Run the stack at full speed; fails when memory or descriptors grow: make soak MINUTES=10
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
+
 lock: $(VENV)/.dev  ## Resolve the dependencies anew into constraints.txt.
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 \
-		--extra local --extra postgres --group dev pyproject.toml --output-file constraints.txt
+		--extra local --extra postgres --extra kcl --group dev pyproject.toml --output-file constraints.txt
 
 clean:  ## Delete the virtual environment and everything generated.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench-results dist
@@ -59,3 +69,14 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local]' --group dev
 	@touch $@ $(VENV)/.runtime
+
+# KCL's jars come from Maven Central while amazon-kclpy is built. Without Java, or without a way there, its tests are skipped.
+$(VENV)/.kcl: pyproject.toml constraints.txt | $(VENV)/.dev
+	@if ! command -v java >/dev/null; then \
+		echo "*** no java here: the tests of the real KCL daemon will be skipped ***"; \
+	elif $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[kcl]'; then \
+		touch $@; \
+	else \
+		echo "*** amazon-kclpy does not install: the tests of the real KCL daemon will be skipped."; \
+		echo "*** Its jars come from Maven Central; KCL_MVN_REPO_SEARCH_URL names a mirror. ***"; \
+	fi

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from pipeline.facts import Fact, LagMeasured, SegmentCommitted, SegmentFinished
+from pipeline.facts import Fact, GapFound, LagMeasured, SegmentCommitted, SegmentFinished
 from pipeline.laptop.processes import peak_memory_bytes
 
 
@@ -15,13 +15,15 @@ class Heartbeat:
     """Totals of one worker since its start, written as one small JSON file, atomically.
 
     Fields: pid, at_us, units (decoded), rows (committed, duplicates included), duplicates, quarantined, segments, files,
-    bytes, behind_ms (the worst shard), dynamodb_write_units, s3_puts, cpu_seconds, peak_memory_bytes.
+    bytes, gaps (of the ledger, told by it), behind_ms (the worst shard), dynamodb_write_units, s3_puts, cpu_seconds, peak_memory_bytes.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._totals = dict.fromkeys(("rows", "duplicates", "quarantined", "segments", "files", "bytes"), 0)
+        self._totals = dict.fromkeys(
+            ("rows", "duplicates", "quarantined", "segments", "files", "bytes", "gaps"), 0
+        )
         self._behind_ms: dict[str, int] = {}
 
     def note(self, fact: Fact) -> None:
@@ -31,6 +33,9 @@ class Heartbeat:
                 self._totals["segments"] += 1
                 for name in ("rows", "duplicates", "quarantined", "files", "bytes"):
                     self._totals[name] += getattr(fact, name)
+        elif isinstance(fact, GapFound):
+            with self._lock:
+                self._totals["gaps"] += 1
         elif isinstance(fact, LagMeasured):
             with self._lock:  # a shard that is new would disturb who walks over them
                 self._behind_ms[fact.shard_id] = round(fact.behind_seconds * 1_000)

@@ -19,12 +19,15 @@ MISUSED = 2
 CRASHED = 70  # EX_SOFTWARE of sysexits.h
 
 
-def run(worker: str, work: Callable[[Settings, Telemetry], None]) -> None:
-    """Do a worker's work with the settings of environment and file; returns when it ends in order."""
+def run(worker: str, work: Callable[[Settings, Telemetry], None], *, page: bool = True) -> None:
+    """Do a worker's work with the settings of environment and file; returns when it ends in order.
+
+    Without `page` no page is served: one of many processes, whose numbers somebody else shows.
+    """
     tell: FactSink = FactLog(worker)
     try:
         settings = load_settings()
-        with Telemetry(settings, worker) as telemetry:
+        with Telemetry(settings, worker, page=page) as telemetry:
             tell = telemetry.fact
             work(settings, telemetry)
     except (ConfigProblem, NotFound) as problem:

@@ -18,6 +18,7 @@ light()
 from consumers.heartbeat import Heartbeat
 from consumers.process import crash, run
 from consumers.telemetry import Telemetry
+from consumers.watchdog import Watchdog
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
@@ -51,6 +52,7 @@ class Reader:
         self._ports = ReadPorts(
             self._parts.stream, self._parts.ports.ledger, self._clock, telemetry.fact, self._stop.is_set
         )
+        self._watchdog = Watchdog(settings.worker.hang_seconds)
         self._loaders: list[Loader] = []
         self._threads: list[threading.Thread] = []
 
@@ -72,8 +74,11 @@ class Reader:
             self._refuse_full_disk()
             self._clock.idle(_HEARTBEAT_SECONDS)
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                self._beat()
+                thread.join(_HEARTBEAT_SECONDS)
         self._beat()
+        self._watchdog.rest()
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Ask for the end (a signal handler)."""
@@ -112,6 +117,7 @@ class Reader:
             crash(_NAME, exc, tell)
 
     def _beat(self) -> None:
+        self._watchdog.watch((loader.busy_since for loader in self._loaders), self._clock.monotonic())
         write_units, s3_puts = self._parts.meter.dynamodb_write_units, self._parts.meter.s3_puts
         self._telemetry.writes(write_units, s3_puts)
         self._heartbeat.write(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Self
 
 from pipeline.config import Settings
 from pipeline.facts import Fact, FactSink, WorkerStopped, WritesMetered
-from pipeline.telemetry.log import FactLog
+from pipeline.telemetry.log import FactLog, to_stderr
 
 if TYPE_CHECKING:
     from pipeline.telemetry.page import Page
@@ -19,13 +19,15 @@ class Telemetry:
     Args:
         settings: section `metrics` says where facts go beside the log.
         worker: what the process is called: `reader`, `sqs`.
+        page: whether the page that the settings may ask for is this process' to serve.
 
     Raises:
         ConfigProblem: (on entry) the port of the page cannot be had.
     """
 
-    def __init__(self, settings: Settings, worker: str) -> None:
+    def __init__(self, settings: Settings, worker: str, *, page: bool = True) -> None:
         self.worker = worker
+        self._serves = page
         self._metrics = metrics = settings.metrics
         self._log = FactLog(worker, metrics.namespace if metrics.emf else None, metrics.sample_seconds)
         self._sinks: list[FactSink] = [self._log]
@@ -34,7 +36,7 @@ class Telemetry:
 
     def __enter__(self) -> Self:
         metrics = self._metrics
-        if metrics.prometheus_port:
+        if metrics.prometheus_port and self._serves:
             from pipeline.telemetry.page import Page  # noqa: PLC0415 - only where a page is wanted
 
             self._page = Page(self.worker)
@@ -58,6 +60,12 @@ class Telemetry:
     def fact(self, fact: Fact) -> None:
         """Tell one fact (port `FactSink`)."""
         for sink in self._sinks:
+            sink(fact)
+
+    def relay(self, line: bytes, fact: Fact) -> None:
+        """Pass on a line that another process of ours wrote, and show its numbers on our page."""
+        to_stderr(line)
+        for sink in self._sinks[1:]:
             sink(fact)
 
     def writes(self, dynamodb_write_units: float, s3_puts: int) -> None:

@@ -124,6 +124,24 @@ class UnitsRefused(Fact, frozen=True):
     codes: dict[str, int]
 
 
+class UnitsRedriven(Fact, frozen=True):
+    """Refused units went through again, by the code that they had been refused with."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "redriven_units",
+            "counter",
+            "Count",
+            "Refused units that went through again, by the code they had.",
+            "codes",
+            "code",
+        ),
+    )
+    lineage: str
+    ordinal: int
+    codes: dict[str, int]
+
+
 class CallRetried(Fact, frozen=True):
     """A call to the outside will be tried again."""
 
@@ -144,6 +162,66 @@ class ShardEnded(Fact, frozen=True):
     )
     lineage: str
     shard_id: str
+
+
+class GapFound(Fact, frozen=True):
+    """A loader fell behind the stream's retention: what arrived in between may be lost. The gap is in the ledger."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("gaps", "counter", "Count", "Gaps: the stream may have dropped records that nobody had read."),
+        Metric("gap_seconds", "counter", "Seconds", "Arrival time that lies in gaps.", "seconds"),
+    )
+    lineage: str
+    ordinal: int
+    from_us: int
+    until_us: int
+    seconds: float
+
+
+class RecordsProbed(Fact, frozen=True):
+    """A loader that was started at one position again and again had records tried in a process of their own."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("probed_records", "counter", "Count", "Records tried in a process of their own.", "records"),
+    )
+    lineage: str
+    starts: int
+    records: int
+    deadly: int
+
+
+class DeadlyRecordFound(Fact, frozen=True):
+    """A record that kills the process goes to quarantine whole, as one unit, and is never decoded."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("deadly_records", "counter", "Count", "Records that kill the process, put into quarantine."),
+    )
+    lineage: str
+    sequence_number: str
+
+
+class ParentsAwaited(Fact, frozen=True):
+    """KCL began a shard of whose parents `waiting` are not ended in the ledger; it is held back."""
+
+    level: ClassVar[Level] = "WARN"
+    lineage: str
+    shard_id: str
+    waiting: int
+
+
+class ShardReleased(Fact, frozen=True):
+    """A worker has let go of a shard that KCL had given it.
+
+    `reason` is stop, shard end, lease lost or hung up; `units` were collected, not committed, and are the next worker's.
+    """
+
+    lineage: str
+    shard_id: str
+    reason: str
+    units: int
 
 
 class LagMeasured(Fact, frozen=True):
@@ -192,6 +270,41 @@ class LinesIngested(Fact, frozen=True):
     lines: int
     accepted: int
     refused: int
+
+
+class EventsSpilled(Fact, frozen=True):
+    """A producer's stream takes nothing: finished batches went to disk. `bytes` is the size of the spill now."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("spilled_events", "counter", "Count", "Events that a producer put on disk.", "events"),
+    )
+    path: str
+    batches: int
+    events: int
+    bytes: int
+
+
+class SpillOpened(Fact, frozen=True):
+    """A producer goes on with what an earlier one left on disk."""
+
+    path: str
+    batches: int
+    events: int
+
+
+class SpillDrained(Fact, frozen=True):
+    """Everything in a producer's spill is acknowledged."""
+
+    path: str
+
+
+class SpillTorn(Fact, frozen=True):
+    """The end of a spill file was cut off: a crash came before anybody was told that it is on disk."""
+
+    level: ClassVar[Level] = "WARN"
+    path: str
+    bytes: int
 
 
 class ReplayJobStarted(Fact, frozen=True):
@@ -281,7 +394,7 @@ class WorkerStarted(Fact, frozen=True):
 
 
 class WorkerStopped(Fact, frozen=True):
-    """A worker process ends in order, everything it had read committed."""
+    """A worker process ends in order: what it had read is committed, or another worker's now."""
 
     worker: str
 
@@ -295,6 +408,33 @@ class WorkerCrashed(Fact, frozen=True):
     )
     worker: str
     error: str
+
+
+class DaemonStarted(Fact, frozen=True):
+    """KCL's daemon was started; it begins one process for each shard that it leases."""
+
+    application: str
+    worker_id: str
+    retrieval: str
+
+
+class DaemonReported(Fact, frozen=True):
+    """KCL's daemon warned of something, in its own words; `source` is the class that did."""
+
+    level: ClassVar[Level] = "WARN"
+    source: str
+    text: str
+
+
+class DaemonEnded(Fact, frozen=True):
+    """KCL's daemon ended by itself; it is started again, unless that has happened too often."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("ended_daemons", "counter", "Count", "Times that KCL's daemon ended by itself."),
+    )
+    status: int
+    seconds: float
 
 
 class FactSink(Protocol):

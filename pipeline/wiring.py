@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.aws.aggregates import DynamoAggregates
-from pipeline.aws.client import Connection, make_client
+from pipeline.aws.client import Connection, make_client, unheard
 from pipeline.aws.entity_days import DynamoEntityDays
 from pipeline.aws.index import DynamoIndex
 from pipeline.aws.jobs import DynamoJobs
@@ -27,6 +27,7 @@ from pipeline.core.audit import Report
 from pipeline.core.days import HOUR_US
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Limits
+from pipeline.core.gap import Keeping
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
@@ -35,17 +36,24 @@ from pipeline.flows.audit import AuditPorts, run_audit
 from pipeline.flows.find import FindPorts
 from pipeline.flows.load import LoadLimits
 from pipeline.flows.process import ProcessLimits, ProcessPorts
+from pipeline.flows.quarantine import QuarantinePorts
+from pipeline.flows.redrive import RedrivePorts
 from pipeline.flows.replay import ReplayPorts
 from pipeline.flows.replay_plan import PlanPorts
 from pipeline.flows.rows import RowReader
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
+from pipeline.laptop.child_probe import ChildProbe
 from pipeline.laptop.object_cache import ObjectCache
 from pipeline.laptop.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.ports.sql import SqlEngine
-from pipeline.producer import Producer, ProducerSettings
+from pipeline.sending import Producer, ProducerSettings
+from pipeline.sending.batches import MAX_EVENT_BYTES
+from pipeline.sending.fates import BatchFate
+from pipeline.sending.threaded import EventProducer, ProducerOptions
+from pipeline.sending.worker import WorkerPorts
 
 _WRITERS = 8  # objects written at once by one worker
 _READERS = 8  # segments audited, or runs of rows read, at once: hides the latency of S3
@@ -65,6 +73,7 @@ def connection(settings: Settings) -> Connection:
         connect_timeout_seconds=aws.connect_timeout_seconds,
         read_timeout_seconds=aws.read_timeout_seconds,
         max_attempts=aws.max_attempts,
+        retry_seconds=aws.retry_seconds,
     )
 
 
@@ -102,6 +111,9 @@ def rules(settings: Settings) -> Rules:
         max_keys=events.max_keys,
         max_string_bytes=events.max_string_bytes,
         max_future_seconds=events.max_future_minutes * 60,
+        max_record_events=events.max_record_events,
+        max_inflated_bytes=events.max_inflated_bytes,
+        max_inflation=events.max_inflation,
     )
     schemas = settings.paths.schemas
     return make_rules(load_schemas(schemas), events.tenants, limits, load_envelope(schemas))
@@ -120,12 +132,12 @@ class Archive:
     meter: Meter
 
 
-def archive(settings: Settings) -> Archive:
-    """Return the stores."""
+def archive(settings: Settings, facts: FactSink = unheard) -> Archive:
+    """Return the stores; `facts` is told of every request that is sent again."""
     where, meter, prefix = connection(settings), Meter(), settings.storage.table_prefix
-    dynamodb = make_client("dynamodb", where, meter)
+    dynamodb = make_client("dynamodb", where, meter, facts=facts)
     return Archive(
-        objects=S3Objects(make_client("s3", where, meter), settings.storage.bucket),
+        objects=S3Objects(make_client("s3", where, meter, facts=facts), settings.storage.bucket),
         manifest=DynamoManifest(dynamodb, prefix),
         index=DynamoIndex(dynamodb, prefix),
         aggregates=DynamoAggregates(dynamodb, prefix),
@@ -135,9 +147,10 @@ def archive(settings: Settings) -> Archive:
     )
 
 
-def stream(settings: Settings) -> KinesisStream:
+def stream(settings: Settings, facts: FactSink = unheard) -> KinesisStream:
     """Return the stream."""
-    return KinesisStream(make_client("kinesis", connection(settings), Meter()), settings.stream.name)
+    client = make_client("kinesis", connection(settings), Meter(), facts=facts)
+    return KinesisStream(client, settings.stream.name)
 
 
 @dataclass(frozen=True)
@@ -153,42 +166,77 @@ class LoaderParts:
 
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
-    stores, segment, duplicates = archive(settings), settings.segment, settings.duplicates
+    stores, source, judged_by = archive(settings, facts), stream(settings, facts), rules(settings)
+    probe = ChildProbe(judged_by, settings.worker.probe_memory_bytes, settings.worker.probe_seconds)
+    return LoaderParts(
+        rules=judged_by,
+        limits=replace(load_limits(settings), keeping=Keeping(source.retention_us())),
+        ports=replace(write_ports(stores, clock, facts), probe=probe),
+        stream=source,
+        meter=stores.meter,
+    )
+
+
+def load_limits(settings: Settings) -> LoadLimits:
+    """Return when segments are cut, and how far duplicates are looked for."""
+    segment, duplicates = settings.segment, settings.duplicates
+    return LoadLimits(
+        CutLimits(
+            max_rows=segment.max_rows,
+            max_bytes=segment.max_bytes,
+            max_age_seconds=segment.max_age_seconds,
+            max_idle_seconds=segment.max_idle_seconds,
+            max_files=segment.max_files,
+        ),
+        WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
+    )
+
+
+def write_ports(stores: Archive, clock: Clock, facts: FactSink) -> WritePorts:
+    """Return what deciding segments writes to."""
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
 
     def each(call: Callable[[StagedObject], None], items: Iterable[StagedObject]) -> None:
         for _ in pool.map(call, items):
             pass
 
-    return LoaderParts(
-        rules=rules(settings),
-        limits=LoadLimits(
-            CutLimits(
-                max_rows=segment.max_rows,
-                max_bytes=segment.max_bytes,
-                max_age_seconds=segment.max_age_seconds,
-                max_idle_seconds=segment.max_idle_seconds,
-                max_files=segment.max_files,
-            ),
-            WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
-        ),
-        ports=WritePorts(
-            ledger=stores.ledger,
-            objects=stores.objects,
-            manifest=stores.manifest,
-            index=stores.index,
-            aggregates=stores.aggregates,
-            clock=clock,
-            facts=facts,
-            each=each,
-        ),
-        stream=stream(settings),
-        meter=stores.meter,
+    return WritePorts(
+        ledger=stores.ledger,
+        objects=stores.objects,
+        manifest=stores.manifest,
+        index=stores.index,
+        aggregates=stores.aggregates,
+        clock=clock,
+        facts=facts,
+        each=each,
     )
 
 
-def producer(settings: Settings, stores: Archive, clock: Clock | None = None) -> Producer:
-    """Return a producer of its own id to the configured stream.
+def redriving(settings: Settings, facts: FactSink, progress: Callable[[int], None]) -> RedrivePorts:
+    """Return what a redrive needs; `progress` is told of units that were looked at."""
+    return RedrivePorts(write_ports(archive(settings, facts), SystemClock(), facts), progress)
+
+
+def quarantine(settings: Settings, progress: Callable[[int], None]) -> QuarantinePorts:
+    """Return what reading the quarantine needs; `progress` is told of files that were read."""
+    stores = archive(settings)
+    return QuarantinePorts(
+        stores.ledger, stores.manifest, stores.objects, SystemClock(), lambda _fact: None, progress
+    )
+
+
+@dataclass(frozen=True)
+class SendingParts:
+    """What every producer is made of; the id is new each time."""
+
+    producer_id: str
+    stream: tuple[str, str]
+    sink: KinesisSink
+    settings: ProducerSettings
+
+
+def sending_parts(settings: Settings, stores: Archive) -> SendingParts:
+    """Return the parts of a producer to the configured stream.
 
     Raises:
         ConfigProblem: `stream.slots` is not the number that this stream began with.
@@ -200,16 +248,11 @@ def producer(settings: Settings, stores: Archive, clock: Clock | None = None) ->
             f"stream.slots is {settings.stream.slots}, but stream {source.name} began with {fixed}, and an entity's "
             f"place follows from it: set stream.slots to {fixed}, or begin a new stream"
         )
-    sink = KinesisSink(
-        make_client("kinesis", connection(settings), stores.meter, max_attempts=1), settings.stream.name
-    )
-    return Producer(
+    client = make_client("kinesis", connection(settings), stores.meter, max_attempts=1)
+    return SendingParts(
         secrets.token_hex(6),
         (source.name, source.epoch),
-        sink,
-        stores.receipts,
-        clock or SystemClock(),
-        random.random,
+        KinesisSink(client, settings.stream.name),
         ProducerSettings(
             slots=settings.stream.slots,
             max_batch_bytes=batches.max_batch_bytes,
@@ -217,6 +260,35 @@ def producer(settings: Settings, stores: Archive, clock: Clock | None = None) ->
             linger_seconds=batches.linger_ms / 1000,
         ),
     )
+
+
+def producer(settings: Settings, stores: Archive, clock: Clock | None = None) -> Producer:
+    """Return a producer of its own id to the configured stream; for one thread."""
+    parts = sending_parts(settings, stores)
+    return Producer(
+        parts.producer_id,
+        parts.stream,
+        parts.sink,
+        stores.receipts,
+        clock or SystemClock(),
+        random.random,
+        parts.settings,
+    )
+
+
+def event_producer(
+    settings: Settings,
+    options: ProducerOptions,
+    facts: FactSink,
+    on_batch: Callable[[BatchFate], None] | None,
+    judged_by: Rules | None,
+) -> EventProducer:
+    """Return a producer for a user's program, its sending thread started."""
+    stores = archive(settings)
+    parts = sending_parts(settings, stores)
+    ports = WorkerPorts(parts.sink, stores.receipts, SystemClock(), random.random, facts, on_batch)
+    largest = min(settings.events.max_event_bytes, MAX_EVENT_BYTES)
+    return EventProducer(parts.producer_id, parts.stream, ports, parts.settings, options, largest, judged_by)
 
 
 @dataclass(frozen=True)
@@ -237,11 +309,11 @@ def replay_parts(
     settings: Settings, clock: Clock, facts: FactSink, stopping: Callable[[], bool] = lambda: False
 ) -> ReplayParts:
     """Return the parts of replay; `stopping` turns true when the process is asked to stop."""
-    stores, where, meter = archive(settings), connection(settings), Meter()
-    dynamodb, prefix = make_client("dynamodb", where, meter), settings.storage.table_prefix
+    stores, where, meter = archive(settings, facts), connection(settings), Meter()
+    dynamodb, prefix = make_client("dynamodb", where, meter, facts=facts), settings.storage.table_prefix
     jobs, days = DynamoJobs(dynamodb, prefix), DynamoEntityDays(dynamodb, prefix)
     visibility = settings.replay.visibility_seconds
-    queue = SqsQueue(make_client("sqs", where, meter), *_queue_names(settings), visibility)
+    queue = SqsQueue(make_client("sqs", where, meter, facts=facts), *_queue_names(settings), visibility)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
     reader = _readers(stores.objects)
 

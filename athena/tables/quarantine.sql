@@ -1,32 +1,27 @@
 -- Generated from schemas/ by `headrace schema ddl`; change the schema, not this file.
-CREATE EXTERNAL TABLE IF NOT EXISTS `${database}`.`quarantine` (
-  `code` string COMMENT 'Why it was refused: a stable word.',
-  `pointer` string COMMENT 'JSON pointer to the fault; empty for the whole record.',
-  `message` string COMMENT 'The reason in words.',
-  `tenant_id` string COMMENT 'Tenant it named, where that could be read.',
-  `event_type` string COMMENT 'Event type it named, where that could be read.',
-  `event_id` string COMMENT 'Event id it named, where that could be read.',
-  `ingested_time` timestamp COMMENT 'When it arrived in the stream, UTC.',
-  `partition_key` string COMMENT 'Partition key of its Kinesis record.',
-  `shard_id` string COMMENT 'Shard of the stream it came through.',
-  `sequence_number` string COMMENT 'Its position in the shard: number of the Kinesis record.',
-  `subsequence_number` bigint COMMENT 'Its position inside that record.',
-  `raw` binary COMMENT 'The refused bytes, whole.'
-)
-COMMENT 'Refused records, raw bytes kept; dt is the day they arrived.'
-PARTITIONED BY (
-  `dt` string COMMENT 'Day it arrived, UTC: yyyy-mm-dd. Partition key.'
-)
-STORED AS PARQUET
-LOCATION 's3://${bucket}/quarantine/'
-TBLPROPERTIES (
-  'classification' = 'parquet',
-  'parquet.compression' = 'ZSTD',
-  'projection.enabled' = 'true',
-  'projection.dt.type' = 'date',
-  'projection.dt.format' = 'yyyy-MM-dd',
-  'projection.dt.range' = '2010-01-01,NOW+2DAYS',
-  'projection.dt.interval' = '1',
-  'projection.dt.interval.unit' = 'DAYS',
-  'storage.location.template' = 's3://${bucket}/quarantine/dt=${dt}/'
-);
+-- Refused records, raw bytes kept, and what became of those that were redriven; dt is the day they arrived.
+CREATE OR REPLACE VIEW "${database}"."quarantine" AS
+SELECT
+  q."code",
+  q."pointer",
+  q."message",
+  q."tenant_id",
+  q."event_type",
+  q."event_id",
+  q."ingested_time",
+  q."partition_key",
+  q."shard_id",
+  q."sequence_number",
+  q."subsequence_number",
+  q."raw",
+  r."redriven_as",
+  r."redriven_time",
+  q."dt"
+FROM "${database}"."quarantine__refused" q
+LEFT JOIN "${database}"."quarantine__redriven" r
+  ON r."dt" = q."dt"
+  AND r."shard_id" = q."shard_id"
+  AND r."sequence_number" = q."sequence_number"
+  AND r."subsequence_number" = q."subsequence_number"
+  AND r."ingested_time" = q."ingested_time"
+  AND r."code" = q."code";

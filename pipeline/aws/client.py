@@ -11,6 +11,8 @@ from botocore.utils import parse_timestamp
 from pipeline import __version__
 from pipeline.aws.errors import translated
 from pipeline.aws.meter import Meter
+from pipeline.aws.retries import Retries
+from pipeline.facts import Fact, FactSink
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,12 @@ class Connection:
     secret_access_key: str | None = None
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
-    max_attempts: int = 4
+    max_attempts: int = 12
+    retry_seconds: float = 75.0
+
+
+def unheard(fact: Fact) -> None:
+    """Take a fact nobody listens to: a command tells a person what happened, not a log."""
 
 
 def _moment(value: Any) -> Any:
@@ -32,20 +39,26 @@ def _moment(value: Any) -> Any:
 
 
 def make_client(
-    service: str, connection: Connection, meter: Meter, *, max_attempts: int | None = None
+    service: str,
+    connection: Connection,
+    meter: Meter,
+    *,
+    facts: FactSink = unheard,
+    max_attempts: int | None = None,
 ) -> Any:
-    """Return a boto3 client whose writes are counted by `meter`.
+    """Return a boto3 client whose writes are counted by `meter`, and whose failed requests are sent again.
 
     Args:
         service: boto3's name of the service.
         connection: where it is.
         meter: counts requests and write units.
+        facts: where every further try of a request is told.
         max_attempts: instead of the connection's; 1 where a repeated call is not harmless.
     """
     config = Config(
         connect_timeout=connection.connect_timeout_seconds,
         read_timeout=connection.read_timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": max_attempts or connection.max_attempts},
+        retries={"mode": "standard", "total_max_attempts": 1},  # `Retries` does it, and tells it
         max_pool_connections=32,
         s3={"addressing_style": "path" if connection.endpoint_url else "auto"},
         proxies={} if connection.endpoint_url else None,  # an endpoint of one's own is never behind a proxy
@@ -64,4 +77,5 @@ def make_client(
         )
         client: Any = session.client(service, endpoint_url=connection.endpoint_url, config=config)  # type: ignore[call-overload]
     meter.watch(client)
+    Retries(max_attempts or connection.max_attempts, connection.retry_seconds, facts).watch(client)
     return client

@@ -5,6 +5,7 @@ Three kinds of failure (design §12): will work later, will never work, unknown 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -74,6 +75,7 @@ _SETTINGS = frozenset(
 _SERVER_FAULT = 500  # and above: the service broke off somewhere, before or after it did its work
 
 
+_SPENT = "headrace_spent"
 _UNUSABLE = (NoRegionError, ParamValidationError, ProfileNotFound)
 
 
@@ -127,7 +129,7 @@ def translated(what: str, absent: type[HeadraceError] = ConfigProblem) -> Iterat
         ours = _of_service(exc, what, absent)
         if ours is None:
             raise
-        raise ours from exc
+        raise _spent_as(exc, ours) from exc
     except _UNUSABLE as exc:
         raise ConfigProblem(f"{what}: {exc}; see `headrace config show`") from exc
     except (NoCredentialsError, PartialCredentialsError) as exc:
@@ -138,6 +140,39 @@ def translated(what: str, absent: type[HeadraceError] = ConfigProblem) -> Iterat
     except (CredentialRetrievalError, SSOError) as exc:
         raise ConfigProblem(f"{what}: {exc}; sign in again") from exc
     except (ConnectTimeoutError, EndpointConnectionError) as exc:
-        raise Transient(f"{what}: {exc}") from exc
+        raise _spent_as(exc, Transient(f"{what}: {exc}")) from exc
     except (HTTPClientError, BotoCoreError) as exc:
-        raise OutcomeUnknown(f"{what}: {exc}") from exc
+        raise _spent_as(exc, OutcomeUnknown(f"{what}: {exc}")) from exc
+
+
+def may_be_repeated(exc: BotoCoreError | ClientError) -> bool:
+    """True for what `translated` turns into Transient or OutcomeUnknown."""
+    try:
+        with translated("request"):
+            raise exc
+    except (Transient, OutcomeUnknown):
+        return True
+    except (HeadraceError, ClientError):
+        return False
+
+
+def mark_spent(exc: BotoCoreError | ClientError) -> None:
+    """Note on a failure that its request was tried as often, or as long, as it may be."""
+    _notes(exc)[_SPENT] = True
+
+
+def _spent_as(exc: BotoCoreError | ClientError, ours: HeadraceError) -> HeadraceError:
+    if isinstance(ours, Transient | OutcomeUnknown):
+        ours.spent = _SPENT in _notes(exc)
+    return ours
+
+
+def _notes(exc: BotoCoreError | ClientError) -> dict[str, Any]:
+    """Return where botocore carries what it knows of a failure: an answer outlives the error made of it."""
+    found: Any = (
+        exc.response.setdefault("ResponseMetadata", {})  # type: ignore[typeddict-item]
+        if isinstance(exc, ClientError)
+        else exc.kwargs
+    )
+    notes: dict[str, Any] = found
+    return notes

@@ -8,10 +8,11 @@ import msgspec
 
 from pipeline.core.aggregate import Aggregate
 from pipeline.core.errors import Corrupt
+from pipeline.core.gap import Reading
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
-from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
+from pipeline.core.segment import BatchRange, Counts, Gap, Lineage, Position, Segment
 
 T = TypeVar("T")
 Item = dict[str, dict[str, Any]]
@@ -67,11 +68,30 @@ def segment_item(segment: Segment) -> Item:
         "first_arrival_us": number(segment.first_arrival_us),
         "max_arrival_us": number(segment.max_arrival_us),
         "shard_end": {"BOOL": segment.shard_end},
+        **_gap_item(segment.gap),
     }
 
 
+def _gap_item(gap: Gap | None) -> Item:
+    if gap is None:
+        return {}
+    times = {name: number(getattr(gap, name)) for name in ("from_us", "until_us")}
+    return {"gap": {"M": {**times, "before": text(gap.before)}}}
+
+
+def _gap_of(item: Item) -> Gap | None:
+    if "gap" not in item:
+        return None
+    gap = item["gap"]["M"]
+    return Gap(int(gap["from_us"]["N"]), int(gap["until_us"]["N"]), gap["before"]["S"])
+
+
 def segment_of(item: Item) -> Segment:
-    """Read a ledger row."""
+    """Read a ledger row; raises Corrupt."""
+    return _read("ledger row", item, lambda: _segment_of(item), ("lineage", "ordinal"))
+
+
+def _segment_of(item: Item) -> Segment:
     state = item["state"]["S"]
     return Segment(
         lineage=item["lineage"]["S"],
@@ -87,7 +107,13 @@ def segment_of(item: Item) -> Segment:
         first_arrival_us=int(item["first_arrival_us"]["N"]),
         max_arrival_us=int(item["max_arrival_us"]["N"]),
         shard_end=bool(item["shard_end"]["BOOL"]),
+        gap=_gap_of(item),
     )
+
+
+def reading_of(item: Item) -> Reading:
+    """Read what is noted of reading a lineage; nothing is noted in an item that is not there."""
+    return Reading(*(int(item.get(name, number(0))["N"]) for name in Reading._fields))
 
 
 def lineage_item(lineage: Lineage) -> Item:
@@ -98,17 +124,23 @@ def lineage_item(lineage: Lineage) -> Item:
         "stream": text(lineage.stream),
         "shard_id": text(lineage.shard_id),
         "parents": {"L": [text(parent) for parent in lineage.parents]},
+        **({"redrives": text(lineage.redrives)} if lineage.redrives else {}),
     }
 
 
 def lineage_of(item: Item) -> Lineage:
-    """Read a lineage."""
+    """Read a lineage; raises Corrupt."""
+    return _read("lineage", item, lambda: _lineage_of(item), ("short", "name"))
+
+
+def _lineage_of(item: Item) -> Lineage:
     return Lineage(
         name=item["name"]["S"],
         short=item["short"]["S"],
         stream=item["stream"]["S"],
         shard_id=item["shard_id"]["S"],
         parents=tuple(one["S"] for one in item["parents"]["L"]),
+        redrives=item.get("redrives", text(""))["S"],
     )
 
 
@@ -150,8 +182,8 @@ def index_item(entry: IndexItem) -> Item:
     return {"partition": text(entry.partition), "name": text(entry.name), "body": {"B": entry.body}}
 
 
-def _read(what: str, item: Item, make: Callable[[], T]) -> T:
-    """Return what `make` reads out of an item.
+def _read(what: str, item: Item, make: Callable[[], T], key: tuple[str, str] = ("partition", "name")) -> T:
+    """Return what `make` reads out of an item; `key` names the attributes by which it is told.
 
     Raises:
         Corrupt: somebody else wrote it.
@@ -159,9 +191,9 @@ def _read(what: str, item: Item, make: Callable[[], T]) -> T:
     try:
         return make()
     except (LookupError, TypeError, ValueError, zlib.error, msgspec.MsgspecError) as exc:
-        key = " ".join(item.get(name, {}).get("S", "?") for name in ("partition", "name"))
+        named = " ".join(str(next(iter(item.get(name, {}).values()), "?")) for name in key)
         reason = f"{type(exc).__name__} {exc}".strip()
-        raise Corrupt(f"{what} {key}: cannot be read ({reason}); run `headrace audit`") from exc
+        raise Corrupt(f"{what} {named}: cannot be read ({reason}); run `headrace audit`") from exc
 
 
 def or_corrupt(read: Callable[[Item], T]) -> Callable[[Item], T | Corrupt]:
@@ -235,7 +267,11 @@ def receipt_item(receipt: Receipt) -> Item:
 
 
 def receipt_of(item: Item) -> Receipt:
-    """Read a receipt."""
+    """Read a receipt; raises Corrupt."""
+    return _read("receipt", item, lambda: _receipt_of(item), ("producer", "number"))
+
+
+def _receipt_of(item: Item) -> Receipt:
     return Receipt(
         producer=item["producer"]["S"],
         number=int(item["number"]["N"]),

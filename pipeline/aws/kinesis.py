@@ -6,11 +6,13 @@ Limits: https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from graphlib import TopologicalSorter
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from pipeline.aws.errors import error_code, translated
+from pipeline.core.days import HOUR_US
 from pipeline.core.errors import NotFound
 from pipeline.core.event import Record
 from pipeline.core.segment import Position
@@ -22,6 +24,8 @@ _READ_BYTES = (
 )  # asked for per read; Kinesis gives 10 MiB at most, and every MiB here is held three times
 _FIRST_LIMIT = 100  # records, before anything is known of their size
 NEW_STREAM_HOURS = 24  # how long a new stream keeps a record
+_BEHIND_MS = 1  # where nothing was read: not known, and not 0
+_REFUSED = "InvalidArgumentException"  # of GetShardIterator: no such sequence number in this shard
 _EXPIRED = "ExpiredIteratorException"
 _translated = partial(translated, absent=NotFound)  # a stream may be deleted, and made anew, while it is read
 
@@ -66,39 +70,43 @@ class KinesisStream:
                 if not page.get("NextToken"):
                     break
                 ask = {"NextToken": page["NextToken"]}
-        ids = {shard["ShardId"] for shard in found}
-        infos = []
-        for shard in sorted(found, key=lambda one: int(one["SequenceNumberRange"]["StartingSequenceNumber"])):
-            parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
-            infos.append(ShardInfo(shard["ShardId"], tuple(str(one) for one in parents if one in ids)))
-        return infos
+        return _parents_first(found)
 
     def reader(self, shard_id: str, after: Position | None) -> ShardReader:
-        """Open a shard after a position, or at TRIM_HORIZON."""
-        return _Reader(self._kinesis, self._name, shard_id, after)
+        """Open a shard after a position, or at TRIM_HORIZON; see the port."""
+        return _Reader(self, self._kinesis, shard_id, after)
+
+    def retention_us(self) -> int:
+        """Return for how long the stream keeps a record, as it is set now."""
+        with _translated(f"stream {self._name}"):
+            answer = self._kinesis.describe_stream_summary(StreamName=self._name)
+        hours: int = answer["StreamDescriptionSummary"]["RetentionPeriodHours"]
+        return hours * HOUR_US
 
 
 class _Reader:
-    def __init__(self, client: Any, stream: str, shard_id: str, after: Position | None) -> None:
-        self._kinesis, self._stream, self._shard_id = client, stream, shard_id
+    def __init__(self, stream: KinesisStream, client: Any, shard_id: str, after: Position | None) -> None:
+        self._whole, self._kinesis, self._stream, self._shard_id = stream, client, stream.name, shard_id
         self._after = after.sequence_number if after else None
         self._iterator: str | None = None
-        self._ended = False
+        self._ended = self._trimmed = False
         self._limit = _FIRST_LIMIT
 
     def read(self) -> Batch:
         """Return the next records; an expired iterator is opened again where it stood."""
         if self._ended:
-            return Batch([], 0, ended=True)
+            return Batch([], 0, ended=True, trimmed=self._trimmed)
         try:
             with _translated(f"read {self._stream}/{self._shard_id}"):
                 iterator = self._iterator or self._open()
                 answer = self._kinesis.get_records(ShardIterator=iterator, Limit=self._limit)
         except ClientError as exc:
-            if error_code(exc) != _EXPIRED:
+            return self._instead(exc)
+        except NotFound:
+            if any(one.shard_id == self._shard_id for one in self._whole.shards()):
                 raise
-            self._iterator = None
-            return Batch([], 0, ended=False)
+            self._ended = self._trimmed = True  # the shard has expired, with all that was in it
+            return Batch([], 0, ended=True, trimmed=True)
         records = [_record(one) for one in answer["Records"]]
         self._iterator = answer.get("NextShardIterator")
         self._ended = self._iterator is None
@@ -106,7 +114,21 @@ class _Reader:
             self._after = records[-1].sequence_number
             mean = sum(len(record.data) for record in records) / len(records)
             self._limit = max(1, min(_MAX_GET_RECORDS, int(_READ_BYTES / (mean + 64))))
-        return Batch(records, int(answer.get("MillisBehindLatest", 0)), self._ended)
+        batch = Batch(records, int(answer.get("MillisBehindLatest", 0)), self._ended, self._trimmed)
+        if records or not batch.behind_ms:
+            self._trimmed = False
+        return batch
+
+    def _instead(self, exc: ClientError) -> Batch:
+        """Return what is answered to an error after which reading goes on: an iterator or a position that is void."""
+        code = error_code(exc)
+        if code == _REFUSED and self._iterator is None and self._after is not None:
+            self._after, self._trimmed = None, True
+        elif code == _EXPIRED:
+            self._iterator = None
+        else:
+            raise exc
+        return Batch([], _BEHIND_MS, ended=False)
 
     def _open(self) -> str:
         where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
@@ -148,6 +170,20 @@ def create_stream(client: Any, name: str, shards: int, retention_hours: int) -> 
             )
             if retention_hours > NEW_STREAM_HOURS:
                 client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=retention_hours)
+
+
+def _parents_first(shards: Sequence[dict[str, Any]]) -> list[ShardInfo]:
+    """Return shards by generation, then by starting sequence number; parents are named also when they are gone.
+
+    Sequence numbers alone do not tell: a shard that is split within the second of its own birth may have the number of
+    its children.
+    """
+    infos: dict[str, ShardInfo] = {}
+    for shard in sorted(shards, key=lambda one: int(one["SequenceNumberRange"]["StartingSequenceNumber"])):
+        parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+        infos[shard["ShardId"]] = ShardInfo(shard["ShardId"], tuple(str(one) for one in parents if one))
+    order = TopologicalSorter({name: set(info.parents) & infos.keys() for name, info in infos.items()})
+    return [infos[name] for name in order.static_order()]
 
 
 def _record(found: dict[str, Any]) -> Record:

@@ -6,6 +6,7 @@ When two workers decide the same ordinal:
     worker B        open(n) ---- stage ---- plan(n+1): ORDINAL_IS_FREE fails -> open(n+1), finish or go on
 """
 
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -19,12 +20,14 @@ from pipeline.aws.items import (
     lineage_of,
     number,
     position_item,
+    reading_of,
     segment_item,
     segment_of,
     text,
 )
 from pipeline.core.errors import Corrupt
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.gap import Reading
+from pipeline.core.segment import Lineage, Position, SealState, Segment, redrive_lineage
 from pipeline.ports.ledger import Opening, PlanAnswer
 
 ORDINAL_IS_FREE = "attribute_not_exists(lineage)"
@@ -32,6 +35,8 @@ PREDECESSOR_IS_COMMITTED = "#state = :committed"
 PREDECESSOR_ENDS_HERE = "end_sequence_number = :sequence AND end_subsequence_number = :subsequence"
 SEAL_IS_UNCHANGED = "version = :version"
 SEAL_WAS_NEVER_RAISED = "attribute_not_exists(version)"
+AT_THE_SAME_END = "#at = :at"
+ONLY_FORWARDS = "attribute_not_exists(read_until_us) OR read_until_us < :until"
 STILL_OUR_PLAN = "#state = :planned AND staging_key = :staging_key"
 
 _DISORDER_US = 600_000_000  # arrivals run nearly in order: only a segment this much too old ends a search
@@ -51,13 +56,21 @@ class DynamoLedger:
 
     def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
         """Return the lineage of a shard, giving it a short form at first sight; see the port."""
-        name = f"{stream}-{epoch}-{shard_id}"
+        return self._registered(Lineage(f"{stream}-{epoch}-{shard_id}", "", stream, shard_id, parents))
+
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Return the redrive lineage of `source`; see the port."""
+        return self._registered(redrive_lineage(source, ""))
+
+    def _registered(self, wanted: Lineage) -> Lineage:
+        """Return a lineage as it is registered, giving it a short form at first sight."""
+        name = wanted.name
         while True:
             found = self._get(self._lineages, {"name": text(name)})
             if found:
                 return lineage_of(found)
             counter = int(self._get(self._state, _COUNTER).get("last", number(0))["N"])
-            lineage = Lineage(name, f"{counter + 1:04d}", stream, shard_id, parents)
+            lineage = replace(wanted, short=f"{counter + 1:04d}")
             try:
                 with translated(f"register lineage {name}"):
                     self._dynamodb.transact_write_items(TransactItems=self._registration(lineage, counter))
@@ -218,6 +231,63 @@ class DynamoLedger:
         found = self._get(self._segments, {"lineage": text(lineage), "ordinal": number(ordinal)})
         return segment_of(found) if found else None
 
+    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+        """Count a start at a committed end; see the port."""
+        values = {
+            ":at": text(f"{at.sequence_number}/{at.subsequence_number}" if at else ""),
+            ":one": number(1),
+            ":now": number(now_us),
+        }
+        begun = "begun_us = if_not_exists(begun_us, :now)"
+        once_more = self._note(
+            lineage, f"SET starts = starts + :one, {begun}", AT_THE_SAME_END, values, {"#at": "at"}
+        )
+        if once_more is not None:
+            return reading_of(once_more)
+        first = self._note(lineage, f"SET starts = :one, #at = :at, {begun}", None, values, {"#at": "at"})
+        return reading_of(first or {})
+
+    def stopped(self, lineage: str) -> None:
+        """Forget the starts; see the port."""
+        self._note(lineage, "SET starts = :none", None, {":none": number(0)})
+
+    def reading(self, lineage: str) -> Reading:
+        """Return what is noted of reading a lineage; see the port."""
+        return reading_of(self._get(self._state, _reading_key(lineage)))
+
+    def note_read(self, lineage: str, until_us: int) -> None:
+        """Note how far an idle lineage is read; see the port."""
+        self._note(lineage, "SET read_until_us = :until", ONLY_FORWARDS, {":until": number(until_us)})
+
+    def _note(
+        self,
+        lineage: str,
+        update: str,
+        condition: str | None,
+        values: Item,
+        names: dict[str, str] | None = None,
+    ) -> Item | None:
+        """Change a lineage's item in `state`; return it, or None when the condition does not hold."""
+        more: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
+        if names:
+            more["ExpressionAttributeNames"] = names
+        try:
+            with translated(f"note on {lineage}"):
+                answer = self._dynamodb.update_item(
+                    TableName=self._state,
+                    Key=_reading_key(lineage),
+                    UpdateExpression=update,
+                    ExpressionAttributeValues=values,
+                    ReturnValues="ALL_NEW",
+                    **more,
+                )
+        except ClientError as exc:
+            if error_code(exc) != "ConditionalCheckFailedException":
+                raise
+            return None
+        found: Item = answer["Attributes"]
+        return found
+
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments that arrived since, newest first; see the port."""
         found: list[Segment] = []
@@ -246,6 +316,10 @@ class DynamoLedger:
             answer: dict[str, Any] = self._dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)
         found: Item = answer.get("Item", {})
         return found
+
+
+def _reading_key(lineage: str) -> Item:
+    return {"name": text(f"reading#{lineage}")}
 
 
 def _seal_of(item: Item) -> SealState:

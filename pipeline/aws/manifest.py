@@ -43,7 +43,9 @@ class DynamoManifest:
         keys = [
             {"partition": text(partition), "name": text(file_name(tier, lineage, ordinal))}
             for partition in self.partitions()
-            for tier in (("quarantine",) if partition.startswith(QUARANTINE_TABLE) else (OPEN, LATE))
+            for tier in (
+                ("quarantine", "redriven") if partition.startswith(QUARANTINE_TABLE) else (OPEN, LATE)
+            )
         ]
         found = [file_of(item) for item in get_all(self._dynamodb, self._table, keys)]
         return sorted(found, key=lambda one: (one.partition, one.name))

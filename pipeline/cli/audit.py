@@ -12,6 +12,8 @@ from rich.table import Table
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.config import Settings
 from pipeline.core.audit import Report, count_by_kind
+from pipeline.core.audit_gaps import GapLine
+from pipeline.core.days import second_of
 
 SHOWN_DIFFERENCES = 50
 LOOK_AGAIN_SECONDS = 1.0
@@ -31,7 +33,8 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     """Prove that nothing is missing: received = archived + duplicates + quarantined.
 
     What was received comes from the producers' receipts, what is archived is counted again from the objects, and
-    the ledger must agree with both. Exit code 0 only when everything balances.
+    the ledger must agree with both. Exit code 0 only when everything balances and
+    the ledger has no gap.
 
     \b
     headrace audit                what does not agree is listed by name
@@ -48,7 +51,7 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
         click.echo(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2))
     else:
         show(report, Console())
-    return 0 if report.balanced else 1
+    return 0 if report.complete else 1
 
 
 def audit_with_progress(settings: Settings) -> Report:
@@ -72,19 +75,33 @@ def as_document(report: Report) -> dict[str, Any]:
     total = report.total()
     return {
         "balanced": report.balanced,
+        "complete": report.complete,
         "received": total.received,
         "archived": total.archived,
         "duplicates": total.duplicates,
         "quarantined": total.quarantined,
+        "in_gap": total.in_gap,
         "in_flight": report.in_flight,
         "sent_twice": report.sent_twice,
         "unreceipted": report.unreceipted,
         "plain": report.plain,
+        "redriven": report.redriven,
         "index_items": report.index_items,
         "aggregate_rows": report.aggregate_rows,
         "shards": [
             {"shard_id": shard, "day": day, **vars(line), "difference": line.difference}
             for (shard, day), line in sorted(report.lines.items())
+        ],
+        "gaps": [
+            {
+                "lineage": gap.lineage,
+                "shard_id": gap.shard_id,
+                "ordinal": gap.ordinal,
+                "from": second_of(gap.from_us),
+                "until": second_of(gap.until_us),
+                "events": gap.events,
+            }
+            for gap in report.gaps
         ],
         "differences": [vars(one) for one in report.differences],
     }
@@ -106,6 +123,8 @@ def show(report: Report, console: Console) -> None:
     if len(report.differences) > SHOWN_DIFFERENCES:
         kinds = ", ".join(f"{number} {kind}" for kind, number in count_by_kind(report.differences).items())
         console.print(f"... in all {len(report.differences)} differences: {kinds}; --json lists them")
+    for gap in report.gaps:
+        console.print(_gap_line(gap), style="red", highlight=False, markup=False)
     for note in _notes(report):
         console.print(note)
     console.print(_verdict(report))
@@ -118,15 +137,27 @@ def _notes(report: Report) -> list[str]:
         + report.aggregate_rows,
         f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates": report.sent_twice,
         f"{report.plain:,} units came from plain producers, which give no receipts": report.plain,
+        f"{report.redriven:,} refused units were redriven: they count as archived or duplicates": report.redriven,
         f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed": report.unreceipted,
         f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60": report.in_flight,
     }
     return [note for note, count in notes.items() if count > 0]
 
 
+def _gap_line(gap: GapLine) -> str:
+    return (
+        f"gap  {gap.shard_id} (lineage {gap.lineage}, segment {gap.ordinal}): the stream may have dropped what arrived "
+        f"from {second_of(gap.from_us)} until {second_of(gap.until_us)} before it was read; {gap.events:,} acknowledged events "
+        "are lost in it"
+    )
+
+
 def _verdict(report: Report) -> str:
     if not report.balanced:
         return "[bold red]NOT balanced[/]"
+    if report.gaps:
+        lost = report.total().in_gap
+        return f"[bold red]NOT complete[/]: balanced but for {len(report.gaps)} gaps, in which {lost:,} acknowledged events are lost"
     if not report.lines:
         return "nothing has been received yet: there is nothing to prove"
     if report.plain or report.unreceipted:

@@ -20,7 +20,7 @@ from pipeline.laptop.flights import OutgoingEvent, read_flights
 from pipeline.laptop.launch import Running
 from pipeline.laptop.memory_watch import MemoryWatch
 from pipeline.laptop.processes import cpu_seconds
-from pipeline.producer import Producer
+from pipeline.sending import Producer
 from pipeline.startup import release_memory
 
 STAGES = ("start", "produce", "load", "duplicates", "query", "find", "replay", "audit")

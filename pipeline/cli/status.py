@@ -79,6 +79,8 @@ def _progress(beat: dict[str, Any]) -> str:
         for key in ("units", "rows", "duplicates", "quarantined", "segments")
         if key in beat
     ]
+    if beat.get("gaps"):
+        words.append(f"{beat['gaps']} GAPS: see `headrace audit`")
     if "behind_ms" in beat:
         words.append(f"{beat['behind_ms'] / 1000:.1f} s behind")
     return ", ".join([*words, f"as of {beat['age_seconds']} s ago"])

@@ -122,8 +122,23 @@ def _document(one: "Found") -> dict[str, Any]:
             "ordinal": unit.ordinal,
             "state": one.segment.state if one.segment else None,
         },
+        "redriven": _redriven(one),
         "index": _index(one.index),
         "counted": _counted(one.counted),
+    }
+
+
+def _redriven(one: "Found") -> dict[str, Any] | None:
+    mark = one.redriven
+    if mark is None:
+        return None
+    place = {"key": mark.place.key, "row": mark.place.row}
+    return {
+        "time": instant_of(mark.redriven_us),
+        "as": mark.redriven_as,
+        "code": mark.code,
+        "quarantine": place,
+        "units": mark.units,
     }
 
 
@@ -184,9 +199,20 @@ def _paragraph(one: "Found", found: "Trace") -> Iterator[str]:
         yield f"archived   {where}"
         yield f"           {unit.outcome}{_repeats(one, found)}"
     state = one.segment.state if one.segment else "unknown to the ledger: run `headrace audit`"
+    if one.redriven:
+        yield f"redriven   {_redriven_line(one)}"
     yield f"segment    {unit.lineage} #{unit.ordinal}, {state}"
     yield f"index      {_index_line(one)}"
     yield f"counted    {_counted_line(one)}"
+
+
+def _redriven_line(one: "Found") -> str:
+    mark = one.redriven
+    if mark is None:
+        return ""
+    if one.sighting.refusal:
+        return f"{instant_of(mark.redriven_us)}  as segment {mark.redriven_as}"
+    return f"{instant_of(mark.redriven_us)}  had been refused ({mark.code}): {mark.place.key} row {mark.place.row}"
 
 
 def _index_line(one: "Found") -> str:

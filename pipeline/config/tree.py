@@ -131,7 +131,13 @@ class Aws(Section):
     )
     read_timeout_seconds: Seconds = Field(default=60, gt=0, le=900, description="Longest wait for an answer.")
     max_attempts: Whole = Field(
-        default=5, ge=1, le=100, description="Tries of one AWS call, the first included."
+        default=12, ge=1, le=100, description="Tries of one request to AWS, the first included."
+    )
+    retry_seconds: Seconds = Field(
+        default=75,
+        ge=0,
+        le=900,
+        description="No further try of a request begins later than this after the first.",
     )
 
     _check_endpoint = field_validator("endpoint_url")(checked_endpoint)
@@ -149,7 +155,10 @@ class Segment(Section):
 
     max_rows: Whole = Field(default=65_536, ge=1, le=10_000_000, description="Events in one segment.")
     max_bytes: Whole = Field(
-        default=64 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of raw records in one segment."
+        default=64 * MIB,
+        ge=KIB,
+        le=1024 * MIB,
+        description="Bytes of raw records in one segment, gzipped ones inflated.",
     )
     max_age_seconds: Seconds = Field(
         default=60, gt=0, le=86_400, description="Age of the oldest record in a segment."
@@ -194,6 +203,21 @@ class Events(Section):
     )
     max_string_bytes: Whole = Field(
         default=64 * KIB, ge=1, le=KINESIS_RECORD_BYTES, description="Bytes of one JSON string."
+    )
+    max_record_events: Whole = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Events in one record that is NDJSON or a JSON array; an aggregate has as many for each of its records.",
+    )
+    max_inflated_bytes: Whole = Field(
+        default=4 * MIB, ge=KIB, le=64 * MIB, description="Bytes of a gzipped record once it is inflated."
+    )
+    max_inflation: Whole = Field(
+        default=50,
+        ge=1,
+        le=1_032,
+        description="How many times its own bytes a gzipped record may inflate to.",
     )
 
 
@@ -250,6 +274,70 @@ class Replay(Section):
         ge=10,
         le=43_200,
         description="How long a message stays hidden from others; renewed while its chunk is worked on.",
+    )
+
+
+class Worker(Section):
+    """How a worker deals with records that kill or stop the process."""
+
+    probe_memory_bytes: Whole = Field(
+        default=1536 * MIB,
+        ge=512 * MIB,
+        le=64 * 1024 * MIB,
+        description="Address space of the child process in which suspected records are tried.",
+    )
+    probe_seconds: Whole = Field(
+        default=60, ge=5, le=3_600, description="How long such a child may take over the records of one read."
+    )
+    hang_seconds: Seconds = Field(
+        default=300,
+        gt=0,
+        le=86_400,
+        description="A worker that computes so long over one batch hangs, and is ended.",
+    )
+
+
+class Kcl(Section):
+    """KCL's daemon, which shares the shards of a stream among workers: `headrace worker --kcl`."""
+
+    application: str = Field(
+        default="headrace-loader",
+        pattern=r"^[a-zA-Z0-9_.-]{1,150}$",
+        description="Name of the KCL application: workers of one name share the shards. With the stream's creation time it "
+        "names KCL's tables in DynamoDB.",
+    )
+    retrieval: Literal["polling", "fanout"] = Field(
+        default="polling",
+        description="How records are read; fanout has a throughput of its own on each shard, and a price.",
+    )
+    idle_ms: Whole = Field(
+        default=1_000, ge=200, le=60_000, description="Pause between two reads of a shard, when polling."
+    )
+    timeout_seconds: Whole = Field(
+        default=300,
+        ge=90,
+        le=3_600,
+        description="Longest time a shard's process may take over one batch, commits included; then the daemon is ended "
+        "and started again.",
+    )
+    shutdown_seconds: Whole = Field(
+        default=25, ge=1, le=27, description="Time a stop has to cut, commit and checkpoint every shard."
+    )
+    failover_seconds: Whole = Field(
+        default=10,
+        ge=1,
+        le=300,
+        description="Time after which a shard whose worker went silent is another one's.",
+    )
+    metrics_level: Literal["none", "summary", "detailed"] = Field(
+        default="none", description="KCL's own metrics in CloudWatch."
+    )
+    java_options: Text = Field(
+        default=None, description="Further options of Java, separated by blanks, such as -Xmx512m."
+    )
+    properties: Text = Field(
+        default=None,
+        description="Further properties of KCL: name=value, separated by commas; those that headrace sets are refused.",
     )
 
 
@@ -310,6 +398,8 @@ class Settings(Section):
     producer: Producer = Field(default_factory=Producer)
     query: Query = Field(default_factory=Query)
     replay: Replay = Field(default_factory=Replay)
+    worker: Worker = Field(default_factory=Worker)
+    kcl: Kcl = Field(default_factory=Kcl)
     metrics: Metrics = Field(default_factory=Metrics)
     paths: Paths = Field(default_factory=Paths)
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.core.audit_gaps import GapLine, Gaps
 from pipeline.core.days import day_of
 from pipeline.core.keys import manifest_place, segment_name
 from pipeline.core.manifest import DataFile, TenantRows
@@ -29,6 +30,7 @@ class ObjectCount:
     quarantined: int
     problem: str = ""
     digest: str = ""
+    marks: int = 0  # of a file of marks, which are rows and no events
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class RecordCount:
     quarantined: int
     distinct: int
     arrived_us: int
+    whole: bool = False  # refused as it was, without being taken apart
 
     @property
     def total(self) -> int:
@@ -51,7 +54,7 @@ class RecordCount:
 class Witnesses:
     """Everything the audit looks at, gathered.
 
-    `records` is keyed by (lineage short form, sequence number).
+    `records` is keyed by (lineage short form, sequence number); what was redriven stands with the record it came in.
     """
 
     lineages: Sequence[Lineage]
@@ -66,6 +69,7 @@ class Witnesses:
     times: Mapping[str, tuple[int, int]] = field(
         default_factory=dict
     )  # first and last of each file, read again
+    redriven: int = 0  # refused units that went through again
 
 
 @dataclass
@@ -77,10 +81,12 @@ class Line:
     duplicates: int = 0
     quarantined: int = 0
 
+    in_gap: int = 0  # acknowledged, and dropped by the stream before it was read
+
     @property
     def difference(self) -> int:
-        """Return received - (archived + duplicates + quarantined); 0 balances."""
-        return self.received - self.archived - self.duplicates - self.quarantined
+        """Return received - (archived + duplicates + quarantined + in a gap); 0 balances."""
+        return self.received - self.archived - self.duplicates - self.quarantined - self.in_gap
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,11 @@ class PackedReport:
 
 @dataclass
 class Report:
-    """The outcome. Balanced when there is no difference and nothing is on its way."""
+    """The outcome. Balanced when there is no difference and nothing is on its way; complete without a gap too."""
 
     lines: dict[tuple[str, str], Line] = field(default_factory=lambda: defaultdict(Line))
     differences: list[Difference] = field(default_factory=list)
+    gaps: list[GapLine] = field(default_factory=list)
     in_flight: int = 0  # acknowledged events beyond the last committed segment
     sent_twice: int = 0  # batches that a producer had to send again; their copies are flagged duplicates
     unreceipted: int = (
@@ -115,11 +122,17 @@ class Report:
     index_items: int = 0
     aggregate_rows: int = 0
     plain: int = 0  # units of producers that give no receipts; received is what the loader decoded
+    redriven: int = 0  # units that were refused once: they count as archived or duplicates now
 
     @property
     def balanced(self) -> bool:
         """True when nothing is missing, too much, or still on its way."""
         return not self.differences and not self.in_flight
+
+    @property
+    def complete(self) -> bool:
+        """True when it is balanced and the stream dropped nothing that nobody had read."""
+        return self.balanced and not self.gaps
 
     def total(self) -> Line:
         """Return the sum of all lines."""
@@ -128,12 +141,13 @@ class Report:
             sum(line.archived for line in self.lines.values()),
             sum(line.duplicates for line in self.lines.values()),
             sum(line.quarantined for line in self.lines.values()),
+            sum(line.in_gap for line in self.lines.values()),
         )
 
 
 def audit(found: Witnesses, packed: PackedReport | None = None, others: Iterable[Difference] = ()) -> Report:
     """Hold the witnesses against each other; what was found elsewhere joins the report."""
-    report = Report(differences=[*others])
+    report = Report(differences=[*others], redriven=found.redriven)
     if packed is not None:
         report.differences += packed.differences
         report.index_items, report.aggregate_rows = packed.index_items, packed.aggregate_rows
@@ -239,7 +253,7 @@ def _check_ledger(found: Witnesses, report: Report) -> None:
 
 
 def _compare_counts(report: Report, name: str, says: Counts, files: list[ObjectCount]) -> None:
-    rows = sum(one.rows for one in files if not one.quarantined)
+    rows = sum(one.rows for one in files if not one.quarantined and not one.marks)
     duplicates = sum(one.duplicates for one in files)
     quarantined = sum(one.quarantined for one in files)
     if (says.rows, says.duplicates, says.quarantined) != (rows, duplicates, quarantined):
@@ -304,12 +318,21 @@ def _balance(found: Witnesses, report: Report) -> None:
         for segment in sorted(found.segments, key=lambda one: one.ordinal)
         if segment.end and segment.state == "committed"
     }
+    gaps = Gaps(found.segments, found.lineages)
+    report.gaps = gaps.lines
     receipted: set[tuple[str, str]] = set()
     for receipt in found.receipts:
         for batch in receipt.batches:
             lineage = named.get(f"{receipt.stream}-{receipt.epoch}-{batch.shard_id}")
             key = (lineage.short if lineage else "", batch.sequence_number)
             receipted.add(key)
+            dropped = gaps.around(key[0], batch, receipt) if key not in found.records else None
+            if dropped is not None:
+                dropped.events += batch.events
+                line = report.lines[batch.shard_id, day_of(receipt.acked_until_us)]
+                line.received += batch.events
+                line.in_gap += batch.events
+                continue
             if int(batch.sequence_number) > ends.get(key[0], -1):
                 report.in_flight += batch.events
                 continue
@@ -337,6 +360,11 @@ def _balance(found: Witnesses, report: Report) -> None:
 
 def _balance_batch(report: Report, receipt: Receipt, batch: AckedBatch, count: RecordCount | None) -> None:
     day = day_of(count.arrived_us if count else receipt.acked_until_us)
+    if count is not None and count.whole and count.total == 1:
+        report.lines[
+            batch.shard_id, day
+        ].received += 1  # nobody took it apart: one unit, whatever it says of itself
+        return
     report.lines[batch.shard_id, day].received += batch.events
     subject = f"{batch.shard_id}/{batch.sequence_number}"
     label = f"batch {batch.number} of slot {batch.slot}, producer {receipt.producer}"

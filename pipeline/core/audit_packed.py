@@ -21,6 +21,11 @@ def compare_index(
     for item in stored:
         try:
             found.update(_pointed(item))
+            if any(item.partition not in _asked(item, entry) for entry in read_item(item)):
+                subject = f"{item.partition} {item.name}"
+                differences.append(
+                    Difference("index_stray", subject, "it stands where no look-up asks for it")
+                )
         except Corrupt as problem:
             differences.append(Difference("index_altered", f"{item.partition} {item.name}", str(problem)))
     wanted = Counter(one for item in expected for one in _pointed(item))
@@ -45,16 +50,21 @@ def compare_index(
 
 def _pointed(item: IndexItem) -> Iterable[Pointed]:
     """Yield an item's entries; one that stands where no look-up asks is none."""
-    tenant = item.partition.split("#", 1)[0]
     for entry in read_item(item):
-        if item.partition in partitions_of(tenant, entry.entity_id):
-            yield tenant, entry
+        if item.partition in _asked(item, entry):
+            yield item.partition.split("#", 1)[0], entry
+
+
+def _asked(item: IndexItem, entry: Entry) -> Sequence[str]:
+    """Return the partitions in which a look-up asks for an entry of this item."""
+    return partitions_of(item.partition.split("#", 1)[0], entry.entity_id)
 
 
 def compare_totals(
     expected: Mapping[AggregateKey, Delta],
     stored: Mapping[AggregateKey, Aggregate],
     newest: Mapping[str, int],
+    last: Mapping[AggregateKey, int],
 ) -> list[Difference]:
     """Return which totals are not what the data files come to, or pretend to hold segments that are none.
 
@@ -62,6 +72,7 @@ def compare_totals(
         expected: what the data files come to.
         stored: the items.
         newest: ordinal of each lineage.
+        last: the newest segment that counts in each item.
     """
     differences = []
     for key in sorted(expected.keys() | stored.keys()):
@@ -77,6 +88,10 @@ def compare_totals(
             message = f"the item says {_says(total)}; the data files hold {_says(wanted)}"
             if _says(total) == _says(wanted):
                 message += ", in other hours or of other sources"
+            differences.append(Difference("aggregate_altered", subject, message))
+        elif total.last_ordinal != last.get(key, 0):
+            message = f"the item says it holds segment {total.last_ordinal}, segment {last.get(key, 0)} is the last in it"
+            message += ": an older count could take its place"
             differences.append(Difference("aggregate_altered", subject, message))
     return differences
 

@@ -6,7 +6,12 @@ Per event type and for `events` (all types together):
     <table>_raw      every row of every tier, with `tier` and `is_duplicate`
     <table>          the view people use: no duplicates, no tiers
 
-and `quarantine`: refused records, by arrival day. The SELECT of a view is one text for both engines: Athena runs it
+and `quarantine`: refused records, by arrival day, with what became of those that were redriven; it joins
+
+    quarantine__refused     the quarantine files as they lie
+    quarantine__redriven    the marks of redrives, one for each refused record that went through again
+
+The SELECT of a view is one text for both engines: Athena runs it
 from its DDL, the laptop's engine translates the same text.
 """
 
@@ -15,16 +20,17 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.core.columns import arrow_type, envelope_schema, quarantine_schema
+from pipeline.core.columns import arrow_type, envelope_schema, quarantine_schema, redriven_schema
 from pipeline.core.errors import ConfigProblem
-from pipeline.core.keys import EVENTS, QUARANTINE, QUARANTINE_TABLE
+from pipeline.core.keys import EVENTS, QUARANTINE, QUARANTINE_TABLE, REDRIVEN
 from pipeline.core.names import table_name
 from pipeline.core.schema import Column, ColumnType, TypeSchema
 
 EVENTS_TABLE = "events"
 QUARANTINE_NAME = "quarantine"
 TIERS = {"open": EVENTS}  # tier -> prefix of its keys; sealing adds the others
-_TAKEN = frozenset({EVENTS_TABLE, QUARANTINE_NAME})
+REFUSED_TABLE, REDRIVEN_TABLE = "quarantine__refused", "quarantine__redriven"
+_TAKEN = frozenset({EVENTS_TABLE, QUARANTINE_NAME, REFUSED_TABLE, REDRIVEN_TABLE})
 _ENDINGS = ("_raw", *(f"__{tier}" for tier in TIERS))
 
 ENVELOPE_NOTES = {
@@ -57,6 +63,26 @@ QUARANTINE_NOTES = {
     "subsequence_number": "Its position inside that record.",
     "raw": "The refused bytes, whole.",
 }
+REDRIVEN_NOTES = {
+    "code": "Why it had been refused.",
+    "ingested_time": QUARANTINE_NOTES["ingested_time"],
+    "shard_id": QUARANTINE_NOTES["shard_id"],
+    "sequence_number": QUARANTINE_NOTES["sequence_number"],
+    "subsequence_number": QUARANTINE_NOTES["subsequence_number"],
+    "quarantine_file": "Key of the quarantine file that holds it.",
+    "quarantine_row": "Its row in that file, counted from 0.",
+    "units": "As how many units it went through: more than one where it came apart.",
+    "redriven_as": "Segment that took it in again; null: it was not redriven.",
+    "redriven_time": "When it was redriven, UTC.",
+}
+_JOINED = (  # a record's refused units are apart by position; one that came apart, from its own parts by code
+    "dt",
+    "shard_id",
+    "sequence_number",
+    "subsequence_number",
+    "ingested_time",
+    "code",
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +118,10 @@ class Table:
 
 @dataclass(frozen=True)
 class View:
-    """A view. `select` is in Athena's dialect; `${database}` in it stands for the database of its sources."""
+    """A view. `select` is in Athena's dialect; `${database}` in it stands for the database of its sources.
+
+    A condition on a partition key holds for all of its sources alike.
+    """
 
     name: str
     note: str
@@ -146,7 +175,7 @@ def catalogue(types: Mapping[str, TypeSchema]) -> Catalogue:
                 )
             found[relation.name] = relation
             owners[relation.name] = event_type
-    for relation in (*_relations(EVENTS_TABLE, None, _envelope(), tuple(sorted(types))), _quarantine()):
+    for relation in (*_relations(EVENTS_TABLE, None, _envelope(), tuple(sorted(types))), *_quarantine()):
         found[relation.name] = relation
     return found
 
@@ -155,7 +184,7 @@ def columns_of_relation(relation: Relation) -> tuple[SqlColumn, ...]:
     """Return the columns of a relation as a query sees them, partition keys included."""
     if isinstance(relation, View):
         return relation.columns
-    keys = {"dt": ARRIVAL_DAY if relation.name == QUARANTINE_NAME else DT, "event_type": EVENT_TYPE}
+    keys = {"dt": ARRIVAL_DAY if relation.event_type == QUARANTINE_TABLE else DT, "event_type": EVENT_TYPE}
     return (*relation.columns, *(keys[key] for key in relation.partition_keys))
 
 
@@ -205,20 +234,44 @@ def _select(parts: Iterable[str], source: str) -> str:
     return "SELECT\n  " + ",\n  ".join(parts) + f'\nFROM "${{database}}".{quoted(source)}'
 
 
-def _quarantine() -> Table:
-    columns = tuple(
-        SqlColumn(field.name, _ARROW[field.type], field.type, QUARANTINE_NOTES[field.name])
-        for field in quarantine_schema()
+def _quarantine() -> list[Relation]:
+    refused, redriven = (
+        _noted(quarantine_schema(), QUARANTINE_NOTES),
+        _noted(redriven_schema(), REDRIVEN_NOTES),
     )
-    note = "Refused records, raw bytes kept; dt is the day they arrived."
-    return Table(QUARANTINE_NAME, note, QUARANTINE_TABLE, "quarantine", QUARANTINE, columns, ("dt",))
+    added = tuple(one for one in redriven if one.name in {"redriven_as", "redriven_time"})
+    parts = [
+        *(f"q.{quoted(one.name)}" for one in refused),
+        *(f"r.{quoted(one.name)}" for one in added),
+        'q."dt"',
+    ]
+    on = "\n  AND ".join(f"r.{quoted(name)} = q.{quoted(name)}" for name in _JOINED)
+    select = (
+        _select(parts, REFUSED_TABLE) + f' q\nLEFT JOIN "${{database}}".{quoted(REDRIVEN_TABLE)} r\n  ON {on}'
+    )
+    return [
+        _arrived(REFUSED_TABLE, "Refused records: the files as they lie.", QUARANTINE, refused),
+        _arrived(REDRIVEN_TABLE, "Marks of refused records that went through again.", REDRIVEN, redriven),
+        View(
+            QUARANTINE_NAME,
+            "Refused records, raw bytes kept, and what became of those that were redriven; dt is the day they arrived.",
+            select,
+            (REFUSED_TABLE, REDRIVEN_TABLE),
+            (*refused, *added, ARRIVAL_DAY),
+        ),
+    ]
+
+
+def _arrived(name: str, note: str, location: str, columns: tuple[SqlColumn, ...]) -> Table:
+    return Table(name, note, QUARANTINE_TABLE, location.rstrip("/"), location, columns, ("dt",))
+
+
+def _noted(schema: pa.Schema, notes: Mapping[str, str]) -> tuple[SqlColumn, ...]:
+    return tuple(SqlColumn(field.name, _ARROW[field.type], field.type, notes[field.name]) for field in schema)
 
 
 def _envelope() -> tuple[SqlColumn, ...]:
-    return tuple(
-        SqlColumn(field.name, _ARROW[field.type], field.type, ENVELOPE_NOTES[field.name])
-        for field in envelope_schema()
-    )
+    return _noted(envelope_schema(), ENVELOPE_NOTES)
 
 
 def _typed(column: Column) -> SqlColumn:

@@ -76,6 +76,25 @@ def quarantine_schema() -> pa.Schema:
     )
 
 
+@cache
+def redriven_schema() -> pa.Schema:
+    """Return the columns of a file that marks refused units as redriven."""
+    return pa.schema(
+        [
+            pa.field("code", pa.string(), nullable=False),
+            pa.field("ingested_time", MICROS, nullable=False),
+            pa.field("shard_id", pa.string(), nullable=False),
+            pa.field("sequence_number", pa.string(), nullable=False),
+            pa.field("subsequence_number", pa.int64(), nullable=False),
+            pa.field("quarantine_file", pa.string(), nullable=False),
+            pa.field("quarantine_row", pa.int64(), nullable=False),
+            pa.field("units", pa.int64(), nullable=False),
+            pa.field("redriven_as", pa.string(), nullable=False),
+            pa.field("redriven_time", MICROS, nullable=False),
+        ]
+    )
+
+
 def typed_array(column: Column, structs: Sequence[Any]) -> pa.Array:
     """Return one column of a sequence of generated structs; null where a struct has no such attribute."""
     return _array(column.type, _attributes(column, structs))

@@ -4,7 +4,7 @@ A unit that the fast path fully understands costs about 4 us; every other one is
 `core.judge`. No unit is ever dropped: it becomes one `Row` or one `Refusal`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,12 +12,15 @@ from typing import Any
 import msgspec
 
 from pipeline.core import kpl
+from pipeline.core.apart import take_apart
+from pipeline.core.cloudevents import ATTRIBUTES
 from pipeline.core.days import EPOCH
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Record, Refusal, Row, WireEnvelope
 from pipeline.core.judge import judge
 from pipeline.core.moment import moment
 from pipeline.core.rules import Rules
+from pipeline.core.subsequence import unit_numbers
 
 # Quotes in an envelope without optional fields: 8 keys and 6 string values, two quotes each. More quotes mean an
 # escaped quote or a repeated key; both are looked at again, slowly.
@@ -27,12 +30,35 @@ _QUOTES_OF_STRING = 4
 _KEY_BYTES = 5  # of the shortest key with its value and comma: `"":0,`
 
 
+_ROWS_AT_ONCE = (
+    5_000  # of what batches and gzips became: rows as objects take ten times the memory of columns
+)
+_INFLATED_AT_ONCE = 4 * 2**20
+
+
 @dataclass
 class Decoded:
-    """What the records of one open segment became; `record` in rows and refusals counts through all of them."""
+    """What the records of one open segment became; `record` in rows and refusals counts through all of them.
+
+    Attributes:
+        taken: told of rows early, in stream order, where records turn out to hold far more than they weigh; they are
+            then forgotten here. Without it all rows stay.
+        inflated_bytes: what gzipped records came to, beyond their own bytes.
+    """
 
     rows: list[Row] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    taken: Callable[[list[Row]], None] | None = None
+    inflated_bytes: int = 0
+    _untaken_bytes: int = 0
+
+    def grew(self, inflated_bytes: int) -> None:
+        """Note that a record was taken apart; hand rows over when there are many."""
+        self.inflated_bytes += inflated_bytes
+        self._untaken_bytes += inflated_bytes
+        if self.taken and (len(self.rows) >= _ROWS_AT_ONCE or self._untaken_bytes >= _INFLATED_AT_ONCE):
+            rows, self.rows, self._untaken_bytes = self.rows, [], 0
+            self.taken(rows)
 
 
 class Decoder:
@@ -50,11 +76,10 @@ class Decoder:
 
     def decode(self, records: Iterable[Record], first_index: int, into: Decoded) -> int:
         """Decode records into `into`, numbering them from `first_index`; return the number of units."""
-        units = 0
+        units, arrived_us, not_after = 0, -1, EPOCH
         for index, record in enumerate(records, first_index):
-            not_after = EPOCH + timedelta(
-                microseconds=record.arrived_us, seconds=self._rules.limits.max_future_seconds
-            )
+            if record.arrived_us != arrived_us:  # events of one aggregate arrived together
+                arrived_us, not_after = record.arrived_us, self._not_after(record)
             if record.subsequence_number is not None:
                 payloads, first = [record.data], record.subsequence_number
             else:
@@ -62,21 +87,39 @@ class Decoder:
                 try:
                     payloads = kpl.split(record.data) if kpl.is_aggregate(record.data) else [record.data]
                 except InvalidEvent as exc:
-                    into.refusals.append(Refusal(exc.code, exc.pointer, exc.message, record.data, index, 0))
+                    into.refusals.append(_refusal(exc, record.data, index, 0))
                     units += 1
                     continue
-            self._units(payloads, index, first, not_after, into)
-            units += len(payloads)
+            numbers = range(first, first + len(payloads))
+            units += self._units(payloads, numbers, index, not_after, into, apart=True)
         return units
 
+    def decode_events(self, records: Iterable[Record], into: Decoded) -> None:
+        """Decode records that are one event each, whatever their first bytes are."""
+        for index, record in enumerate(records):
+            self._units([record.data], range(1), index, self._not_after(record), into, apart=False)
+
+    def _not_after(self, record: Record) -> datetime:
+        return EPOCH + timedelta(
+            microseconds=record.arrived_us, seconds=self._rules.limits.max_future_seconds
+        )
+
     def _units(
-        self, payloads: list[bytes], record: int, first: int, not_after: datetime, into: Decoded
-    ) -> None:
+        self,
+        payloads: list[bytes],
+        numbers: range,
+        record: int,
+        not_after: datetime,
+        into: Decoded,
+        *,
+        apart: bool,
+    ) -> int:
+        """Decode user records, or with `apart` off units; return how many units they were."""
         limits, tenants, fast, decode = self._rules.limits, self._rules.tenants, self._fast, self._envelope
         # A short unit cannot break the limits on strings and keys; its depth is that of its exact shape.
         short = min(limits.max_string_bytes, limits.max_event_bytes, limits.max_keys * _KEY_BYTES)
-        keep, unset = into.rows.append, msgspec.UNSET
-        for number, payload in enumerate(payloads, first):
+        keep, unset, units = into.rows.append, msgspec.UNSET, len(payloads)
+        for number, payload in zip(numbers, payloads, strict=True):
             if len(payload) <= short:
                 try:
                     envelope = decode(payload)
@@ -93,18 +136,38 @@ class Decoder:
                     ):
                         keep(Row(envelope, data, raw, record, number))
                         continue
+            if apart:
+                units += self._apart(payload, number, record, not_after, into) - 1
+                keep = into.rows.append
+            else:
+                self._slow(payload, record, number, not_after, into)
+        return units
+
+    def _apart(self, payload: bytes, number: int, record: int, not_after: datetime, into: Decoded) -> int:
+        """Decode a user record that is no ordinary event; return how many units it was."""
+        try:
+            units = take_apart(payload, self._rules.limits)
+        except InvalidEvent as exc:
+            into.refusals.append(_refusal(exc, payload, record, number))
+            return 1
+        if units == [payload]:
             self._slow(payload, record, number, not_after, into)
+            return 1
+        self._units(units, unit_numbers(number, len(units)), record, not_after, into, apart=False)
+        into.grew(max(sum(map(len, units)) - len(payload), 0))
+        return len(units)
 
     def _slow(self, payload: bytes, record: int, number: int, not_after: datetime, into: Decoded) -> None:
         try:
             envelope, data = judge(payload, self._rules, not_after)
         except InvalidEvent as exc:
-            names = _names(payload)
-            into.refusals.append(
-                Refusal(exc.code, exc.pointer, exc.message, payload, record, number, **names)
-            )
+            into.refusals.append(_refusal(exc, payload, record, number, **_names(payload)))
         else:
             into.rows.append(Row(envelope, data, bytes(envelope.data), record, number))
+
+
+def _refusal(exc: InvalidEvent, raw: bytes, record: int, number: int, **names: str | None) -> Refusal:
+    return Refusal(exc.code, exc.pointer, exc.message, raw, record, number, **names)
 
 
 def _settle_times(envelope: WireEnvelope, not_after: datetime) -> bool:
@@ -137,18 +200,29 @@ class _Names(msgspec.Struct):
     tenant_id: Any = None
     event_type: Any = None
     event_id: Any = None
+    specversion: Any = msgspec.UNSET
+
+
+class _CloudNames(msgspec.Struct):
+    tenant_id: Any = msgspec.field(default=None, name=ATTRIBUTES["tenant_id"])
+    event_type: Any = msgspec.field(default=None, name=ATTRIBUTES["event_type"])
+    event_id: Any = msgspec.field(default=None, name=ATTRIBUTES["event_id"])
 
 
 _NAMES = msgspec.json.Decoder(_Names).decode
+_CLOUD_NAMES = msgspec.json.Decoder(_CloudNames).decode
 
 
 def _names(payload: bytes) -> dict[str, str | None]:
     """Return what a refused unit says of itself, for those who look for it in quarantine; never trusted."""
+    names: _Names | _CloudNames
     try:
         names = _NAMES(payload)
+        if names.specversion is not msgspec.UNSET:
+            names = _CLOUD_NAMES(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
-    found = {name: getattr(names, name) for name in _Names.__struct_fields__}
+    found = {name: getattr(names, name) for name in _CloudNames.__struct_fields__}
     return {name: refused_name(value) if isinstance(value, str) else None for name, value in found.items()}
 
 

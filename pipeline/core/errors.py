@@ -39,11 +39,23 @@ class NotFound(HeadraceError):
 
 
 class Transient(HeadraceError):
-    """Will work later: the same call may be repeated as it is."""
+    """Will work later: the same call may be repeated as it is.
+
+    Attributes:
+        spent: it was repeated already, for as long as it may take: whoever calls gives up.
+    """
+
+    spent = False
 
 
 class OutcomeUnknown(HeadraceError):
-    """Nobody knows whether the call took effect: read back before anything else."""
+    """Nobody knows whether the call took effect: read back before anything else.
+
+    Attributes:
+        spent: it was repeated already, for as long as it may take: whoever calls gives up.
+    """
+
+    spent = False
 
 
 class LeaseLost(HeadraceError):

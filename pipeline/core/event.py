@@ -1,7 +1,7 @@
 """The event as it travels and as it is decoded: envelope, accepted row, refused unit.
 
-A **unit** is one thing that was meant to be an event: a whole plain record, or one user record of a KPL
-aggregate. Every unit becomes exactly one `Row` or one `Refusal`.
+A **unit** is one thing that was meant to be an event. A user record (a plain record, or one of a KPL aggregate) holds
+one unit, or several (`core.apart`). Every unit becomes exactly one `Row` or one `Refusal`.
 """
 
 from datetime import datetime
@@ -41,6 +41,8 @@ class RefusalCode(StrEnum):
     """Why a unit is in quarantine: stable words, part of the product's interface."""
 
     BAD_AGGREGATE = "bad_aggregate"
+    BAD_GZIP = "bad_gzip"
+    TOO_MANY_EVENTS = "too_many_events"
     NOT_JSON = "not_json"
     TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"
@@ -49,11 +51,13 @@ class RefusalCode(StrEnum):
     NUMBER_OUT_OF_RANGE = "number_out_of_range"
     DUPLICATE_KEY = "duplicate_key"
     BAD_ENVELOPE = "bad_envelope"
+    UNSUPPORTED_CONTENT = "unsupported_content"
     UNKNOWN_TENANT = "unknown_tenant"
     UNKNOWN_TYPE = "unknown_type"
     UNKNOWN_VERSION = "unknown_version"
     SCHEMA_MISMATCH = "schema_mismatch"
     TIME_IN_FUTURE = "time_in_future"
+    KILLS_WORKER = "kills_worker"
 
 
 class Row(msgspec.Struct, gc=False):
@@ -63,7 +67,7 @@ class Row(msgspec.Struct, gc=False):
     data: Any
     raw: bytes
     record: int  # index of its Kinesis record within the open segment
-    subsequence_number: int
+    subsequence_number: int  # see `core.subsequence`
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -95,10 +99,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one event may weigh; checked before or while it is parsed."""
+    """What one event may weigh, and what one user record may hold; checked before or while it is parsed."""
 
     max_event_bytes: int = 262_144
     max_depth: int = 32
     max_keys: int = 1_000
     max_string_bytes: int = 65_536
     max_future_seconds: int = 3_600
+    max_record_events: int = 10_000
+    max_inflated_bytes: int = 4 * 2**20
+    max_inflation: int = 50  # times the bytes of the gzip

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from pipeline.core.cloudevents import as_event, attribute_pointer, event_bytes, is_cloud_event
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Limits, RefusalCode
 from pipeline.core.moment import moment
@@ -20,12 +21,13 @@ from pipeline.core.rules import Rules, Version
 from pipeline.core.shapes import INT64_MAX, INT64_MIN, DoesNotFit
 
 _MAX_SHOWN = 120  # characters of a foreign value in a message
+_DOUBLE_DIGITS = 308  # of the largest double
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _PLACE = re.compile(r"`\$\.(\w+)")  # in a message of msgspec's
 
 
 def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]:
-    """Return the envelope and the filled struct of an acceptable event.
+    """Return the envelope and the filled struct of an acceptable event, also one that is written as a CloudEvent.
 
     Args:
         raw: the unit's bytes.
@@ -36,6 +38,16 @@ def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]
         InvalidEvent: with code, JSON pointer and message.
     """
     document = parse(raw, rules.limits)
+    if not is_cloud_event(document):
+        return _judge(raw, document, rules, not_after)
+    try:
+        event = as_event(document)
+        return _judge(event_bytes(event, raw), event, rules, not_after)
+    except InvalidEvent as exc:
+        raise InvalidEvent(exc.code, attribute_pointer(exc.pointer), exc.message) from exc
+
+
+def _judge(raw: bytes, document: Any, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]:
     check_envelope(document, rules)
     version = _version_of(document, rules)
     error = next(iter(version.validator.iter_errors(document["data"])), None)
@@ -90,10 +102,25 @@ def parse(raw: bytes, limits: Limits) -> Any:
         orjson.loads(raw)  # refuses what Python's parser lets pass: NaN, lone surrogates, invalid UTF-8
         document = json.loads(raw, object_pairs_hook=_Pairs, parse_int=_Digits)
     except ValueError as exc:
+        _refuse_long_integer(raw, limits)
         where = re.sub(r": line \d+ column \d+ \(char (\d+)\)", r" at character \1", str(exc))
         raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(where)) from exc
     _Walk(limits).check(document)
     return _plain(document)
+
+
+def _refuse_long_integer(raw: bytes, limits: Limits) -> None:
+    """Say "out of range" of an integer that is JSON and that orjson takes for infinity."""
+    digits: list[str] = []
+    try:
+        json.loads(raw, parse_int=digits.append)
+        if max(map(len, digits), default=0) > _DOUBLE_DIGITS:
+            _Walk(limits).check(json.loads(raw, object_pairs_hook=_Pairs, parse_int=_Digits))
+    except InvalidEvent as exc:
+        if exc.code == RefusalCode.NUMBER_OUT_OF_RANGE:
+            raise
+    except ValueError:
+        return
 
 
 def check_envelope(document: Any, rules: Rules) -> None:
@@ -156,15 +183,10 @@ class _Walk:
                 self.check(one, (*at, index))
 
     def _string(self, value: str, at: tuple[str | int, ...]) -> None:
-        if (
-            len(value) > self._limits.max_string_bytes // 4
-            and len(value.encode()) > self._limits.max_string_bytes
-        ):
-            raise InvalidEvent(
-                RefusalCode.STRING_TOO_LONG,
-                pointer(*at),
-                f"{len(value.encode())} bytes; a string has at most {self._limits.max_string_bytes}",
-            )
+        most = self._limits.max_string_bytes
+        if len(value) > most // 4 and (size := len(value.encode(errors="surrogatepass"))) > most:
+            message = f"{size} bytes; a string has at most {most}"
+            raise InvalidEvent(RefusalCode.STRING_TOO_LONG, pointer(*at), message)
 
     def _object(self, pairs: _Pairs, at: tuple[str | int, ...]) -> None:
         self._keys += len(pairs)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 EVENTS = "events/"
 LATE = "late/"
 QUARANTINE = "quarantine/"
+REDRIVEN = "redriven/"
 STAGING = "staging/"
 IDS = "ids/"
 RULES = "rules/"
@@ -18,7 +19,7 @@ QUARANTINE_TABLE = "_quarantine"  # its partition in the manifest; no event type
 
 @dataclass(frozen=True, order=True)
 class Partition:
-    """Where a data file belongs: tier ("open", "late" or "quarantine"), event type and day."""
+    """Where a data file belongs: tier ("open", "late", "quarantine" or "redriven"), event type and day."""
 
     tier: str
     event_type: str
@@ -26,7 +27,7 @@ class Partition:
 
 
 _DATA_KEY = re.compile(
-    r"(?P<tier>events|late|quarantine)/(?:event_type=(?P<type>[a-z0-9][a-z0-9._-]*)/)?(?:dt|arrival_day)="
+    r"(?P<tier>events|late|quarantine|redriven)/(?:event_type=(?P<type>[a-z0-9][a-z0-9._-]*)/)?(?:dt|arrival_day)="
     r"(?P<day>\d{4}-\d\d-\d\d)/(?P<lineage>\w+)-(?P<ordinal>\d{12})\.parquet",
     re.ASCII,
 )
@@ -64,6 +65,8 @@ def data_key(partition: Partition, lineage: str, ordinal: int) -> str:
     name = segment_name(lineage, ordinal)
     if partition.tier == "quarantine":
         return f"{QUARANTINE}dt={partition.dt}/{name}.parquet"
+    if partition.tier == "redriven":
+        return f"{REDRIVEN}dt={partition.dt}/{name}.parquet"
     if partition.tier == "late":
         return f"{LATE}event_type={partition.event_type}/arrival_day={partition.dt}/{name}.parquet"
     return f"{EVENTS}event_type={partition.event_type}/dt={partition.dt}/{name}.parquet"

@@ -1,17 +1,28 @@
 """The segment that is being filled: raw records, and what they became."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
 from pipeline.core.chunks import Chunk, build_chunk
 from pipeline.core.days import DAY_US
 from pipeline.core.decode import Decoded, Decoder
-from pipeline.core.event import Record, Refusal
+from pipeline.core.event import Record, Refusal, RefusalCode, Row
+from pipeline.core.kpl import is_aggregate
 from pipeline.core.schema import TypeSchema
-from pipeline.core.segment import Counts
+from pipeline.core.segment import Counts, Position
 from pipeline.core.slots import parse_label
+from pipeline.core.subsequence import user_record
 from pipeline.core.window import Fingerprints
+
+_ALL_PARTS = 2**31 - 1  # of an aggregate that nobody may take apart to count them
+_DEADLY = "a process that takes this record in does not survive it"
+
+
+def unit_key(record: Record) -> tuple[str, int]:
+    """Return what names a record, or the part of one that KCL took out of an aggregate."""
+    return record.sequence_number, record.subsequence_number or 0
 
 
 class OpenSegment:
@@ -32,6 +43,8 @@ class OpenSegment:
         self.partitions: set[tuple[str, int]] = set()
         self.ranges = 0  # what `batch_ranges` would make of the labels so far
         self._labels: set[tuple[str, int, int]] = set()
+        self._refused_whole = -1  # the last aggregate that nobody took apart
+        self._counted = ""  # the last Kinesis record whose label was counted
         self.units = 0
         self.bytes = 0
 
@@ -40,24 +53,71 @@ class OpenSegment:
         """Return the number of accepted rows."""
         return self.units - len(self.refusals)
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Decode records and keep them."""
-        decoded = Decoded()
+    @property
+    def last(self) -> Position | None:
+        """Return the position of the last unit.
+
+        The sub-sequence number is that of the record's last unit, also where we took the aggregate apart: whoever
+        reads the shard next, whole records or parts, finds all of it covered.
+        """
+        if not self.records:
+            return None
+        last = len(self.records) - 1
+        if last == self._refused_whole:
+            return Position(self.records[last].sequence_number, _ALL_PARTS)
+        units = [(one.record, one.subsequence_number) for one in self.refusals[-1:]]
+        for rows in [chunk.common.slice(chunk.common.num_rows - 1) for chunk in self.chunks[-1:]]:
+            units += zip(rows["record"].to_pylist(), rows["subsequence_number"].to_pylist(), strict=True)
+        inner = max(user_record(number) for record, number in units if record == last)
+        return Position(self.records[last].sequence_number, inner)
+
+    def add(self, records: Sequence[Record], deadly: Collection[tuple[str, int]] = ()) -> None:
+        """Decode records and keep them; those that are named `deadly` are refused whole, and not looked at."""
+        if deadly:
+            for is_deadly, run in groupby(records, lambda one: unit_key(one) in deadly):
+                (self._refuse if is_deadly else self._decode)(list(run))
+        else:
+            self._decode(records)
+
+    def _refuse(self, records: Sequence[Record]) -> None:
+        for record in records:
+            index, inner = len(self.records), record.subsequence_number or 0
+            self.refusals.append(Refusal(RefusalCode.KILLS_WORKER, "", _DEADLY, record.data, index, inner))
+            if record.subsequence_number is None and is_aggregate(record.data):
+                self._refused_whole = index
+            self._keep([record])
+        self.units += len(records)
+
+    def _decode(self, records: Sequence[Record]) -> None:
+        decoded = Decoded(taken=self._take)
         self.units += self._decoder.decode(records, len(self.records), decoded)
+        self._keep(records)
+        self.bytes += decoded.inflated_bytes
+        self.refusals += decoded.refusals
+        if decoded.rows:
+            self._take(decoded.rows)
+
+    def _take(self, rows: list[Row]) -> None:
+        chunk = build_chunk(rows, self._types)
+        self.chunks.append(chunk)
+        days = chunk.common.column("event_time").cast("int64").to_numpy() // DAY_US
+        for event_type, typed in chunk.typed.items():
+            touched = np.unique(days[typed.rows.to_numpy()])
+            self.partitions.update((event_type, int(day)) for day in touched)
+
+    def _keep(self, records: Sequence[Record]) -> None:
         self.records += records
         self._count_ranges(records)
         self.bytes += sum(len(record.data) for record in records)
-        self.refusals += decoded.refusals
-        if decoded.rows:
-            chunk = build_chunk(decoded.rows, self._types)
-            self.chunks.append(chunk)
-            days = chunk.common.column("event_time").cast("int64").to_numpy() // DAY_US
-            for event_type, typed in chunk.typed.items():
-                touched = np.unique(days[typed.rows.to_numpy()])
-                self.partitions.update((event_type, int(day)) for day in touched)
 
     def _count_ranges(self, records: Sequence[Record]) -> None:
-        for label in filter(None, (parse_label(record.partition_key) for record in records)):
+        for record in records:
+            if record.sequence_number == self._counted:  # taken apart by KCL: many units, one label
+                continue
+            self._counted = record.sequence_number
+            label = parse_label(record.partition_key)
+            if label is None:
+                continue
             here = (label.producer, label.slot, label.number)
             if here not in self._labels:
                 self.ranges -= (*here[:2], here[2] - 1) in self._labels

@@ -42,7 +42,7 @@ def recount(files: Sequence[StoredRows], lineage: str, ordinal: int, known: Know
     Raises:
         ValueError, pa.ArrowException: a column is not as a loader writes it.
     """
-    rows = [one for one in files if one.place.tier != "quarantine"]
+    rows = [one for one in files if one.place.tier not in {"quarantine", "redriven"}]
     found = Recount()
     if rows:
         filed, words = _refile(rows)
@@ -51,10 +51,12 @@ def recount(files: Sequence[StoredRows], lineage: str, ordinal: int, known: Know
         found.tenants = _tenants(rows, filed, words)
     for one in files:
         refused = one.place.tier == "quarantine"
-        times = one.table.column("ingested_time" if refused else "event_time").cast(pa.int64()).to_numpy()
+        by_arrival = refused or one.place.tier == "redriven"
+        times = one.table.column("ingested_time" if by_arrival else "event_time").cast(pa.int64()).to_numpy()
         if len(times):
             found.times[one.key] = (int(times.min()), int(times.max()))
         if refused:
+            found.tenants[one.key] = ()
             _add_refused(found.deltas, one.table, lineage, known)
     return found
 

@@ -16,7 +16,7 @@ import orjson
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Limits
 from pipeline.core.names import is_name
-from pipeline.core.schema import EventSchema, TypeSchema, group_types
+from pipeline.core.schema import EventSchema, TypeSchema, group_types, parse_schema
 from pipeline.core.shapes import Shape
 
 LAYOUT_VERSION = 2  # of data files, ids files and staging objects; a change bumps it and the changelog
@@ -86,7 +86,12 @@ class Rules:
     @cached_property
     def digest(self) -> str:
         """Return the name of these rules: 16 hex digits of the document's SHA-256."""
-        return hashlib.sha256(self.document).hexdigest()[:16]
+        return rules_digest(self.document)
+
+
+def rules_digest(document: bytes) -> str:
+    """Return the name of rules by the bytes of their document."""
+    return hashlib.sha256(document).hexdigest()[:16]
 
 
 def make_rules(
@@ -102,3 +107,18 @@ def make_rules(
         if not is_name(name):
             raise ConfigProblem(f"tenant {name!r}: must match ^[a-z0-9][a-z0-9._-]{{0,62}}$")
     return Rules(group_types(list(schemas)), names, limits, envelope)
+
+
+def rules_of(document: bytes) -> Rules:
+    """Read rules back from the document stored under `rules/<digest>.json`.
+
+    Raises:
+        ConfigProblem: a schema is none.
+    """
+    body = orjson.loads(document)
+    schemas = [
+        parse_schema(name, int(number), schema)
+        for name, versions in body["schemas"].items()
+        for number, schema in versions.items()
+    ]
+    return make_rules(schemas, body["tenants"], Limits(**body["limits"]), body["envelope"])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.core.slots import BatchLabel
+from pipeline.core.subsequence import stream_order
 
 State = Literal["planned", "committed"]
 
@@ -16,6 +17,8 @@ class Lineage:
         name: `<stream>-<epoch>-<shard>`.
         short: the short form the ledger gave out; what stands in keys.
         parents: short forms of the lineages this shard was split or merged from.
+        redrives: of a redrive lineage, the short form of the one whose refused units it takes in again; else "". Its
+            segments have no positions and no batches: they are no ranges of the shard.
     """
 
     name: str
@@ -23,11 +26,19 @@ class Lineage:
     stream: str
     shard_id: str
     parents: tuple[str, ...] = ()
+    redrives: str = ""
+
+
+def redrive_lineage(source: Lineage, short: str) -> Lineage:
+    """Return the lineage that takes in again what `source` refused; `short` is given out by the ledger."""
+    return Lineage(
+        f"{source.name}-redrive", short, source.stream, source.shard_id, (source.short,), source.short
+    )
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a shard, in Kinesis' own terms.
+    """A place in a shard: in Kinesis' own terms, or with the number of a unit (`core.subsequence`), which sorts alike.
 
     Sequence numbers have up to 56 digits: they stay strings and are compared as integers.
     """
@@ -42,7 +53,7 @@ class Position:
         return self._key() <= other._key()
 
     def _key(self) -> tuple[int, int]:
-        return int(self.sequence_number), self.subsequence_number
+        return int(self.sequence_number), stream_order(self.subsequence_number)
 
 
 @dataclass(frozen=True)
@@ -71,14 +82,33 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Records that the stream may have dropped before they were read: none was seen, so nobody knows how many.
+
+    Attributes:
+        from_us: everything that had arrived until then was read.
+        until_us: what arrived later was still there.
+        before: sequence number of the first record that was read after the gap; "" when there was none.
+    """
+
+    from_us: int
+    until_us: int
+    before: str = ""
+
+
+@dataclass(frozen=True)
 class Segment:
-    """One row of the ledger: the range (start, end] of one lineage, written as one unit."""
+    """One row of the ledger: the range (start, end] of one lineage, written as one unit.
+
+    A segment with a gap is empty: it ends where it starts, and what was dropped lies behind its end.
+    """
 
     lineage: str
     ordinal: int
     state: State
     start: Position | None  # None: from the beginning of the shard
-    end: Position | None  # None only in the first segment of a shard that ended empty
+    # None before the first record (a gap, or a shard that ended empty), and in redrive lineages
+    end: Position | None
     staging_key: str
     counts: Counts
     batches: tuple[BatchRange, ...]
@@ -87,6 +117,7 @@ class Segment:
     first_arrival_us: int
     max_arrival_us: int
     shard_end: bool = False
+    gap: Gap | None = None
 
     def committed(self) -> "Segment":
         """Return the same segment, committed."""
@@ -119,7 +150,7 @@ class CutLimits:
     """When a segment is cut."""
 
     max_rows: int = 65_536
-    max_bytes: int = 64 * 2**20  # of raw records
+    max_bytes: int = 64 * 2**20  # of raw records, gzipped ones inflated
     max_age_seconds: float = 60.0
     max_idle_seconds: float = (
         60.0  # since the last record; below max_age_seconds a quiet stream is cut sooner

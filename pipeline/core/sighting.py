@@ -13,8 +13,10 @@ from pipeline.core.aggregate import AggregateKey
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.index import Pointer
 from pipeline.core.receipt import Receipt
+from pipeline.core.redriven import Mark
 from pipeline.core.segment import Lineage, Position, Segment
 from pipeline.core.span import instant_of
+from pipeline.core.subsequence import stream_order
 
 Outcome = Literal["accepted", "duplicate", "quarantined"]
 LedBy = Literal["entity", "at", "receipt", "ids"]  # what led to an event
@@ -74,7 +76,7 @@ class Sighting:
     @property
     def order(self) -> tuple[int, str, int, int, RowPlace]:
         """Return what sightings are sorted by: arrival, then lineage and position."""
-        position = (int(self.position.sequence_number), self.position.subsequence_number)
+        position = (int(self.position.sequence_number), stream_order(self.position.subsequence_number))
         return self.arrived_us, self.lineage, *position, self.place
 
 
@@ -111,6 +113,7 @@ class Found:
     first: RowPlace | None  # of a duplicate: the accepted row that it repeats
     index: IndexPlace | None
     counted: CountedIn | None  # None: the segment or its rules are gone, so nobody can say where
+    redriven: Mark | None = None  # of a refused unit that went through again, and of a row that came so
 
     @property
     def committed(self) -> bool:
@@ -252,6 +255,8 @@ def _notes(
     reached = {one.lineage: one for one in sorted(committed, key=lambda one: one.ordinal)}
     newest = max((one.max_arrival_us for one in reached.values()), default=0)
     for one in lineages:
+        if one.redrives:
+            continue  # nothing is on its way there
         segment = reached.get(one.short)
         if segment is None:
             notes.append(f"of {one.shard_id} nothing is committed yet")

@@ -27,6 +27,9 @@ class BatchLabel:
         return f"hr1.{self.producer}.{self.slot}.{self.number}.{self.events}"
 
 
+@lru_cache(
+    maxsize=4_096
+)  # KCL shows every event under the label of its batch; a segment has 2,000 labels at most
 def parse_label(partition_key: str) -> BatchLabel | None:
     """Return the label in a partition key, or None when another producer wrote the record."""
     found = _LABEL.fullmatch(partition_key)

@@ -1,24 +1,25 @@
 """The duplicate window: which accepted ids were seen lately, in 20 bytes each and no per-event call.
 
 A fingerprint is 128 bits of BLAKE2b over (tenant_id, event_id): a hostile producer cannot craft one that hides
-another's event. Fingerprints live in sorted arrays ("runs"), each entry tagged with the segment it came from;
-runs are merged as they grow (each entry takes part in about log2 n merges). A segment leaves the window whole, by
-its tag; its entries go at the next merge.
+another's event. Fingerprints live in sorted arrays ("runs", `core/window_runs.py`), each entry tagged with the
+segment it came from; runs are merged as they grow (each entry takes part in about log2 n merges). A segment leaves the
+window whole, by its tag; its entries go at the next merge, or when a twentieth of all entries is dead.
 """
 
 import hashlib
-from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.core.errors import Corrupt
-from pipeline.core.filed import U64, Flags
+from pipeline.core.filed import I64, U64, Flags
+from pipeline.core.window_runs import Run, Tags, merge, order_of, sorted_run
 
 _MAGIC = b"hrids1\0\0"
-_RATIO = 2  # a run is merged into its elder once it is at least half as long
+_RATIO = 2  # runs are merged with an elder that is at most twice as long as they are together
+_MAX_HELD = 1.05  # entries held for each id inside: thinning out costs a pass over all, a twentieth at a time is cheap
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,8 @@ def holds(ids: Fingerprints, wanted: Fingerprints) -> bool:
     return bool((ids.low[first:last] == wanted.low[0]).any())
 
 
-@dataclass(frozen=True, order=True)
-class SegmentId:
-    """One segment of one lineage, as the window knows it."""
+class SegmentId(NamedTuple):
+    """One segment of one lineage, as the window knows it; thousands are hashed at each cut."""
 
     lineage: str
     ordinal: int
@@ -104,24 +104,20 @@ def choose(segments: Sequence[SegmentAge], horizon_us: int, max_ids: int) -> lis
     return chosen
 
 
-@dataclass
-class _Run:
-    high: U64
-    low: U64
-    tag: npt.NDArray[np.uint32]
-
-
 class Window:
-    """The fingerprints of some segments, searchable."""
+    """The fingerprints of some segments, searchable.
+
+    Memory: 20 bytes for each id of the segments inside, at most a twentieth more for those that left, and the transient of a
+    merge.
+    """
 
     def __init__(self) -> None:
-        self._runs: list[_Run] = []
+        self._runs: list[Run] = []
         self._tags: dict[SegmentId, int] = {}
+        self._ages: dict[int, SegmentAge] = {}  # by tag
         self._live: Flags = np.zeros(64, dtype=np.bool_)
-        self._by_age: list[
-            tuple[int, SegmentId, int]
-        ] = []  # (latest arrival, segment, tag), as `choose` sorts
         self._next_tag = 0
+        self._inside = 0  # ids of the segments inside; entries are fewer where ids repeat
 
     @property
     def segments(self) -> frozenset[SegmentId]:
@@ -131,7 +127,7 @@ class Window:
     @property
     def size_bytes(self) -> int:
         """Return the memory held by the runs."""
-        return sum(run.high.nbytes + run.low.nbytes + run.tag.nbytes for run in self._runs)
+        return sum(run.nbytes for run in self._runs)
 
     def add(self, segment: SegmentAge, ids: Fingerprints) -> None:
         """Remember a segment's fingerprints; a segment already known is left as it is."""
@@ -141,80 +137,49 @@ class Window:
         self._next_tag += 1
         if tag >= len(self._live):
             self._live = np.concatenate([self._live, np.zeros_like(self._live)])
-        self._tags[segment.id] = tag
-        self._live[tag] = True
-        insort(self._by_age, (segment.max_arrival_us, segment.id, tag))
-        self._runs.append(self._unique(ids.high, ids.low, np.full(len(ids), tag, dtype=np.uint32)))
-        while len(self._runs) > 1 and len(self._runs[-1].high) * _RATIO >= len(self._runs[-2].high):
-            younger, elder = self._runs.pop(), self._runs.pop()
-            self._runs.append(
-                self._unique(
-                    np.concatenate([elder.high, younger.high]),
-                    np.concatenate([elder.low, younger.low]),
-                    np.concatenate([elder.tag, younger.tag]),
-                )
-            )
+        self._tags[segment.id], self._ages[tag], self._live[tag] = tag, segment, True
+        self._inside += segment.ids
+        tags = np.full(len(ids), tag, dtype=np.uint32)
+        self._runs.append(sorted_run(ids.high, ids.low, tags, self._live, self._ranks))
+        self._merge()
 
     def keep_only(self, segments: Iterable[SegmentId]) -> None:
         """Let every other segment leave the window."""
-        kept = set(segments)
-        for gone in [segment for segment in self._tags if segment not in kept]:
-            self._live[self._tags.pop(gone)] = False
-        self._by_age = [one for one in self._by_age if one[1] in kept]
+        for gone in self._tags.keys() - set(segments):
+            tag = self._tags.pop(gone)
+            self._inside -= self._ages.pop(tag).ids
+            self._live[tag] = False
+        if sum(map(len, self._runs)) > self._inside * _MAX_HELD:
+            for run in self._runs:
+                run.thin(self._live)
 
     def seen(self, ids: Fingerprints) -> Flags:
         """Return which fingerprints repeat one of the window, or an earlier one of `ids` itself."""
-        order = _order(
-            ids.high, ids.low, np.zeros(len(ids), dtype=np.int64)
-        )  # stable: the earlier row comes first
+        order = order_of(ids.high, ids.low, lambda places: places)  # stable: the earlier row comes first
         high, low = ids.high[order], ids.low[order]
         found = np.zeros(len(ids), dtype=np.bool_)
         found[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
         for run in self._runs:
-            found |= self._in_run(run, high, low)
+            found |= run.find(high, low, self._live)
         flags = np.zeros_like(found)
         flags[order] = found
         return flags
 
-    def _in_run(self, run: _Run, high: U64, low: U64) -> Flags:
-        found = np.zeros(len(high), dtype=np.bool_)
-        at = np.searchsorted(run.high, high)
-        asked = np.arange(len(high))
-        while True:  # more than once only for different ids that share 64 bits
-            inside = at < len(run.high)
-            asked, at = asked[inside], at[inside]
-            same = run.high[at] == high[asked]
-            asked, at = asked[same], at[same]
-            if not len(asked):
-                return found
-            found[asked] |= (run.low[at] == low[asked]) & self._live[run.tag[at]]
-            at = at + 1
+    def _merge(self) -> None:
+        """Merge the youngest runs at once, as far back as an elder is at most twice as long as all younger ones."""
+        first = len(self._runs) - 1
+        younger = len(self._runs[first])
+        while first and len(self._runs[first - 1]) <= younger * _RATIO:
+            first -= 1
+            younger += len(self._runs[first])
+        if first < len(self._runs) - 1:
+            merged = merge(self._runs[first:], self._live, self._ranks)
+            self._runs[first:] = [merged]
 
-    def _unique(self, high: U64, low: U64, tag: npt.NDArray[np.uint32]) -> _Run:
-        """Return a sorted run: live entries only, of equal ones that whose segment stays longest."""
-        alive = self._live[tag]
-        if not alive.all():
-            high, low, tag = high[alive], low[alive], tag[alive]
-        rank = np.zeros(self._next_tag, dtype=np.int64)
-        rank[[one for _, _, one in self._by_age]] = np.arange(len(self._by_age))
-        order = _order(high, low, -rank[tag])
-        high, low, tag = high[order], low[order], tag[order]
-        first = np.ones(len(high), dtype=np.bool_)
-        first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        return _Run(high[first], low[first], tag[first])
-
-
-def _order(high: U64, low: U64, then: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Return the stable order by (high, low, then).
-
-    Sorting by `high` alone settles nearly all of it, and merges sorted runs in linear time; only ties are looked at.
-    """
-    order = np.argsort(high, kind="stable")
-    same = high[order[1:]] == high[order[:-1]]
-    if same.any():
-        tied = np.zeros(len(high), dtype=np.bool_)
-        tied[1:] = same
-        tied[:-1] |= same
-        group = order[tied]
-        order[tied] = group[np.lexsort((then[group], low[group], high[group]))]
-    return order
+    def _ranks(self, tags: Tags) -> I64:
+        """Return how long each tag's segment stays, as `choose` lets them go."""
+        distinct, where = np.unique(tags, return_inverse=True)
+        ages = [(self._ages[tag].max_arrival_us, self._ages[tag].id) for tag in distinct.tolist()]
+        ranks = np.empty(len(ages), dtype=np.int64)
+        ranks[sorted(range(len(ages)), key=ages.__getitem__)] = np.arange(len(ages))
+        return ranks[where]

@@ -4,21 +4,33 @@ What lands while it runs is on its way, never a difference; so the order of read
 
 1. receipts, then what is committed        everything at or before it must be everywhere
 2. index and aggregates
-3. the ledger and the manifest             what they name was decided before the files are listed
+3. the ledger, redrives before their       what a redrive names was committed before it; what ledger and manifest name
+   shards, and the manifest                was decided before the files are listed
 4. the objects, segment by segment
+5. what was redriven against what had been refused
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.core.audit import ObjectCount, RecordCount, Report, Witnesses, audit
-from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, Partition, data_place, segment_name
+from pipeline.core.audit import Difference, ObjectCount, RecordCount, Report, Witnesses, audit
+from pipeline.core.audit_ledger import (
+    Extent,
+    check_labels,
+    check_lineages,
+    check_seal,
+    check_segments,
+    unregistered,
+)
+from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, REDRIVEN, Partition, data_place, segment_name
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.segment import Segment, settled
 from pipeline.flows.audit_files import Counted, count_segment, split_segment
+from pipeline.flows.audit_others import altered_rules, ids_segment, stored_prints, stray_ids, unstaged
 from pipeline.flows.audit_packed import PackedAudit
+from pipeline.flows.audit_redriven import audit_redriven, rejoined
 from pipeline.flows.segment_rules import SegmentRules
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
@@ -52,8 +64,10 @@ class AuditPorts:
 class _Files:
     """The data files of the settled segments: listed, named by the manifest, and counted."""
 
-    def __init__(self, listed: Mapping[str, list[ObjectInfo]], entries: Iterable[DataFile]) -> None:
-        self.listed = listed
+    def __init__(
+        self, listed: Mapping[str, list[ObjectInfo]], entries: Iterable[DataFile], redrives: Collection[str]
+    ) -> None:
+        self.listed, self._redrives = listed, redrives
         self._named: dict[str, dict[str, DataFile]] = defaultdict(dict)
         for entry in entries:
             self._named[_segment_of(entry.key)][entry.key] = entry
@@ -61,6 +75,8 @@ class _Files:
         self.records: dict[tuple[str, str], RecordCount] = {}
         self.tenants: dict[str, tuple[TenantRows, ...]] = {}
         self.times: dict[str, tuple[int, int]] = {}
+        self.extents: dict[str, Extent] = {}
+        self.other_ids: list[str] = []  # segments whose fingerprints are not those of their rows
         self._sound: set[str] = set()
 
     def take(self, counted: Counted) -> bool:
@@ -68,7 +84,8 @@ class _Files:
         self.objects += counted.objects
         for sequence, count in counted.records.items():
             key = (counted.lineage, sequence)
-            self.records[key] = _add(self.records[key], count) if key in self.records else count
+            before, redrive = self.records.get(key), counted.lineage in self._redrives
+            self.records[key] = count if before is None else _add(before, count, apart=redrive)
         if counted.recount is None:
             return False
         self.tenants |= counted.recount.tenants
@@ -78,6 +95,9 @@ class _Files:
         if written != {one.key: (one.digest, one.rows) for one in counted.objects}:
             return False
         self._sound.add(name)
+        self.extents[name] = _extent(counted)
+        if counted.ids and counted.ids != counted.prints:
+            self.other_ids.append(name)
         return True
 
     def damaged(self) -> Iterator[tuple[str, list[Partition]]]:
@@ -92,7 +112,9 @@ def run_audit(ports: AuditPorts) -> Report:
     receipts, lineages = ports.receipts.all(), ports.ledger.lineages()
     before = {one.short: settled(ports.ledger.open(one.short).newest) for one in lineages}
     packed = PackedAudit(ports.index, ports.aggregates, before)
-    segments = {one.short: ports.ledger.segments(one.short) for one in lineages}
+    redrives = {one.short: one.redrives for one in lineages if one.redrives}
+    in_order = [*redrives, *(one.short for one in lineages if not one.redrives)]
+    segments = {short: ports.ledger.segments(short) for short in in_order}
     decided = {short: _newest(found) for short, found in segments.items()}
     planned = {short: max((one.ordinal for one in found), default=0) for short, found in segments.items()}
     every = [segment for found in segments.values() for segment in found]
@@ -100,28 +122,55 @@ def run_audit(ports: AuditPorts) -> Report:
     listed = _list(ports.objects)
     moving = _on_their_way(listed, decided, ports.ledger)
     entries = [entry for entry in manifest if _segment_of(entry.key) not in moving]
-    files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries)
+    files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries, redrives)
     rules = SegmentRules(ports.objects, every)
     for counted in ports.each(lambda infos: _count(infos, rules, ports), files.listed.values()):
         if files.take(counted):
             packed.take(counted)
     for lineage, places in files.damaged():
         packed.damaged(lineage, places)
+    redriven = audit_redriven(redrives, files.listed, ports.fetch)
+    ids = {info.key: (ids_segment(info.key), info.size) for info in ports.objects.list(IDS)}
+    written = _on_their_way([name for name, _ in ids.values()], decided, ports.ledger)
     witnesses = Witnesses(
         lineages,
         every,
         entries,
         files.objects,
-        files.records,
+        rejoined(files.records, redrives, redriven.marked),
         receipts,
         # before and after: one may have come in between
         partitions=sorted({*partitions, *ports.manifest.partitions()}),
-        ids_bytes={_ids_segment(info.key): info.size for info in ports.objects.list(IDS)},
+        ids_bytes=dict(ids.values()),
         tenants=files.tenants,
         times=files.times,
+        redriven=redriven.marked.total(),
     )
     known = {segment_name(one.lineage, one.ordinal) for one in every} | listed.keys()
-    return audit(witnesses, packed.finish(decided, planned, known), rules.differences())
+    seal = ports.ledger.seal_state()
+    others = [
+        *rules.differences(),
+        *redriven.differences,
+        *altered_rules(ports.objects),
+        *check_lineages(lineages),
+        *unregistered(map(split_segment, listed), ports.ledger.lineages()),
+        *check_segments(every, files.extents, seal, redrives),
+        *check_seal(entries, seal),
+        *check_labels(lineages, every, receipts, files.records),
+        *unstaged(ports.objects, ports.ledger, every),
+        *stray_ids({key: name for key, (name, _) in ids.items()}, known | written),
+        *(Difference("ids_altered", name, _OTHER_IDS) for name in files.other_ids),
+    ]
+    return audit(witnesses, packed.finish(decided, planned, known), others)
+
+
+_OTHER_IDS = "the ids file holds other fingerprints than its rows have: duplicates may go unseen"
+
+
+def _extent(counted: Counted) -> Extent:
+    """Return what a segment's units say of it; all units of a record arrived with it."""
+    arrivals = [one.arrived_us for one in counted.records.values()]
+    return Extent(len(arrivals), max(map(int, counted.records)), min(arrivals), max(arrivals))
 
 
 def _newest(segments: Iterable[Segment]) -> int:
@@ -132,7 +181,7 @@ def _newest(segments: Iterable[Segment]) -> int:
 def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
     """Return the data objects by segment."""
     groups: dict[str, list[ObjectInfo]] = defaultdict(list)
-    for prefix in (EVENTS, LATE, QUARANTINE):
+    for prefix in (EVENTS, LATE, QUARANTINE, REDRIVEN):
         for info in objects.list(prefix):
             groups[_segment_of(info.key)].append(info)
     return groups
@@ -140,17 +189,26 @@ def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
 
 def _count(infos: list[ObjectInfo], rules: SegmentRules, ports: AuditPorts) -> Counted:
     segment = _segment_of(infos[0].key)
-    return count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
+    counted = count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
+    if not counted.prints:
+        return counted
+    rows = sum(one.rows for one in counted.objects if not one.quarantined)
+    return replace(counted, ids=stored_prints(ports.objects, counted.lineage, counted.ordinal, rows))
 
 
-def _add(one: RecordCount, other: RecordCount) -> RecordCount:
-    """Add what a stray file holds of the same record; the distinct units are the larger count, so it shows."""
+def _add(one: RecordCount, other: RecordCount, *, apart: bool) -> RecordCount:
+    """Add what another segment holds of the same record.
+
+    Only redrives go through a record's refused units apart from each other. Elsewhere it is a stray file: the distinct
+    units are the larger count, so it shows.
+    """
     return RecordCount(
         one.archived + other.archived,
         one.duplicates + other.duplicates,
         one.quarantined + other.quarantined,
-        max(one.distinct, other.distinct),
+        one.distinct + other.distinct if apart else max(one.distinct, other.distinct),
         min(one.arrived_us, other.arrived_us),
+        whole=one.whole or other.whole,
     )
 
 
@@ -171,9 +229,3 @@ def _on_their_way(names: Iterable[str], newest: dict[str, int], ledger: Ledger) 
 
 def _segment_of(key: str) -> str:
     return key.rsplit("/", 1)[1].removesuffix(".parquet")
-
-
-def _ids_segment(key: str) -> str:
-    """Return the segment of `ids/<lineage>/<ordinal>.ids`; "" for a key that no loader makes."""
-    lineage, _, ordinal = key.removeprefix(IDS).removesuffix(".ids").rpartition("/")
-    return segment_name(lineage, int(ordinal)) if ordinal.isascii() and ordinal.isdigit() else ""

@@ -12,21 +12,26 @@ import pyarrow.parquet as pq
 from pipeline.core.aggregate import Known
 from pipeline.core.audit import ObjectCount, RecordCount
 from pipeline.core.errors import HeadraceError
-from pipeline.core.keys import QUARANTINE, data_place
+from pipeline.core.event import RefusalCode
+from pipeline.core.keys import QUARANTINE, REDRIVEN, data_place
 from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Recount, StoredRows, recount
 from pipeline.core.staging import digest_of
+from pipeline.core.window import Fingerprints, fingerprints
+from pipeline.flows.audit_others import prints_digest
 from pipeline.ports.objects import ObjectInfo
 
+_MARKS_COLUMNS = ("ingested_time",)
 _COLUMNS = ("sequence_number", "subsequence_number", "ingested_time")
 _GROUP = ["sequence_number"]
-_SUMS = ("archived", "duplicates", "quarantined")
+_SUMS = ("archived", "duplicates", "quarantined", "whole")
 
 
 @dataclass(frozen=True)
 class Counted:
     """One segment's objects, read again; a Kinesis record never spans two segments.
 
-    `recount` is None when a file could not be read, or stands where no loader writes.
+    `recount` is None when a file could not be read, or stands where no loader writes. `prints` is the digest of the rows'
+    fingerprints, `ids` of those stored for them; both "" where there are none.
     """
 
     lineage: str
@@ -34,6 +39,8 @@ class Counted:
     objects: list[ObjectCount]
     records: dict[str, RecordCount]
     recount: Recount | None
+    prints: str = ""
+    ids: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class _File:
     count: ObjectCount
     units: pa.Table | None
     rows: pa.Table | None
+    prints: Fingerprints | None = None
 
 
 def count_segment(
@@ -70,7 +78,15 @@ def count_segment(
         [file.count for file in files],
         _records([file.units for file in files if file.units is not None]),
         _recount(files, lineage, ordinal, known),
+        _prints([file.prints for file in files if file.prints is not None]),
     )
+
+
+def _prints(found: Sequence[Fingerprints]) -> str:
+    if not found:
+        return ""
+    halves = (np.concatenate(half) for half in zip(*((one.high, one.low) for one in found), strict=True))
+    return prints_digest(Fingerprints(*halves))
 
 
 def split_segment(segment: str) -> tuple[str, int]:
@@ -94,19 +110,45 @@ def _recount(files: Sequence[_File], lineage: str, ordinal: int, known: Known | 
 
 def _read(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> _File:
     """Count one object. Whatever is odd about it is its own problem, and the audit goes on."""
+    if info.key.startswith(REDRIVEN):
+        return _read_marks(segment, info, fetch)
     refused = info.key.startswith(QUARANTINE)
     columns = REFUSED_COLUMNS if refused else ROW_COLUMNS
     try:
         body = fetch(info)
-        table = pq.ParquetFile(io.BytesIO(body)).read(columns=[*dict.fromkeys([*_COLUMNS, *columns])])
+        named = ("code",) if refused else ("event_id",)
+        wanted = [*dict.fromkeys([*_COLUMNS, *columns, *named])]
+        table = pq.ParquetFile(io.BytesIO(body)).read(columns=wanted)
         counted, rows = _units(table, refused=refused), table.select(columns)
+        prints = None if refused else _fingerprints(table)
     except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
-        problem = f"cannot be read as a data file: {exc}".splitlines()[0]
-        return _File(ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None, None)
+        return _unreadable(segment, info, exc)
     units, duplicates = counted.num_rows, pc.sum(counted.column("duplicates")).as_py() or 0
     quarantined = units if refused else 0
     count = ObjectCount(info.key, segment, info.size, units, duplicates, quarantined, digest=digest_of(body))
-    return _File(count, counted, rows)
+    return _File(count, counted, rows, prints)
+
+
+def _fingerprints(table: pa.Table) -> Fingerprints:
+    pairs = (table.column(name).to_pylist() for name in ("tenant_id", "event_id"))
+    return fingerprints(zip(*pairs, strict=True))
+
+
+def _read_marks(segment: str, info: ObjectInfo, fetch: Callable[[ObjectInfo], bytes]) -> _File:
+    """Count a file of marks; what they mark is looked at by `flows.audit_redriven`."""
+    try:
+        body = fetch(info)
+        table = pq.ParquetFile(io.BytesIO(body)).read(columns=list(_MARKS_COLUMNS))
+    except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError) as exc:
+        return _unreadable(segment, info, exc)
+    rows = table.num_rows
+    count = ObjectCount(info.key, segment, info.size, rows, 0, 0, digest=digest_of(body), marks=rows)
+    return _File(count, None, table)
+
+
+def _unreadable(segment: str, info: ObjectInfo, exc: Exception) -> _File:
+    problem = f"cannot be read as a data file: {exc}".splitlines()[0]
+    return _File(ObjectCount(info.key, segment, info.size, 0, 0, 0, problem), None, None)
 
 
 def _units(table: pa.Table, *, refused: bool) -> pa.Table:
@@ -114,6 +156,11 @@ def _units(table: pa.Table, *, refused: bool) -> pa.Table:
     rows = table.num_rows
     zeros, ones = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=np.int64)
     flags = zeros if refused else table.column("is_duplicate").cast(pa.int64()).to_numpy()
+    whole = (
+        pc.equal(table.column("code"), RefusalCode.KILLS_WORKER).cast(pa.int64()).to_numpy()
+        if refused
+        else zeros
+    )
     found = pa.table(
         {
             "sequence_number": table.column("sequence_number").cast(pa.string()),
@@ -122,6 +169,7 @@ def _units(table: pa.Table, *, refused: bool) -> pa.Table:
             "archived": pa.array(zeros if refused else ones - flags, pa.int64()),
             "duplicates": pa.array(flags, pa.int64()),
             "quarantined": pa.array(ones if refused else zeros, pa.int64()),
+            "whole": pa.array(whole, pa.int64()),
         }
     )
     if any(column.null_count for column in found.columns):
@@ -147,6 +195,7 @@ def _records(tables: list[pa.Table]) -> dict[str, RecordCount]:
             row["quarantined_sum"],
             row["subsequence_number_count_distinct"],
             row["arrived_us_min"],
+            whole=bool(row["whole_sum"]),
         )
         for row in grouped.to_pylist()
     }

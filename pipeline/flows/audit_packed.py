@@ -37,6 +37,7 @@ class PackedAudit:
         for item in self._readable("index", index.all_items()):
             self._items[_segment_of(item)][item.partition, item.name] = digest_of(item.body)
         self._expected = Totals()
+        self._last: dict[AggregateKey, int] = {}  # the newest segment that counts in an item
         self._damaged: set[tuple[str, str, str]] = set()  # event type, day, lineage; "" for any
         self.report.index_items = sum(len(found) for found in self._items.values())
         self.report.aggregate_rows = len(self._totals)
@@ -63,13 +64,13 @@ class PackedAudit:
             return
         lineage, ordinal = counted.lineage, counted.ordinal
         settled = ordinal <= self._settled.get(lineage, 0)
-        self._expected.add(
-            {
-                key: delta
-                for key, delta in found.deltas.items()
-                if settled or (key in self._totals and ordinal <= self._totals[key].last_ordinal)
-            }
-        )
+        deltas = {
+            key: delta
+            for key, delta in found.deltas.items()
+            if settled or (key in self._totals and ordinal <= self._totals[key].last_ordinal)
+        }
+        self._expected.add(deltas)
+        self._last |= {key: max(ordinal, self._last.get(key, 0)) for key in deltas}
         if settled:
             self._compare_items(segment_name(lineage, ordinal), found.index)
 
@@ -110,6 +111,7 @@ class PackedAudit:
             {key: one for key, one in self._expected.sums.items() if key not in moving | left_out},
             {key: one for key, one in self._totals.items() if key not in moving | left_out},
             planned,
+            self._last,
         )
         for segment in sorted(self._items.keys() - set(segments)):
             first = min(self._items[segment])

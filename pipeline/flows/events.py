@@ -12,12 +12,13 @@ from pipeline.core.columns import envelope_schema
 from pipeline.core.count import Question, from_run
 from pipeline.core.filed import times_of
 from pipeline.core.find import Run, chosen_rows
+from pipeline.core.subsequence import stream_order
 from pipeline.flows.find import FindPorts, read_run, runs_of_entity, runs_of_types
 
 _WAVE_RUNS, _WAVE_ROWS = 16, 20_000  # read at once, before what is settled is given out
 _GIVEN_ROWS = 1_000  # made into dicts at once: they take ten times the memory of Arrow
 _SEQUENCE_DIGITS = 129  # of a Kinesis sequence number at most
-_ORDER = ("time_us", "padded_sequence", "subsequence_number", "key", "row")
+_ORDER = ("time_us", "padded_sequence", "unit_order", "key", "row")
 
 
 class Event(NamedTuple):
@@ -101,6 +102,8 @@ class EventSearch:
         found = found.append_column("time_us", pa.array(times[rows])).append_column(
             "padded_sequence", sequence
         )
+        units = stream_order(found.column("subsequence_number").to_numpy())
+        found = found.append_column("unit_order", pa.array(units))
         found = found.append_column("key", pa.repeat(run.key, len(rows)))
         found = found.append_column("event_type", pa.repeat(run.event_type, len(rows)))
         return found.append_column("row", pa.array(run.first_row + rows)), matched

@@ -48,7 +48,7 @@ def ingest(
     """Send every acceptable line, one event each; on return all of them are acknowledged.
 
     Args:
-        lines: NDJSON; empty lines are passed over. While nothing comes, what has come is sent.
+        lines: NDJSON of events or CloudEvents; empty lines are passed over. While nothing comes, what has come is sent.
         rules: what the loader will judge by as well.
         producer: flushed, not closed, at the end - also when interrupted.
         clock: for the allowance on event times.
@@ -106,10 +106,8 @@ def _send(
 ) -> None:
     if not chunk:
         return
-    # A sub-sequence number says "taken apart already": a line is one event, whatever its first bytes are.
-    records = [Record("0", "", line, now_us, subsequence_number=0) for _, line in chunk]
     decoded, large = Decoded(), 0
-    decoder.decode(records, 0, decoded)
+    decoder.decode_events([Record("0", "", line, now_us) for _, line in chunk], decoded)
     for refusal in decoded.refusals:
         refused(chunk[refusal.record][0], refusal)
     for row in decoded.rows:

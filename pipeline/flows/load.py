@@ -14,74 +14,45 @@ The steps are those of design §6, and carry its numbers:
 A crash between any two steps costs nothing but time: before 5 nothing was decided, after it nothing is computed.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.core.aggregate import Aggregate, AggregateKey, apply, fold_refusals, fold_rows
-from pipeline.core.decode import Decoder
-from pipeline.core.encode import EncodedRows, Place, encode_refusals, encode_rows
-from pipeline.core.errors import Corrupt, OutcomeUnknown
-from pipeline.core.event import Record
-from pipeline.core.index import build_index
-from pipeline.core.keys import ids_key, rules_key, staging_key
+from pipeline.core.apart import weight
+from pipeline.core.event import Limits, Record
+from pipeline.core.keys import staging_key
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
 from pipeline.core.segment import (
     Counts,
-    CutLimits,
     Filling,
+    Gap,
     Lineage,
     Position,
-    SealState,
     Segment,
     batch_ranges,
     cut_reason,
 )
 from pipeline.core.slots import parse_label
-from pipeline.core.staging import Effects, StagedObject, digest_of, stage, unstage
-from pipeline.core.window import Fingerprints, encode_ids
-from pipeline.facts import LoaderOpened, PlanRefused, SegmentCommitted, ShardEnded, UnitsRefused
+from pipeline.facts import LoaderOpened, PlanRefused, ShardEnded
+from pipeline.flows.decide import Cut, Decider, LoadLimits
+from pipeline.flows.reach import Reach
 from pipeline.flows.retrying import again
-from pipeline.flows.window import DuplicateWindow, WindowLimits
-from pipeline.flows.write import WritePorts, commit, finish, put_once, write
+from pipeline.flows.suspicion import Suspicion
+from pipeline.flows.write import WritePorts
 from pipeline.ports.ledger import Opening, PlanAnswer
+
+__all__ = ["Cut", "LoadLimits", "Loader"]
 
 _CHUNK_RECORDS = 1_000  # a cut is considered after so many records, or so many bytes of them
 _CHUNK_BYTES = 2**20
 
 
-@dataclass(frozen=True)
-class LoadLimits:
-    """When to cut, and how far duplicates are looked for."""
-
-    cut: CutLimits
-    window: WindowLimits
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One encoded segment, not yet decided."""
-
-    segment: Segment
-    staged: bytes
-    digest: str
-    prints: Fingerprints
-    codes: Counter[str]
-    aggregates: dict[AggregateKey, Aggregate]
-
-
-class Loader:
+class Loader(Decider):
     """Loads one lineage; used by one thread, for as long as a worker owns the shard."""
 
     def __init__(self, lineage: Lineage, rules: Rules, limits: LoadLimits, ports: WritePorts) -> None:
-        self.lineage = lineage
-        self._rules, self._limits, self._ports = rules, limits, ports
-        self._decoder = Decoder(rules)
-        self._window = DuplicateWindow(lineage, limits.window, ports)
-        self._newest: Segment | None = None
-        self._seal = SealState()
-        self._aggregates: dict[AggregateKey, Aggregate] = {}  # as the newest segment left them
+        super().__init__(lineage, rules, limits, ports)
+        self._reach, self._suspicion = Reach(lineage, limits.keeping, ports), Suspicion(lineage, ports)
+        self._gap: Gap | None = None  # what the next segment has to say
         self._clear()
 
     @property
@@ -101,45 +72,44 @@ class Loader:
 
     def start(self) -> Position | None:
         """Store the rules and open; return where to read on (None: from the beginning of the shard)."""
-        document = self._rules.document
-        key = rules_key(self._rules.digest)
-        put_once(StagedObject(key, document, digest_of(document)), self._ports)
+        self._store_rules()
         self.open()
+        self._suspicion.begin(self._reach.begin(self._newest, self.committed))
         ordinal = self._newest.ordinal if self._newest else 0
         self._ports.facts(
             LoaderOpened(lineage=self.lineage.short, shard_id=self.lineage.shard_id, ordinal=ordinal)
         )
         return self.committed
 
+    def stop(self) -> None:
+        """Commit what is collected, and note that this loader stopped in order; call it once, at the end."""
+        self.cut("stop")
+        ledger, short = self._ports.ledger, self.lineage.short
+        again("stopped", lambda: ledger.stopped(short), clock=self._ports.clock, facts=self._ports.facts)
+
     # 1. open ---------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Find the end of the ledger, finishing a planned segment first; drop what is covered."""
-        while True:
-            opening = self._read_opening()
-            if opening.newest is None or opening.newest.state == "committed":
-                break
-            finish(opening.newest, self._ports)
-        self._adopt(opening)
-
-    def _read_opening(self) -> Opening:
-        ledger, short = self._ports.ledger, self.lineage.short
-        return again("open", lambda: ledger.open(short), clock=self._ports.clock, facts=self._ports.facts)
-
     def _adopt(self, opening: Opening) -> None:
-        """Take ordinal, start and seal from one read, and judge the kept records again."""
-        self._newest, self._seal = opening.newest, opening.seal
-        self._aggregates = {}
+        """Take ordinal, start and seal from one read; drop what is covered, judge the other kept records again."""
+        super()._adopt(opening)
         kept = self._open.records
         self._clear()
-        self._window.expire()
+        self._reach.adopt(opening.newest)
         self._collect(list(self._after_end(kept)))
 
     # 2. collect ------------------------------------------------------------------------------------------
 
-    def process(self, records: Sequence[Record]) -> None:
-        """Collect records in stream order and cut as limits are reached; what was seen before is dropped."""
-        for chunk in _chunks(list(records)):
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        """Collect records in stream order and cut as limits are reached; what was seen before is dropped.
+
+        Args:
+            records: in stream order.
+            trimmed: the stream refused the position they were to follow on, and began at its oldest record.
+        """
+        if records:
+            self._settle_gap(records[0], trimmed=trimmed)
+            self._suspicion.look(list(self._after_end(records)))
+        for chunk in _chunks(list(records), self._rules.limits):
             self._collect(list(self._after_end(chunk)))  # a cut may have moved the end: looked at anew
             self.tick()
 
@@ -149,28 +119,54 @@ class Loader:
         if reason is not None:
             self.cut(reason)
 
+    def caught_up(self, asked_us: int, *, trimmed: bool = False) -> None:
+        """Call after a read that gave nothing and reached the newest record of an open shard.
+
+        Args:
+            asked_us: a moment before that read was asked for: never the time of this call, before which the process may
+                have stood still. A driver that is handed records which were fetched ahead takes a moment before that.
+            trimmed: as of `process`.
+        """
+        self._settle_gap(None, trimmed=trimmed)
+        self._reach.caught_up(asked_us, committed=not self._open.records)
+
+    def _settle_gap(self, first: Record | None, *, trimmed: bool = False, shard_end: bool = False) -> None:
+        """Decide that there is a gap before what was just read, if records may have been dropped there.
+
+        It is an empty segment at the end of what is committed, decided once like any other. `first` is None where nothing
+        was left to read.
+        """
+        now, last = self._ports.clock.now_us(), self._last_position()
+        if self._reach.gap(now, last, first, trimmed=trimmed) is None:
+            return
+        self.cut("gap")
+        while True:
+            self.open()  # and the ledger's note: somebody else may have been here
+            self._reach.refresh(self._newest)
+            self._gap = self._reach.gap(now, self.committed, first, trimmed=trimmed)
+            if self._gap is None or self.ended or self._decide("gap", shard_end=shard_end):
+                break
+            trimmed = False
+        self._gap = None
+
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
         last = self._last_position()
+        if self.ended:  # nothing lies after a shard's end: what is held is in its gap
+            return
+        number, inner = (last.sequence_number, last.subsequence_number) if last else ("", 0)
         for record in records:
-            position = _position(record)
-            if last is None or last < position:
-                last = position
-                yield record
+            own = record.subsequence_number or 0
+            if record.sequence_number == number:  # events of one aggregate: 56 digits need no reading
+                if own <= inner:
+                    continue
+            elif number and int(record.sequence_number) < int(number):
+                continue
+            number, inner = record.sequence_number, own
+            yield record
 
     def _last_position(self) -> Position | None:
-        """Return the position of the last unit collected, or the end of the ledger.
-
-        The sub-sequence number is that of the record's last unit, also where we took the aggregate apart: whoever
-        reads the shard next, whole records or parts, finds all of it covered.
-        """
-        held, last = self._open, len(self._open.records) - 1
-        if last < 0:
-            return self.committed
-        units = [(one.record, one.subsequence_number) for one in held.refusals[-1:]]
-        for rows in [chunk.common.slice(chunk.common.num_rows - 1) for chunk in held.chunks[-1:]]:
-            units += zip(rows["record"].to_pylist(), rows["subsequence_number"].to_pylist(), strict=True)
-        inner = max(subsequence for record, subsequence in units if record == last)
-        return Position(held.records[-1].sequence_number, inner)
+        """Return the position of the last unit collected, or the end of the ledger."""
+        return self._open.last or self.committed
 
     def _collect(self, records: list[Record]) -> None:
         if not records:
@@ -178,7 +174,9 @@ class Loader:
         self._collected_at = self._ports.clock.monotonic()
         if not self._open.records:
             self._opened_at = self._collected_at
-        self._open.add(records)
+        with self._busy():
+            self._open.add(records, self._suspicion.deadly)
+        self._reach.collected(records)
 
     def _clear(self) -> None:
         self._open = OpenSegment(self._decoder, self._rules.schemas)
@@ -204,82 +202,32 @@ class Loader:
             reason: which limit asked for it, or "stop", or "shard end".
             shard_end: the shard is closed and everything in it was collected.
         """
+        if shard_end and not self.ended:
+            self._settle_gap(None, shard_end=True)
         while self._open.records or (shard_end and not self.ended):
-            began = self._ports.clock.monotonic()
-            cut = self._encode(shard_end)  # 3
-            self._stage(cut)  # 4
-            answer = self._plan(cut)  # 5
-            if answer is not PlanAnswer.HOLDS:
-                self._refused(cut, answer)
-                continue
-            self._holds(cut)
-            effects: Effects = unstage(cut.staged, cut.digest)
-            write(effects, self._ports)  # 6
-            ours = commit(cut.segment, self._ports)  # 7
-            self._newest = cut.segment.committed()
-            if ours:
-                self._say(cut, reason, self._ports.clock.monotonic() - began)
+            self._decide(reason, shard_end=shard_end)
         return self.committed
 
+    def _decide(self, reason: str, *, shard_end: bool) -> bool:
+        """Take one segment through steps 3 to 7; False when its plan was refused, and the ledger opened again."""
+        began = self._ports.clock.monotonic()
+        cut = self._encode(shard_end)  # 3
+        self._stage(cut)  # 4
+        answer = self._plan(cut)  # 5
+        if answer is not PlanAnswer.HOLDS:
+            self._refused(cut, answer)
+            return False
+        self._holds(cut)
+        self._make_true(cut, reason, began)  # 6, 7
+        self._reach.adopt(self._newest)
+        self._suspicion.lift()
+        return True
+
     def _encode(self, shard_end: bool) -> Cut:
-        ordinal = self._newest.ordinal + 1 if self._newest else 1
-        place, held = Place(self.lineage, ordinal, self._seal), self._open
-        prints = held.fingerprints()
-        duplicate = self._window.flags(prints, min(self._arrivals()))
-        rows = encode_rows(held.chunks, duplicate, held.records, place)
-        files = rows.files + encode_refusals(held.refusals, held.records, place)
-        objects = [StagedObject(entry.key, body, entry.digest) for entry, body in files]
-        if len(prints):
-            ids = encode_ids(prints)
-            objects.append(StagedObject(ids_key(self.lineage.short, ordinal), ids, digest_of(ids)))
-        effects = Effects(
-            self.lineage.short,
-            ordinal,
-            tuple(objects),
-            tuple(entry for entry, _ in files),
-            tuple(build_index(rows.filed, rows.words, place.writer)),
-            tuple(self._totals(rows, ordinal)),
-        )
-        staged = stage(effects)
-        digest = digest_of(staged)
-        counts = held.counts(int(duplicate.sum()), len(files), sum(len(body) for _, body in files))
-        segment = self._segment(ordinal, digest, counts, shard_end)
-        codes = Counter(str(one.code) for one in held.refusals)
-        return Cut(segment, staged, digest, prints, codes, {one.key: one for one in effects.aggregates})
-
-    def _totals(self, rows: EncodedRows, ordinal: int) -> list[Aggregate]:
-        """Return the aggregates as they are after this segment.
-
-        What they were before is read after the predecessor was committed, and so with all of its effects; nobody
-        adds to them but the segment that takes this ordinal.
-        """
-        lineage, held = self.lineage.short, self._open
-        deltas = fold_rows(rows.filed, rows.words, lineage)
-        fold_refusals(deltas, held.refusals, held.records, self._rules, lineage)
-        before = {key: self._aggregates[key] for key in deltas if key in self._aggregates}
-        unknown = [key for key in deltas if key not in before]
-        if unknown and ordinal > 1:
-            read = self._ports.aggregates.read
-            before |= again(
-                "aggregates", lambda: read(unknown), clock=self._ports.clock, facts=self._ports.facts
-            )
-        self._refuse_newer(before, ordinal)
-        return apply(before, deltas, ordinal)
-
-    def _refuse_newer(self, before: Mapping[AggregateKey, Aggregate], ordinal: int) -> None:
-        """Stop before a total that already pretends to hold this segment: the fence would swallow all that follows.
-
-        Raises:
-            Corrupt: nobody has decided this ordinal, and yet the total says so.
-        """
-        ahead = [key for key, one in before.items() if one.last_ordinal >= ordinal]
-        if ahead:
-            newest = self._read_opening().newest
-            if newest is None or newest.ordinal < ordinal:
-                raise Corrupt(
-                    f"aggregate {' '.join(min(ahead))} pretends to hold segment {before[min(ahead)].last_ordinal} of a "
-                    f"lineage whose newest is {ordinal - 1}: run `headrace audit`"
-                )
+        place = self._place()
+        made = self._encoded(place, min(self._arrivals()))
+        segment = self._segment(place.ordinal, made.digest, made.counts, shard_end)
+        return Cut(segment, made.staged, made.digest, made.prints, made.codes, made.aggregates)
 
     def _segment(self, ordinal: int, digest: str, counts: Counts, shard_end: bool) -> Segment:
         start, records = self._newest.end if self._newest else None, self._open.records
@@ -299,29 +247,13 @@ class Loader:
             first_arrival_us=min(arrivals),
             max_arrival_us=max(arrivals),
             shard_end=shard_end,
+            gap=self._gap,
         )
 
     def _arrivals(self) -> list[int]:
-        """Return when the records arrived: nearly, but not always, in stream order.
-
-        Without records, now, and not before the segment before: this worker's clock may be wrong, and whoever looks for
-        young segments ends at an old one.
-        """
-        before = self._newest.max_arrival_us if self._newest else 0
+        """Return when the records arrived: nearly, but not always, in stream order."""
         arrivals = [record.arrived_us for record in self._open.records]
-        return arrivals or [max(self._ports.clock.now_us(), before)]
-
-    def _stage(self, cut: Cut) -> None:
-        put_once(StagedObject(cut.segment.staging_key, cut.staged, cut.digest), self._ports)
-
-    def _plan(self, cut: Cut) -> PlanAnswer:
-        def decide() -> PlanAnswer:
-            try:
-                return self._ports.ledger.plan(cut.segment)
-            except OutcomeUnknown:
-                return PlanAnswer.UNKNOWN  # perhaps it holds: opening again shows it
-
-        return again("plan", decide, clock=self._ports.clock, facts=self._ports.facts)
+        return arrivals or [self._gap.from_us if self._gap else self._reach.known_us]
 
     def _refused(self, cut: Cut, answer: PlanAnswer) -> None:
         """Throw away the encoding only; the raw records stay until a committed segment covers them."""
@@ -330,39 +262,21 @@ class Loader:
         self.open()
 
     def _holds(self, cut: Cut) -> None:
-        """Everything collected is decided: remember its ids and totals, let go of its records."""
-        self._window.remember(cut.segment, cut.prints)
-        self._aggregates = cut.aggregates
+        """Everything collected is decided: let go of its records too."""
+        super()._holds(cut)
         self._clear()
 
     def _say(self, cut: Cut, reason: str, seconds: float) -> None:
-        segment, counts = cut.segment, cut.segment.counts
-        if cut.codes:
-            self._ports.facts(UnitsRefused(lineage=segment.lineage, ordinal=segment.ordinal, codes=cut.codes))
-        self._ports.facts(
-            SegmentCommitted(
-                lineage=segment.lineage,
-                ordinal=segment.ordinal,
-                reason=reason,
-                records=counts.records,
-                rows=counts.rows,
-                duplicates=counts.duplicates,
-                quarantined=counts.quarantined,
-                files=counts.files,
-                bytes=counts.bytes,
-                seconds=round(seconds, 3),
-            )
-        )
-        if segment.shard_end:
-            self._ports.facts(ShardEnded(lineage=segment.lineage, shard_id=self.lineage.shard_id))
+        super()._say(cut, reason, seconds)
+        if cut.segment.shard_end:
+            self._ports.facts(ShardEnded(lineage=self.lineage.short, shard_id=self.lineage.shard_id))
 
 
-def _position(record: Record) -> Position:
-    return Position(record.sequence_number, record.subsequence_number or 0)
+def _chunks(records: list[Record], limits: Limits) -> Iterator[list[Record]]:
+    """Split between Kinesis records, by what they come to once inflated.
 
-
-def _chunks(records: list[Record]) -> Iterator[list[Record]]:
-    """Split between Kinesis records; one record that was taken apart already stays in one chunk."""
+    One record that was taken apart already stays in one chunk.
+    """
     chunk: list[Record] = []
     size = 0
     for record in records:
@@ -371,6 +285,6 @@ def _chunks(records: list[Record]) -> Iterator[list[Record]]:
             yield chunk
             chunk, size = [], 0
         chunk.append(record)
-        size += len(record.data)
+        size += weight(record.data, limits)
     if chunk:
         yield chunk

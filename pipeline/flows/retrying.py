@@ -17,8 +17,8 @@ def again(
 ) -> T:
     """Return what `call` returns, trying again on Transient and OutcomeUnknown.
 
-    Only for calls that may be repeated. When the budget is spent the last error leaves, and with it the process:
-    the ledger makes the restart exact.
+    Only for calls that may be repeated. When the budget is spent, here or below, where single requests are repeated,
+    the last error leaves, and with it the process: the ledger makes the restart exact.
     """
     waits = (budget or Backoff()).waits(random.random)
     attempt = 1
@@ -26,7 +26,7 @@ def again(
         try:
             return call()
         except (Transient, OutcomeUnknown) as exc:
-            wait = next(waits, None)
+            wait = None if exc.spent else next(waits, None)
             if wait is None:
                 raise
             facts(CallRetried(call=name, attempt=attempt, error=f"{type(exc).__name__}: {exc}"))

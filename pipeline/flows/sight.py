@@ -17,6 +17,7 @@ from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.find import Run, day_span, file_runs
 from pipeline.core.keys import QUARANTINE_TABLE, ids_key, manifest_place
 from pipeline.core.manifest import DataFile
+from pipeline.core.redriven import QUARANTINED, is_tier
 from pipeline.core.segment import Position, SealState, Segment
 from pipeline.core.sighting import Hint, ReceiptName, RowPlace, Sighting, covering
 from pipeline.core.span import Span
@@ -73,6 +74,13 @@ def look_where(
     return _in_runs(tenant_id, event_id, runs, ports)
 
 
+def look_in_segment(
+    tenant_id: str, event_id: str, lineage: str, ordinal: int, ports: TracePorts
+) -> list[Sighting]:
+    """Return the sightings in one segment, in the order of arrival."""
+    return _in_files(tenant_id, event_id, ports.find.manifest.of_segment(lineage, ordinal), ports)
+
+
 def _of_receipt(name: ReceiptName, decided: Decided, ports: TracePorts) -> list[Segment]:
     receipts = [one for one in ports.receipts.of(name.producer) if one.number == name.number]
     return covering(receipts[0], decided.lineages, decided.segments) if receipts else []
@@ -114,8 +122,9 @@ def look_everywhere(
 
 
 def _in_files(tenant_id: str, event_id: str, files: Sequence[DataFile], ports: TracePorts) -> list[Sighting]:
-    refused = [file for file in files if file.partition.startswith(_QUARANTINE)]
-    runs = file_runs(tenant_id, [file for file in files if file not in refused], _ANY_SEAL, Span())
+    refused = [file for file in files if is_tier(file, QUARANTINED)]
+    rows = [file for file in files if not file.partition.startswith(_QUARANTINE)]
+    runs = file_runs(tenant_id, rows, _ANY_SEAL, Span())
     found = _in_runs(tenant_id, event_id, runs, ports)
     for sightings in ports.find.each(lambda file: _in_refused(tenant_id, event_id, file, ports), refused):
         found += sightings

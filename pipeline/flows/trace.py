@@ -1,11 +1,12 @@
 """One event, from its arrival to the aggregate it counts in; or how far it can be said that it never came."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.core.aggregate import HOURS, AggregateKey, aggregate_key, refused_key
 from pipeline.core.days import HOUR_US, day_of
 from pipeline.core.index import partitions_of, read_item
 from pipeline.core.receipt import Receipt
+from pipeline.core.redriven import Mark
 from pipeline.core.segment import Segment
 from pipeline.core.sighting import (
     CountedIn,
@@ -13,6 +14,7 @@ from pipeline.core.sighting import (
     Hint,
     IndexPlace,
     ReceiptName,
+    RowPlace,
     Searched,
     Sighting,
     Trace,
@@ -22,6 +24,7 @@ from pipeline.core.sighting import (
 )
 from pipeline.flows.segment_rules import read_known
 from pipeline.flows.sight import Decided, TracePorts, look_everywhere, look_where
+from pipeline.flows.trace_redriven import marks_for, redriven_rows, split_place
 from pipeline.flows.window import family
 
 
@@ -41,8 +44,13 @@ def trace(tenant_id: str, event_id: str, hint: Hint, ports: TracePorts) -> Trace
     if not sightings:
         sightings, gone = look_everywhere(tenant_id, event_id, decided, ports)
         searched, by = searched_of(decided.segments, gone, decided.lineages), "ids"
+    marks = marks_for(sightings, decided.lineages, ports)
+    later = redriven_rows(tenant_id, event_id, sightings, marks.values(), ports)
+    if later:
+        sightings = sorted([*sightings, *later], key=lambda one: one.order)
+        marks |= marks_for(later, decided.lineages, ports)
     receipts: dict[str, Sequence[Receipt]] = {}
-    found = [_explain(tenant_id, one, sightings, decided, receipts, ports) for one in sightings]
+    found = [_explain(tenant_id, one, sightings, marks, decided, receipts, ports) for one in sightings]
     return Trace(tuple(found), by, searched)
 
 
@@ -50,19 +58,25 @@ def _explain(
     tenant_id: str,
     sighting: Sighting,
     sightings: Sequence[Sighting],
+    marks: Mapping[RowPlace, Mark],
     decided: Decided,
     receipts: dict[str, Sequence[Receipt]],
     ports: TracePorts,
 ) -> Found:
     """Gather what is known of one sighting; `receipts` keeps those that were read, by producer."""
-    lineage = next((one for one in decided.lineages if one.short == sighting.lineage), None)
+    by_short, mark = {one.short: one for one in decided.lineages}, marks.get(sighting.place)
+    lineage = by_short.get(sighting.lineage)
     # before the aggregate: what a committed segment counts is there by then
     segment = ports.find.ledger.segment(sighting.lineage, sighting.ordinal)
     receipt: ReceiptName | None = None
-    for producer in sorted({batch.producer for batch in segment.batches} if segment else ()):
+    came, came_in = lineage, segment  # a redriven unit came when it was refused
+    if mark is not None and sighting.outcome != "quarantined":
+        writer, ordinal = split_place(mark.place)
+        came, came_in = by_short.get(writer), ports.find.ledger.segment(writer, ordinal)
+    for producer in sorted({batch.producer for batch in came_in.batches} if came_in else ()):
         if producer not in receipts:
             receipts[producer] = ports.receipts.of(producer)
-        receipt = receipt or acknowledged_by(sighting, lineage, receipts[producer])
+        receipt = receipt or acknowledged_by(sighting, came, receipts[producer])
     return Found(
         sighting=sighting,
         lineage=lineage,
@@ -71,6 +85,7 @@ def _explain(
         first=first_of(sighting, sightings, family(lineage, decided.lineages) if lineage else ()),
         index=_index_place(tenant_id, sighting, ports),
         counted=_counted(tenant_id, sighting, segment, ports),
+        redriven=mark,
     )
 
 

@@ -4,7 +4,9 @@ Knows the committed segments of the lineage and all its ancestors, and reads the
 restart, after a reshard, or when another worker decided a segment.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.filed import Flags
@@ -42,6 +44,7 @@ class DuplicateWindow:
         self._window = Window()
         self._known: dict[SegmentId, SegmentAge] = {}
         self._family = [lineage.short]
+        self._redrives: set[str] = set()  # of them, those that take in refused units again
         self._known_since_us = _NOTHING_IS_KNOWN
 
     def expire(self) -> None:
@@ -54,6 +57,7 @@ class DuplicateWindow:
         if self._lineage.parents and len(self._family) == 1:
             everyone = again("lineages", ledger.lineages, clock=clock, facts=facts)
             self._family = family(self._lineage, everyone)
+            self._redrives = {one.short for one in everyone if one.redrives}
         for short in self._family:
             for segment in self._recent(short, since_us):
                 self._know(segment)
@@ -61,6 +65,9 @@ class DuplicateWindow:
 
     def _recent(self, lineage: str, since_us: int) -> list[Segment]:
         ledger, clock, facts = self._ports.ledger, self._ports.clock, self._ports.facts
+        if lineage in self._redrives:  # its segments are not in the order of arrival, and few
+            found = again("segments", lambda: ledger.segments(lineage), clock=clock, facts=facts)
+            return [one for one in found if one.state == "committed" and one.max_arrival_us >= since_us]
         return again("recent", lambda: ledger.recent(lineage, since_us), clock=clock, facts=facts)
 
     def flags(self, prints: Fingerprints, first_arrival_us: int) -> Flags:
@@ -91,9 +98,8 @@ class DuplicateWindow:
         chosen = choose([age for age in self._known.values() if age.ids], horizon_us, self._limits.max_ids)
         self._window.keep_only(age.id for age in chosen)
         missing = [age for age in chosen if age.id not in self._window.segments]
-        for age in missing:
-            self._window.add(age, self._read(age.id))
         if missing:
+            self._read_back(missing)
             self._ports.facts(
                 WindowLoaded(
                     lineage=self._lineage.short,
@@ -103,6 +109,17 @@ class DuplicateWindow:
                     reached_us=chosen[-1].max_arrival_us,
                 )
             )
+
+    def _read_back(self, missing: list[SegmentAge]) -> None:
+        """Take in ids files, several read at once; each reader holds one file, and one of them adds at a time."""
+        adding = Lock()
+
+        def take(age: SegmentAge) -> None:
+            prints = self._read(age.id)
+            with adding:
+                self._window.add(age, prints)
+
+        self._ports.each(take, missing)
 
     def _read(self, segment: SegmentId) -> Fingerprints:
         key = ids_key(segment.lineage, segment.ordinal)
@@ -116,12 +133,31 @@ class DuplicateWindow:
 
 
 def family(lineage: Lineage, everyone: list[Lineage]) -> list[str]:
-    """Return a lineage and all its ancestors, by short form."""
+    """Return the lineages, by short form, whose ids a lineage looks at: itself and all its ancestors.
+
+    A redrive comes later than all of its shard's kin: it looks at the shard's descendants too, to which the producer may
+    have sent the event again, and at the redrives of all of them. No shard looks at a redrive.
+    """
     by_short = {one.short: one for one in everyone}
-    found, todo = [lineage.short], list(lineage.parents)
+    found = [lineage.short, *_reached(lineage.parents, {one.short: one.parents for one in everyone})]
+    if lineage.redrives:
+        children = {
+            one.short: tuple(other.short for other in everyone if one.short in other.parents)
+            for one in everyone
+        }
+        kin = _reached((lineage.redrives,), children)  # redrives are children of what they redrive
+        ancestors = [one for one in found if one in by_short]
+        kin += [other.short for other in everyone if other.redrives in ancestors]
+        found += kin
+    return list(dict.fromkeys(found))
+
+
+def _reached(first: Sequence[str], leads_to: Mapping[str, Sequence[str]]) -> list[str]:
+    found: list[str] = []
+    todo = list(first)
     while todo:
         short = todo.pop()
         if short not in found:
             found.append(short)
-            todo += by_short[short].parents if short in by_short else ()
+            todo += leads_to.get(short, ())
     return found

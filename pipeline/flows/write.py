@@ -6,12 +6,13 @@ the duplicate window.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.keys import staged_digest
 from pipeline.core.segment import Segment
 from pipeline.core.staging import Effects, StagedObject, unstage
-from pipeline.facts import FactSink, SegmentFinished
+from pipeline.facts import FactSink, GapFound, SegmentFinished
 from pipeline.flows.retrying import again
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import Clock
@@ -19,11 +20,15 @@ from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
+from pipeline.ports.probe import Probe
 
 
 @dataclass(frozen=True)
 class WritePorts:
-    """What writing needs. `each` calls a function for every item, in any order, several at once if it likes."""
+    """What writing needs. `each` calls a function for every item, in any order, several at once if it likes.
+
+    `probe` is the loader's alone: None where a record that kills the process is left to a person.
+    """
 
     ledger: Ledger
     objects: Objects
@@ -32,7 +37,8 @@ class WritePorts:
     aggregates: Aggregates
     clock: Clock
     facts: FactSink
-    each: Callable[[Callable[[StagedObject], None], Iterable[StagedObject]], None]
+    each: Callable[[Callable[[Any], None], Iterable[Any]], None]
+    probe: Probe | None = None
 
 
 def write(effects: Effects, ports: WritePorts) -> None:
@@ -75,9 +81,21 @@ def put_once(staged: StagedObject, ports: WritePorts) -> None:
 
 def commit(segment: Segment, ports: WritePorts) -> bool:
     """Turn planned into committed (step 7); True when it was done here, and so is told here."""
-    return again(
+    ours = again(
         "commit", lambda: ports.ledger.commit(segment.committed()), clock=ports.clock, facts=ports.facts
     )
+    if ours and segment.gap is not None:
+        gap = segment.gap
+        ports.facts(
+            GapFound(
+                lineage=segment.lineage,
+                ordinal=segment.ordinal,
+                from_us=gap.from_us,
+                until_us=gap.until_us,
+                seconds=round((gap.until_us - gap.from_us) / 1e6, 3),
+            )
+        )
+    return ours
 
 
 def finish(segment: Segment, ports: WritePorts) -> None:

@@ -8,14 +8,15 @@ A statement cannot reach anything else: it is one that reads, its tables are the
 confined to the cache's directory, loads no extension, and cannot be told otherwise (`lock_configuration`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
-from pipeline.core.catalogue import Catalogue, Table, View, catalogue, columns_of_relation
+from pipeline.core.catalogue import Catalogue, Table, catalogue, columns_of_relation
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.excerpt import did_you_mean
 from pipeline.core.keys import QUARANTINE_TABLE
@@ -82,7 +83,9 @@ class DuckEngine:
                 list({file.key: file for scan in scans for file in scan.files}.values())
             )
             for number, scan in enumerate(scans):
-                here = [paths[file.key] for file in scan.files]
+                here: dict[str, list[Path]] = {}
+                for file in scan.files:
+                    here.setdefault(_tier(file), []).append(paths[file.key])
                 connection.execute(f"CREATE SCHEMA scan{number}")
                 for text in view_statements(scan.relation, self._catalogue, f"scan{number}", here):
                     connection.execute(text)
@@ -124,19 +127,15 @@ class DuckEngine:
         connection.execute(_KNOWN_PARTITIONS, columns)
         connection.begin()  # from here to the last row `now()` is one moment, also for the choice of partitions
         uses = partition_uses(query)
-        tables = [_base_table(self._catalogue, node.name) for node in nodes]
+        tables = [list(_base_tables(self._catalogue, node.name)) for node in nodes]
         chosen = [
-            _choose(connection, table, uses.of(node)) for node, table in zip(nodes, tables, strict=True)
+            _choose(connection, found[0], uses.of(node)) for node, found in zip(nodes, tables, strict=True)
         ]
         files = self._files({one for needed in chosen for one in needed})
         scans = []
-        for node, table, needed in zip(nodes, tables, chosen, strict=True):
-            mine = (
-                file
-                for one in sorted(needed)
-                for file in files[one]
-                if file.name.startswith(f"{table.tier}#")
-            )
+        for node, found, needed in zip(nodes, tables, chosen, strict=True):
+            tiers = {table.tier for table in found}
+            mine = (file for one in sorted(needed) for file in files[one] if _tier(file) in tiers)
             scans.append(_Scan(node, node.name, tuple(mine)))
         return scans
 
@@ -167,9 +166,18 @@ def _answer(columns: list[ResultColumn], rows: list[list[str]]) -> QueryResult:
     return QueryResult(tuple(columns), iter([batch]), bytes_scanned=0, files_read=0, seconds=0.0)
 
 
-def _base_table(relations: Catalogue, name: str) -> Table:
+def _base_tables(relations: Catalogue, name: str) -> Iterator[Table]:
+    """Yield the tables that a relation stands on; all of one type, or all of the quarantine."""
     relation = relations[name]
-    return _base_table(relations, relation.sources[0]) if isinstance(relation, View) else relation
+    if isinstance(relation, Table):
+        yield relation
+        return
+    for source in relation.sources:
+        yield from _base_tables(relations, source)
+
+
+def _tier(file: DataFile) -> str:
+    return file.name.partition("#")[0]
 
 
 def _choose(connection: duckdb.DuckDBPyConnection, table: Table, uses: list[list[exp.Expr]]) -> set[str]:

@@ -1,6 +1,6 @@
 """The catalogue's relations as DuckDB views over local Parquet files, and what Athena's functions lack there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,14 +45,16 @@ def duck_type(kind: pa.DataType) -> str:
     return _PLAIN[kind]
 
 
-def view_statements(name: str, catalogue: Catalogue, schema: str, paths: Sequence[Path]) -> Iterator[str]:
+def view_statements(
+    name: str, catalogue: Catalogue, schema: str, paths: Mapping[str, Sequence[Path]]
+) -> Iterator[str]:
     """Yield what creates relation `name` and all it stands on in a DuckDB schema of its own.
 
-    `paths` are the data files that this use of it may read; none gives an empty table with all its columns.
+    `paths` are the data files that this use of it may read, by tier; none gives an empty table with all its columns.
     """
     relation = catalogue[name]
     if isinstance(relation, Table):
-        yield f"CREATE VIEW {schema}.{quoted(name)} AS {_scan(relation, paths)}"
+        yield f"CREATE VIEW {schema}.{quoted(name)} AS {_scan(relation, paths.get(relation.tier, ()))}"
         return
     for source in relation.sources:
         yield from view_statements(source, catalogue, schema, paths)

@@ -119,7 +119,7 @@ def spawn(
     With `dies_with_parent` the kernel sends it SIGTERM when the parent ends, however it ends (Linux; elsewhere the
     next `headrace down` finds it).
     """
-    before = _death_signal(os.getpid()) if dies_with_parent and sys.platform == "linux" else None
+    before = death_signal(os.getpid()) if dies_with_parent else None
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -133,7 +133,10 @@ def spawn(
         )
 
 
-def _death_signal(parent: int) -> Callable[[], None]:
+def death_signal(parent: int) -> Callable[[], None] | None:
+    """Return what a child does between fork and exec to get SIGTERM when `parent` ends; None where no system call does it."""
+    if sys.platform != "linux":
+        return None
     libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: the hook must not take locks
 
     def arrange() -> None:

@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.gap import Reading
+from pipeline.core.segment import Lineage, Position, SealState, Segment
 
 
 class Opening(NamedTuple):
@@ -33,6 +34,16 @@ class Ledger(Protocol):
         """Return the lineage of a shard, giving it a short form at first sight.
 
         May be repeated; the same shard of the same epoch has one short form for ever. `parents` are short forms.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Return the lineage that takes in again what `source` refused, giving it a short form at first sight.
+
+        May be repeated, by any number at once: a source has one redrive lineage for ever.
 
         Raises:
             Transient: try again.
@@ -92,6 +103,40 @@ class Ledger(Protocol):
 
         Raises:
             Transient: try again.
+        """
+        ...
+
+    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+        """Count a start of a loader at a committed end, and return what is noted; the first one ever is `begun_us`.
+
+        At another end than the last time the count begins at 1. A repeated call counts once more, which does no harm.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
+        """
+        ...
+
+    def stopped(self, lineage: str) -> None:
+        """Forget the starts: a loader stopped in order.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
+        """
+        ...
+
+    def reading(self, lineage: str) -> Reading:
+        """Return what is noted of reading a lineage.
+
+        Raises:
+            Transient: try again.
+        """
+        ...
+
+    def note_read(self, lineage: str, until_us: int) -> None:
+        """Note that everything that had arrived until then lies at or before a committed end; never moves back.
+
+        Raises:
+            Transient, OutcomeUnknown: repeat the call.
         """
         ...
 

@@ -8,18 +8,29 @@ from pipeline.core.segment import Position
 
 
 class ShardInfo(NamedTuple):
-    """One shard: its id and the ids of the shards it came from (none, one after a split, two after a merge)."""
+    """One shard: its id and the ids of the shards it came from (none, one after a split, two after a merge).
+
+    A parent may have expired, and is then no longer among the stream's shards.
+    """
 
     shard_id: str
     parents: tuple[str, ...]
 
 
 class Batch(NamedTuple):
-    """What one read gave. `ended`: the shard is closed and everything in it has been read."""
+    """What one read gave.
+
+    Attributes:
+        behind_ms: 0 only where the read reached the newest record.
+        ended: the shard is closed, or has expired, and everything in it has been read.
+        trimmed: the stream could not read on from the position it was asked for, and began at its oldest record
+            instead. True until records came, or none were left.
+    """
 
     records: list[Record]
     behind_ms: int
     ended: bool
+    trimmed: bool = False
 
 
 class ShardReader(Protocol):
@@ -52,7 +63,18 @@ class Stream(Protocol):
         ...
 
     def reader(self, shard_id: str, after: Position | None) -> ShardReader:
-        """Open a shard after a position, or at TRIM_HORIZON."""
+        """Open a shard after a position, or at TRIM_HORIZON.
+
+        Where the position is refused the reader begins at TRIM_HORIZON. A shard that has expired has ended.
+        """
+        ...
+
+    def retention_us(self) -> int:
+        """Return for how long the stream keeps a record, as it is set now.
+
+        Raises:
+            Transient: try again.
+        """
         ...
 
 

@@ -1,4 +1,7 @@
-"""The three worlds the behaviour suites run in: memory, moto (in process), ministack (a real server)."""
+"""The worlds the behaviour suites run in: memory, moto (in process), ministack (a real server) ...
+
+... ministack behind a proxy that breaks calls by a seed, and AWS' own DynamoDB Local for what lies in tables.
+"""
 
 import importlib.util
 import itertools
@@ -7,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from moto import mock_aws
@@ -38,6 +41,7 @@ from pipeline.ports.queue import MessageQueue
 from pipeline.ports.receipts import Receipts
 from pipeline.ports.stream import RecordSink, Stream
 from tests.fakes.clock import SteppedClock
+from tests.fakes.facts import FactList
 from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
@@ -45,8 +49,14 @@ from tests.fakes.objects import MemoryObjects
 from tests.fakes.receipts import MemoryReceipts
 from tests.fakes.replay import MemoryEntityDays, MemoryJobs, MemoryQueue
 from tests.fakes.stream import MemoryStream
+from tests.faults.patience import patient
+from tests.faults.plan import Seeded
+from tests.faults.proxy import FaultProxy, fault_proxy
+from tests.servers import dynamodb_local
+from tests.servers.install import NotHere
 
 REGION = "us-east-1"
+P = TypeVar("P")
 _NUMBERS = itertools.count(1)
 
 
@@ -164,12 +174,13 @@ class Memory(World):
 class Aws(World):
     """The adapters over whatever answers at `endpoint_url`."""
 
-    def __init__(self, name: str, endpoint_url: str | None) -> None:
+    def __init__(self, name: str, endpoint_url: str | None, max_attempts: int = 2) -> None:
         self.name = name
-        where = Connection(REGION, endpoint_url, "headrace", "headrace", max_attempts=2)
-        self.meter = Meter()
+        where = Connection(REGION, endpoint_url, "headrace", "headrace", max_attempts=max_attempts)
+        self.meter, self.facts = Meter(), FactList()
         self.s3, self.dynamodb, self.kinesis, self.sqs = (
-            make_client(service, where, self.meter) for service in ("s3", "dynamodb", "kinesis", "sqs")
+            make_client(service, where, self.meter, facts=self.facts)
+            for service in ("s3", "dynamodb", "kinesis", "sqs")
         )
 
     def objects(self) -> Objects:
@@ -247,6 +258,82 @@ class Aws(World):
         return KinesisStream(self.kinesis, name), KinesisSink(self.kinesis, name)
 
 
+class Faulty(Aws):
+    """The adapters over ministack, through a proxy that breaks calls, called as patiently as the flows call them.
+
+    Tables, buckets and queues are made without the proxy.
+    """
+
+    def __init__(self, endpoint_url: str, proxy: FaultProxy) -> None:
+        super().__init__("ministack", endpoint_url)
+        self.proxy, self.through = proxy, Aws("ministack", proxy.url, max_attempts=12)
+
+    def _faulty(self, port: P) -> P:
+        for service in ("s3", "dynamodb", "kinesis", "sqs"):
+            if hasattr(port, f"_{service}"):
+                setattr(port, f"_{service}", getattr(self.through, service))
+        return patient(port, self.facts)
+
+    def objects(self) -> Objects:
+        """Return an empty bucket."""
+        return self._faulty(super().objects())
+
+    def manifest(self) -> Manifest:
+        """Return an empty manifest."""
+        return self._faulty(super().manifest())
+
+    def index(self) -> EntityIndex:
+        """Return an empty entity index."""
+        return self._faulty(super().index())
+
+    def aggregates(self) -> Aggregates:
+        """Return empty aggregates."""
+        return self._faulty(super().aggregates())
+
+    def receipts(self) -> Receipts:
+        """Return an empty table of receipts."""
+        return self._faulty(super().receipts())
+
+    def ledger(self) -> Ledger:
+        """Return an empty ledger."""
+        return self._faulty(super().ledger())
+
+    def jobs(self) -> ReplayJobs:
+        """Return an empty table of replay jobs."""
+        return self._faulty(super().jobs())
+
+    def days(self) -> EntityDays:
+        """Return an empty table of results."""
+        return self._faulty(super().days())
+
+    def queue(self, visibility_seconds: int = 120) -> MessageQueue:
+        """Return an empty queue."""
+        return self._faulty(super().queue(visibility_seconds))
+
+    def stream(self, shards: int) -> tuple[Stream, RecordSink]:
+        """Return an empty stream."""
+        stream, sink = super().stream(shards)
+        return self._faulty(stream), self._faulty(sink)
+
+
+class Tables(Aws):
+    """The adapters over a server that has tables alone."""
+
+    def objects(self) -> Objects:
+        """Skip."""
+        pytest.skip(TABLES_ALONE)
+
+    def queue(self, visibility_seconds: int = 120) -> MessageQueue:
+        """Skip."""
+        del visibility_seconds
+        pytest.skip(TABLES_ALONE)
+
+    def stream(self, shards: int) -> tuple[Stream, RecordSink]:
+        """Skip."""
+        del shards
+        pytest.skip(TABLES_ALONE)
+
+
 @contextmanager
 def ministack(folder: Path) -> Iterator[str]:
     """Run the emulator as the product does, on a free loopback port; give its endpoint."""
@@ -273,9 +360,36 @@ def world(name: str, folder: Path) -> Iterator[World]:
     elif name == "moto":
         with mock_aws():
             yield Aws(name, None)
+    elif name == DYNAMODB_LOCAL:
+        try:
+            yield Tables(name, dynamodb_local.endpoint())
+        except NotHere as why:
+            pytest.skip(f"no second opinion of DynamoDB Local: {why}")
+    elif name.startswith("faulty"):
+        plan = Seeded(int(name.split()[1]), answers_kept=ONE_ANSWER, whole=["kinesis.PutRecords"])
+        with ministack(folder) as endpoint, fault_proxy(endpoint, plan) as proxy:
+            yield Faulty(endpoint, proxy)
     else:
         with ministack(folder) as endpoint:
             yield Aws(name, endpoint)
 
 
-WORLDS: list[Any] = ["memory", "moto", pytest.param("ministack", marks=pytest.mark.stack)]
+DYNAMODB_LOCAL = "DynamoDB Local"
+TABLES_ALONE = "DynamoDB Local has tables alone"
+# Whoever repeats one of these after its answer was lost is told something else than the first time: what then holds is
+# asked in test_lost_answers.py, one by one.
+ONE_ANSWER = (
+    "dynamodb.TransactWriteItems",
+    "dynamodb.UpdateItem",
+    "kinesis.PutRecords",
+    "s3.PutObject",
+    "sqs.ReceiveMessage",
+    "sqs.SendMessage",
+    "sqs.SendMessageBatch",
+)
+WORLDS: list[Any] = [
+    "memory",
+    "moto",
+    *(pytest.param(name, marks=pytest.mark.stack) for name in ("ministack", "faulty 1", "faulty 2")),
+    DYNAMODB_LOCAL,
+]

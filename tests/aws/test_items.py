@@ -1,6 +1,7 @@
 """Items of the tables: golden, and read back as they were."""
 
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from pipeline.core.aggregate import Aggregate
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
-from pipeline.core.segment import BatchRange, Counts, Lineage, Position, Segment
+from pipeline.core.segment import BatchRange, Counts, Gap, Lineage, Position, Segment, redrive_lineage
 from tests.golden.compare import matches_golden
 
 LINEAGE = Lineage("events-7-shardId-000000000001", "0002", "events", "shardId-000000000001", ("0001",))
@@ -85,7 +86,12 @@ def _readable(item: dict[str, Any]) -> dict[str, Any]:
     ("name", "item"),
     [
         ("segment", segment_item(SEGMENT)),
+        (
+            "segment_gap",
+            segment_item(replace(SEGMENT, gap=Gap(1_709_900_000_000_000, 1_709_985_600_000_000, "6" * 56))),
+        ),
         ("lineage", lineage_item(LINEAGE)),
+        ("lineage_redrive", lineage_item(redrive_lineage(LINEAGE, "0003"))),
         ("data_file", file_item(FILE)),
         ("receipt", receipt_item(RECEIPT)),
         ("entity_index", index_item(ENTRY)),
@@ -116,6 +122,7 @@ SEGMENTS = st.builds(
     first_arrival_us=NUMBERS,
     max_arrival_us=NUMBERS,
     shard_end=st.booleans(),
+    gap=st.none() | st.builds(Gap, NUMBERS, NUMBERS, st.text()),
 )
 
 
@@ -128,6 +135,8 @@ def test_segment_round_trip(segment: Segment) -> None:
 def test_other_round_trips() -> None:
     """Lineages, files, receipts, index items and aggregates are read back equal."""
     assert lineage_of(lineage_item(LINEAGE)) == LINEAGE
+    redrive = redrive_lineage(LINEAGE, "0003")
+    assert lineage_of(lineage_item(redrive)) == redrive
     assert file_of(file_item(FILE)) == FILE
     assert receipt_of(receipt_item(RECEIPT)) == RECEIPT
     assert index_item_of(index_item(ENTRY)) == ENTRY

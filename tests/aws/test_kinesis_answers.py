@@ -11,7 +11,7 @@ from botocore.stub import ANY, Stubber
 from pipeline.aws.kinesis import KinesisSink, KinesisStream
 from pipeline.core.errors import NotFound, OutcomeUnknown, Transient
 from pipeline.core.segment import Position
-from pipeline.ports.stream import OutgoingRecord
+from pipeline.ports.stream import Batch, OutgoingRecord
 
 CREATED = datetime(2024, 3, 10, 12, 0, 0, 123_000, tzinfo=UTC)
 SUMMARY = {
@@ -84,7 +84,7 @@ def test_an_expired_iterator_is_opened_where_it_stood(played: tuple[Any, Stubber
     batch = reader.read()
     assert [one.sequence_number for one in batch.records] == ["5", "6"]
     assert (batch.behind_ms, batch.records[0].arrived_us) == (1_500, 1_710_072_000_123_000)
-    assert reader.read() == ([], 0, False)
+    assert reader.read() == Batch([], 1, ended=False)  # not at zero lag, for all it knows
     assert [one.sequence_number for one in reader.read().records] == ["7"]
 
 
@@ -108,7 +108,7 @@ def test_the_end_of_a_shard(played: tuple[Any, Stubber]) -> None:
     _records(stub, "a", 5, following=None)
     batch = reader.read()
     assert (len(batch.records), batch.ended) == (1, True)
-    assert reader.read() == ([], 0, True)
+    assert reader.read() == Batch([], 0, ended=True)
 
 
 def test_a_throttled_read_skips_nothing(played: tuple[Any, Stubber]) -> None:
@@ -125,7 +125,7 @@ def test_a_throttled_read_skips_nothing(played: tuple[Any, Stubber]) -> None:
 
 
 def test_shards_over_several_pages(played: tuple[Any, Stubber]) -> None:
-    """Parents come before children, by their starting number; a parent that has expired is left out."""
+    """Parents come before children, by their starting number; a parent that has expired keeps its name."""
     client, stub = played
     stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
     pages: list[list[tuple[str, int, str | None, str | None]]] = [
@@ -146,7 +146,32 @@ def test_shards_over_several_pages(played: tuple[Any, Stubber]) -> None:
             for name, start, parent, other in page
         ]
         stub.add_response("list_shards", {"Shards": shards, **({"NextToken": token} if token else {})}, ask)
-    assert KinesisStream(client, "events").shards() == [("a", ()), ("b", ()), ("c", ("a", "b"))]
+    assert KinesisStream(client, "events").shards() == [
+        ("a", ()),
+        ("b", ("gone",)),
+        ("c", ("a", "b")),
+    ]
+
+
+def test_parents_come_before_children_whatever_their_numbers(played: tuple[Any, Stubber]) -> None:
+    """A shard that was split in the second of its birth has its children's number: its place follows from who made whom."""
+    client, stub = played
+    family = {"s-9": (), "s-1": ("s-9",), "s-2": ("s-9",), "s-0": ("s-1", "s-2")}
+    shards = [
+        {
+            "ShardId": name,
+            "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "9"},
+            "SequenceNumberRange": {"StartingSequenceNumber": str(9 - generation)},
+            **dict(zip(("ParentShardId", "AdjacentParentShardId"), parents, strict=False)),
+        }
+        for generation, (name, parents) in enumerate(family.items())
+    ]
+    stream = KinesisStream(client, "events")
+    stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
+    stub.add_response("list_shards", {"Shards": shards[::-1]}, {"StreamName": "events"})
+    found = stream.shards()
+    assert {one.shard_id: one.parents for one in found} == family
+    assert [one.shard_id for one in found] in (["s-9", "s-2", "s-1", "s-0"], ["s-9", "s-1", "s-2", "s-0"])
 
 
 def test_a_stream_made_anew_is_another_one(played: tuple[Any, Stubber]) -> None:
@@ -194,3 +219,52 @@ def test_a_failed_put(played: tuple[Any, Stubber], code: str, status: int, error
     stub.add_client_error("put_records", code, http_status_code=status)
     with pytest.raises(error, match="put to events"):
         KinesisSink(client, "events").put([OutgoingRecord(b"x", "k", "0")])
+
+
+def test_a_refused_position(played: tuple[Any, Stubber]) -> None:
+    """A position whose record was dropped: reading begins at the oldest one, and says so until something came."""
+    client, stub = played
+    reader = KinesisStream(client, "events").reader("s-0", Position("4", 2))
+    stub.add_client_error("get_shard_iterator", "InvalidArgumentException")
+    _iterator(stub, "a", None)
+    _records(stub, "a", following="b", behind=7)
+    _records(stub, "b", 9, following="c")
+    _records(stub, "c", following="d")
+    assert reader.read() == Batch([], 1, ended=False)
+    assert reader.read() == Batch([], 7, ended=False, trimmed=True)
+    assert [(len(one.records), one.trimmed) for one in (reader.read(), reader.read())] == [
+        (1, True),
+        (0, False),
+    ]
+
+
+def test_an_expired_shard(played: tuple[Any, Stubber]) -> None:
+    """A shard that the stream lists no more has ended; one that it lists and does not find is an error."""
+    client, stub = played
+    stream = KinesisStream(client, "events")
+    for listed in ([], ["s-0"]):
+        stub.add_client_error("get_shard_iterator", "ResourceNotFoundException")
+        stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
+        shards = [
+            {
+                "ShardId": name,
+                "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "1"},
+                "SequenceNumberRange": {"StartingSequenceNumber": "3"},
+            }
+            for name in listed
+        ]
+        stub.add_response("list_shards", {"Shards": shards}, {"StreamName": "events"})
+        reader = stream.reader("s-0", Position("4", 2))
+        if listed:
+            with pytest.raises(NotFound):
+                reader.read()
+        else:
+            assert reader.read() == Batch([], 0, ended=True, trimmed=True)
+
+
+def test_the_retention(played: tuple[Any, Stubber]) -> None:
+    """It is what the stream says now."""
+    client, stub = played
+    stream = KinesisStream(client, "events")
+    stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
+    assert stream.retention_us() == 24 * 3_600_000_000

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.core.errors import Corrupt
-from pipeline.core.segment import BatchRange, Counts, Position, SealState, Segment
+from pipeline.core.gap import Reading
+from pipeline.core.segment import BatchRange, Counts, Gap, Position, SealState, Segment
 from pipeline.ports.ledger import Ledger, PlanAnswer
 from tests.aws.backends import World
 
@@ -66,6 +67,31 @@ def test_registering_gives_one_short_form_for_ever(place: World) -> None:
     assert others[2].parents == (first.short,)
     assert ledger.lineages() == [first, *others]
     assert len({one.short for one in ledger.lineages()}) == 4
+
+
+def test_a_redrive_has_a_lineage_of_its_own(place: World) -> None:
+    """One for each source, for ever; its segments have no positions and are ordered by ordinal alone."""
+    ledger = place.ledger()
+    source = ledger.register("events", "7", "shardId-000000000000", ())
+    redrive = ledger.register_redrive(source)
+    assert ledger.register_redrive(source) == redrive
+    assert (redrive.name, redrive.redrives, redrive.parents, redrive.shard_id) == (
+        "events-7-shardId-000000000000-redrive",
+        source.short,
+        (source.short,),
+        source.shard_id,
+    )
+    assert ledger.lineages() == [source, redrive]
+    first, second = (
+        replace(_segment(number, lineage=redrive.short), start=None, end=None, batches=())
+        for number in (1, 2)
+    )
+    assert ledger.plan(second) is PlanAnswer.PREDECESSOR
+    _decide(ledger, first)
+    assert ledger.plan(first) is PlanAnswer.ORDINAL_TAKEN
+    _decide(ledger, second)
+    assert ledger.segments(redrive.short) == [first.committed(), second.committed()]
+    assert ledger.open(redrive.short).newest == second.committed()
 
 
 def test_many_register_at_once(place: World) -> None:
@@ -236,3 +262,43 @@ def test_one_of_two_planners_wins(place: World) -> None:
     assert [one.staging_key for one in ledger.segments("0001")] == [
         f"staging/0001/000000000001-k{answers.index(PlanAnswer.HOLDS)}.seg"
     ]
+
+
+def test_a_gap_is_read_back(place: World) -> None:
+    """A segment that holds a gap is planned and read back whole, with and without a record after it."""
+    ledger = place.ledger()
+    first = replace(_segment(1), end=None, gap=Gap(5, 9, "4" * 56))
+    second = replace(_segment(2), start=None, end=None, gap=Gap(9, 12))
+    _decide(ledger, first, second)
+    assert ledger.segments("0001") == [first.committed(), second.committed()]
+
+
+def test_starts_are_counted_at_one_position(place: World) -> None:
+    """At the same committed end one more, at another one again from 1, after a stop in order again from 1."""
+    ledger, here, there = place.ledger(), _end(4), _end(5)
+    counts = [ledger.started("0001", at, 7).starts for at in (None, None, here, here, here, there)]
+    assert counts == [1, 2, 1, 2, 3, 1]
+    assert ledger.started("0002", there, 7).starts == 1
+    ledger.stopped("0001")
+    assert ledger.started("0001", there, 7).starts == 1
+    ledger.stopped("0003")
+    assert ledger.started("0003", None, 7).starts == 1
+
+
+def test_the_first_start_is_remembered(place: World) -> None:
+    """Whatever comes later, `begun_us` is the moment of the first start of this lineage."""
+    ledger = place.ledger()
+    assert ledger.reading("0001") == Reading()
+    for now, at in ((7, None), (9, None), (11, _end(1))):
+        assert ledger.started("0001", at, now).begun_us == 7
+    assert ledger.reading("0001") == Reading(begun_us=7, starts=1)
+
+
+def test_what_is_read_moves_forward_only(place: World) -> None:
+    """An older note changes nothing, and neither does a start; lineages do not meet."""
+    ledger = place.ledger()
+    for until, expected in ((5, 5), (9, 9), (7, 9), (9, 9)):
+        ledger.note_read("0001", until)
+        assert ledger.reading("0001").read_until_us == expected
+    assert ledger.started("0001", _end(1), 20) == Reading(read_until_us=9, begun_us=20, starts=1)
+    assert ledger.reading("0002") == Reading()

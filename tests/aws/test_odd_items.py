@@ -1,14 +1,29 @@
 """Items that somebody else wrote, and groups of conditional puts that DynamoDB refuses in part."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from pipeline.aws.dynamo import put_newer
-from pipeline.aws.items import aggregate_item, aggregate_of, file_of, index_item_of, or_corrupt
+from pipeline.aws.items import (
+    aggregate_item,
+    aggregate_of,
+    file_of,
+    index_item_of,
+    lineage_item,
+    lineage_of,
+    or_corrupt,
+    receipt_item,
+    receipt_of,
+    segment_item,
+    segment_of,
+)
 from pipeline.core.aggregate import Aggregate
 from pipeline.core.errors import Corrupt, Transient
+from pipeline.core.receipt import Receipt
+from pipeline.core.segment import Counts, Lineage, Position, Segment
 
 GOOD = aggregate_item(Aggregate("acme#door", "2024-03-10#open#0001", 1))
 
@@ -39,6 +54,40 @@ def test_other_odd_items_are_named() -> None:
         index_item_of(key)
     with pytest.raises(Corrupt, match="manifest entry p n"):
         file_of({**key, "key": {"S": "k"}, "rows": {"N": "1"}, "tenants": {"B": b"?"}})
+
+
+_END = Position("49" * 28, 3)
+_COUNTS = Counts(1, 1, 1, 0, 0, 0, 1, 9)
+_STORED: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = {
+    "ledger row 0001 7": (
+        segment_item(Segment("0001", 7, "committed", _END, _END, "k", _COUNTS, (), "r", 0, 1, 2)),
+        segment_of,
+    ),
+    "lineage 0001 s-1-shard": (
+        lineage_item(Lineage("s-1-shard", "0001", "s", "shard", ("0002",))),
+        lineage_of,
+    ),
+    "receipt prod1 0": (receipt_item(Receipt("prod1", 0, "s", "1", 1, 2, ())), receipt_of),
+}
+_KEYS = {"lineage", "ordinal", "name", "short", "producer", "number"}
+_NOT_READ = {"events"}  # of a receipt: the sum of its batches, for people
+
+
+@pytest.mark.parametrize("named", _STORED)
+def test_an_item_without_an_attribute_is_named(named: str) -> None:
+    """Every attribute of ledger rows, lineages and receipts: without it, or of another type, the item is Corrupt by its key."""
+    item, read = _STORED[named]
+    read(item)
+    for name in item.keys() - _KEYS - _NOT_READ:
+        optional = {
+            "start_sequence_number",
+            "end_sequence_number",
+        }  # a position may be none: the audit sees the gap
+        for broken in [{**item, name: {"X": []}}] + [{k: v for k, v in item.items() if k != name}] * (
+            name not in optional
+        ):
+            with pytest.raises(Corrupt, match=named):
+                read(broken)
 
 
 class _Refusing:

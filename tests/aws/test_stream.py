@@ -8,7 +8,7 @@ from pipeline.aws.kinesis import KinesisStream, create_stream
 from pipeline.core.event import Record
 from pipeline.core.segment import Position
 from pipeline.core.slots import hash_key
-from pipeline.ports.stream import OutgoingRecord, ShardReader, Stream
+from pipeline.ports.stream import Batch, OutgoingRecord, ShardReader, Stream
 from tests.aws.backends import Aws, World
 from tests.fakes.stream import MemoryStream
 
@@ -85,7 +85,7 @@ def test_an_open_shard_has_no_end(place: World) -> None:
         assert (batch.records, batch.ended) == ([], False)
     sink.put(_records(3))
     assert len(_drain(reader, 3)) == 3
-    assert reader.read() == ([], 0, False)
+    assert reader.read() == Batch([], 0, ended=False)
 
 
 def test_many_records_are_all_read(place: World) -> None:
@@ -168,4 +168,4 @@ def test_a_split_shard_ends(place: World) -> None:
     reader = stream.reader(FIRST, None)
     batch = reader.read()
     assert (len(batch.records), batch.ended) == (3, True)
-    assert reader.read() == ([], 0, True)
+    assert reader.read() == Batch([], 0, ended=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import numpy as np
 from aws_kinesis_agg.aggregator import RecordAggregator
 from aws_kinesis_agg.deaggregator import deaggregate_records
 
@@ -22,19 +21,18 @@ from pipeline.core.encode import Place, encode_refusals, encode_rows
 from pipeline.core.event import Record
 from pipeline.core.kpl import split
 from pipeline.core.open_segment import OpenSegment
-from pipeline.core.receipt import Receipt
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Lineage, SealState
-from pipeline.core.window import Fingerprints, SegmentAge, SegmentId, Window, fingerprints
-from pipeline.ports.clock import SystemClock
-from pipeline.ports.stream import OutgoingRecord, PutAnswer
-from pipeline.producer import Producer
+from pipeline.core.window import SegmentAge, SegmentId, Window
+from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
-from tests.bench.figure import Figure, cpu_seconds, paired
+from tests.bench.figure import Figure, paired
+from tests.bench.kcl import kcl
 from tests.bench.packed import packed
+from tests.bench.producing import producer
 from tests.bench.replay import replay
+from tests.bench.window import SEGMENT_ROWS, duplicate_window
 
-SEGMENT_ROWS = 65_536
 PLACE = Place(Lineage("bench-0-shard", "0001", "bench", "shard"), 1, SealState())
 
 
@@ -120,62 +118,6 @@ def kpl(count: int, rounds: int) -> list[Figure]:
     ]
 
 
-class _NullSink:
-    def put(self, put: Sequence[OutgoingRecord]) -> list[PutAnswer]:
-        return [PutAnswer("shard", "1", "")] * len(put)
-
-
-class _NullReceipts:
-    def put(self, receipt: Receipt) -> None:
-        """Forget it."""
-
-    def of(self, producer: str) -> list[Receipt]:
-        del producer
-        return []
-
-    def all(self) -> list[Receipt]:
-        return []
-
-
-def producer(count: int, rounds: int) -> list[Figure]:
-    """The producer over a null stream: events in, aggregates and receipts out."""
-    payloads = events(count)
-    keys = [(f"tenant-{number % 20:02d}", f"customer-{number % 20_000}") for number in range(count)]
-
-    def send() -> None:
-        sender = Producer("bench", ("s", "1"), _NullSink(), _NullReceipts(), SystemClock(), lambda: 0.0)
-        for (tenant, entity), payload in zip(keys, payloads, strict=True):
-            sender.put(tenant, entity, payload)
-        sender.close()
-
-    seconds = statistics.median(cpu_seconds(send) for _ in range(rounds))
-    return [Figure("producer, into aggregates, null stream", count / seconds, "events/s/core", ">= 100,000")]
-
-
-def duplicate_window(count: int, rounds: int) -> list[Figure]:
-    """The duplicate window at its cap: memory, and time per event amortised over a whole filling."""
-    del rounds
-    chance = np.random.default_rng(7)
-    high = chance.integers(0, 2**64, count, dtype=np.uint64)
-    low = chance.integers(0, 2**64, count, dtype=np.uint64)
-    window = Window()
-
-    def fill() -> None:
-        for ordinal, start in enumerate(range(0, count, SEGMENT_ROWS), 1):
-            part = Fingerprints(high[start : start + SEGMENT_ROWS], low[start : start + SEGMENT_ROWS])
-            window.seen(part)
-            window.add(SegmentAge(SegmentId("0001", ordinal), ordinal, len(part)), part)
-
-    pairs = [(f"tenant-{number % 20}", f"{number:016x}") for number in range(100_000)]
-    printing = cpu_seconds(lambda: fingerprints(pairs))
-    seconds = cpu_seconds(fill)
-    return [
-        Figure(f"window of {count:,} ids, look up and remember", seconds / count * 1e6, "us/event", "<= 1"),
-        Figure("fingerprint", printing / len(pairs) * 1e6, "us/event"),
-        Figure(f"window of {count:,} ids, memory", window.size_bytes / 2**20, "MiB", "<= 120 at 5,000,000"),
-    ]
-
-
 def loader_memory(count: int, rounds: int) -> list[Figure]:
     """A loader process over ten segments at the default limits: flat, and at most 350 MB."""
     del rounds
@@ -201,6 +143,8 @@ class Case(NamedTuple):
 CASES = {
     "loader": Case(loader_against_duckdb, 300_000, 30_000),
     "kpl": Case(kpl, 100_000, 10_000),
+    "kcl": Case(kcl, 200_000, 40_000),
+    "daemon": Case(daemon, 300_000, 60_000),
     "producer": Case(producer, 300_000, 30_000),
     "window": Case(duplicate_window, 5_000_000, 500_000),
     "packed": Case(packed, 10_000_000, 1_000_000),

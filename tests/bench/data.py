@@ -20,7 +20,7 @@ _DAY = datetime(2026, 3, 1, tzinfo=UTC)
 ARRIVED_US = int((_DAY + timedelta(days=2)).timestamp() * 1_000_000)
 
 _TEXT = {"type": "string", "maxLength": 64}
-_SCHEMA: dict[str, Any] = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "order_id": {"type": "string", "pattern": "^[A-Z]{2}[0-9]{8}$"},
@@ -61,7 +61,7 @@ _SCHEMA: dict[str, Any] = {
 def bench_rules(schemas_folder: Any) -> Rules:
     """Return rules for the generated events."""
     return make_rules(
-        [parse_schema("order.placed", 1, _SCHEMA)], TENANTS, Limits(), load_envelope(schemas_folder)
+        [parse_schema("order.placed", 1, SCHEMA)], TENANTS, Limits(), load_envelope(schemas_folder)
     )
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.core.aggregate import Aggregate, AggregateKey
 from pipeline.core.errors import NotFound
+from pipeline.core.gap import Reading
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.segment import Lineage, Position, SealState, Segment, redrive_lineage
 from pipeline.ports.ledger import Opening, PlanAnswer
 from pipeline.ports.objects import ObjectInfo, Tail
 
@@ -93,6 +94,9 @@ class NullLedger:
     def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
         return Lineage(f"{stream}-{epoch}-{shard_id}", "0001", stream, shard_id, parents)
 
+    def register_redrive(self, source: Lineage) -> Lineage:
+        return redrive_lineage(source, "0002")
+
     def lineages(self) -> list[Lineage]:
         return []
 
@@ -117,6 +121,20 @@ class NullLedger:
     def segment(self, lineage: str, ordinal: int) -> Segment | None:
         del lineage, ordinal
         return None
+
+    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+        del lineage, at
+        return Reading(begun_us=now_us, starts=1)
+
+    def stopped(self, lineage: str) -> None:
+        del lineage
+
+    def reading(self, lineage: str) -> Reading:
+        del lineage
+        return Reading()
+
+    def note_read(self, lineage: str, until_us: int) -> None:
+        del lineage, until_us
 
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         del lineage, since_us

@@ -87,12 +87,12 @@ class Deployment:
                 producer.flush()
         producer.close()
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start a reader; its log is appended to `log`."""
+    def start(self, *module: str) -> subprocess.Popen[bytes]:
+        """Start a reader, or what a test has in its place; its log is appended to `log`."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         with self.log.open("ab") as log:
             reader = subprocess.Popen(
-                [sys.executable, "-m", "consumers.reader"],
+                [sys.executable, "-m", *(module or ("consumers.reader",))],
                 env=kept | self.environment,
                 cwd=Path(__file__).parents[2],
                 stdin=subprocess.DEVNULL,

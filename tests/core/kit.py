@@ -48,6 +48,23 @@ def event(**changes: Any) -> dict[str, Any]:
     }
 
 
+def cloud_event(**changes: Any) -> dict[str, Any]:
+    """Return an acceptable event of `DOOR` as a CloudEvent, with some attributes changed."""
+    return {
+        "specversion": "1.0",
+        "id": "e1",
+        "tenantid": "acme",
+        "subject": "door-1",
+        "type": "door",
+        "dataschema": "https://example.com/schemas/door/1",
+        "source": "hall",
+        "time": "2024-03-10T11:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {"n": 1},
+        **changes,
+    }
+
+
 def wire(document: Any) -> bytes:
     """Return JSON as most producers write it: compact."""
     return json.dumps(document, separators=(",", ":")).encode()

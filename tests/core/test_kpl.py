@@ -6,12 +6,13 @@ import hashlib
 import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
 from aws_kinesis_agg.deaggregator import deaggregate_records, messages_pb2
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.errors import InvalidEvent
-from pipeline.core.kpl import MAGIC, Aggregate, is_aggregate, split
+from pipeline.core.kpl import MAGIC, MAX_USER_RECORDS, Aggregate, is_aggregate, split
 from tests.core.kit import DOOR, event, record, rules_for, wire
 
 _LAMBDA = dict.fromkeys(("eventID", "eventName", "invokeIdentityArn", "awsRegion", "eventSourceARN"), "-")
@@ -146,9 +147,105 @@ def test_any_sealed_bytes(body: bytes) -> None:
         found = split(_sealed(body))
     except InvalidEvent:
         return
+    assert found == _records(body)
+
+
+def _records(body: bytes) -> list[bytes]:
+    """Return what a protobuf parser finds, if the message is nothing but the format; else nothing."""
     message = messages_pb2.AggregatedRecord()
-    message.ParseFromString(body)
-    assert found == [one.data for one in message.records]
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        return []
+    message.DiscardUnknownFields()
+    return [one.data for one in message.records] if message.ByteSize() == len(body) else []
+
+
+@given(PAYLOADS, st.lists(st.tuples(st.integers(0), st.binary(max_size=3)), max_size=3), st.booleans())
+@settings(max_examples=300)
+def test_any_change_under_a_right_checksum(
+    payloads: list[bytes], cuts: list[tuple[int, bytes]], hashed: bool
+) -> None:
+    """However a sealed aggregate is changed, it gives exactly a parser's records, or is refused whole: none is lost."""
+    aggregator = RecordAggregator()
+    for number, payload in enumerate(payloads):
+        aggregator.add_user_record(f"key-{number % 3}", payload, str(number % 2) if hashed else None)
+    body = bytearray(aggregator.clear_and_get().get_contents()[2])[len(MAGIC) : -16]
+    for place, new in cuts:
+        body[place % len(body) : place % len(body) + 1] = new
+        if not body:
+            break
+    sealed = _sealed(bytes(body))
+    decoded = _units(sealed)
+    if {one.raw for one in decoded.refusals} == {sealed}:
+        assert (cuts, [one.code for one in decoded.refusals]) == (cuts or None, ["bad_aggregate"])
+        with pytest.raises(InvalidEvent):
+            split(sealed)
+        return
+    found = split(sealed)
+    assert found == _records(bytes(body))
+    assert len(decoded.refusals) >= len(found)  # none of these is an event
+
+
+HEAD = b"\x0a\x01k\x12\x010"
+ONE = b"\x1a\x05\x08\x00\x1a\x01x"
+
+
+@pytest.mark.parametrize(
+    ("body", "records"),
+    [
+        (HEAD + ONE, [b"x"]),
+        (ONE + HEAD, [b"x"]),  # tables after the records
+        (HEAD + HEAD + ONE, [b"x"]),  # the same key twice in the table
+        (b"\x0a\x01\xff" + ONE, [b"x"]),  # keys are not used: what they say is not looked at
+        (b"\x0a\x00" + ONE, [b"x"]),
+        (HEAD + b"\x1a\x05\x1a\x01x\x08\x00", [b"x"]),  # fields in another order
+        (HEAD + b"\x1a\x0a\x08\x00\x1a\x01x\x22\x03\x0a\x01t", [b"x"]),  # a tag
+        (HEAD + b"\x1a\x0d\x08\x00\x1a\x01x\x22\x06\x0a\x01t\x12\x01v" + ONE, [b"x", b"x"]),
+        (HEAD + b"\x1a\x0e\x08\x00\x1a\x01x" + b"\x22\x03\x0a\x01t" * 2 + b"", None),  # a length that lies
+        (HEAD + b"\x1a\x09\x08\x00\x1a\x01x\x22\x02\x12\x00", None),  # a tag without its key
+        (HEAD + b"\x1a\x0c\x08\x00\x1a\x01x\x22\x05\x0a\x00\x1a\x01v", None),  # a tag with a third field
+        (HEAD + ONE + b"\x22\x01x", None),  # a fourth field of the message: perhaps records
+        (HEAD + b"\x22\x05\x08\x00\x1a\x01x" + ONE, None),
+        (HEAD + ONE + b"\x18\x01", None),  # records as a number
+        (HEAD + b"\x1a\x07\x08\x00\x1a\x01x\x28\x01", None),  # a fifth field of a record
+        (HEAD + b"\x1a\x08\x08\x00\x1a\x01x\x1a\x01y", None),  # data twice: a parser keeps the last
+        (HEAD + b"\x1a\x07\x08\x00\x08\x00\x1a\x01x", None),  # a key index twice
+        (HEAD + ONE + b"\x00", None),
+        (HEAD + ONE + b"\x0b\x0c", None),  # a group
+        (HEAD + ONE + b"\x1a\x05\x08\x00\x1a\x02x", None),  # data beyond its record
+        (HEAD + ONE + b"\x1a\xff\xff\xff\xff\x0f", None),
+        (HEAD + ONE + b"\x1a\xff\xff\xff\xff\xff\xff\x01", None),
+        (HEAD + b"\x1a\x07\x08\x00\x10\x01\x1a\x01x", None),  # hash index outside its table
+        (HEAD, None),
+    ],
+)
+def test_every_field(body: bytes, records: list[bytes] | None) -> None:
+    """The format's fields in any order, and tags, are read; whatever else might hide a record is refused."""
+    if records is not None:
+        assert split(_sealed(body)) == records == _records(body)
+        return
+    with pytest.raises(InvalidEvent) as caught:
+        split(_sealed(body))
+    assert caught.value.code == "bad_aggregate"
+
+
+def test_the_number_of_records_is_bounded() -> None:
+    """An aggregate of more records than events would fit is one refusal, not a hundred thousand."""
+    at_most, beyond = (_aggregate([b""] * (MAX_USER_RECORDS + more)) for more in (0, 1))
+    assert len(split(at_most)) == MAX_USER_RECORDS
+    with pytest.raises(InvalidEvent, match="at most 100000"):
+        split(beyond)
+
+
+def test_an_aggregate_inside_an_aggregate_spares_its_neighbours() -> None:
+    """It is one refused user record, as it is when KCL takes the outer one apart."""
+    inner = _aggregate([wire(event())])
+    decoded = _units(_aggregate([wire(event()), inner, wire(event(event_id="e2"))]))
+    assert [row.envelope.event_id for row in decoded.rows] == ["e1", "e2"]
+    assert [(one.code, one.raw, one.subsequence_number) for one in decoded.refusals] == [
+        ("bad_aggregate", inner, 1)
+    ]
 
 
 def test_an_aggregate_taken_apart_by_the_consumer_is_not_taken_apart_again() -> None:
@@ -157,4 +254,6 @@ def test_an_aggregate_taken_apart_by_the_consumer_is_not_taken_apart_again() -> 
     one = record(whole)
     taken = type(one)(one.sequence_number, one.partition_key, one.data, one.arrived_us, subsequence_number=7)
     assert Decoder(rules_for(DOOR)).decode([taken], 0, decoded) == 1
-    assert [(refusal.code, refusal.subsequence_number) for refusal in decoded.refusals] == [("not_json", 7)]
+    assert [(refusal.code, refusal.subsequence_number) for refusal in decoded.refusals] == [
+        ("bad_aggregate", 7)
+    ]

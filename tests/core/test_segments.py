@@ -149,7 +149,7 @@ def test_stored_keys() -> None:
     """Object keys and names of manifest entries are stored forms."""
     found: dict[str, Any] = {
         tier: keys.data_key(keys.Partition(tier, "flight.departed", "2013-01-01"), "0001", 12)
-        for tier in ("open", "late", "quarantine")
+        for tier in ("open", "late", "quarantine", "redriven")
     }
     found |= {
         "ids": keys.ids_key("0001", 12),

@@ -1,5 +1,8 @@
 """The duplicate window, against a dictionary that does the same slowly."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,6 +21,7 @@ from pipeline.core.window import (
     encode_ids,
     fingerprints,
 )
+from pipeline.core.window_runs import Run
 
 
 def _prints(ids: Iterable[int]) -> Fingerprints:
@@ -139,6 +143,27 @@ def test_memory_is_twenty_bytes_an_id() -> None:
     assert window.size_bytes == 60 * 100 * 20
     assert window.seen(_prints(range(6_000))).all()
     assert len(window._runs) < 12  # about log2 of the segments
+
+
+@pytest.mark.parametrize("asked", [1, 40, 3_000])
+def test_few_are_found_among_many(asked: int) -> None:
+    """A look-up of few ids in a long run takes another way, and finds the same: hits, gaps, both ends, beyond them."""
+    chance = np.random.default_rng(3)
+    high = np.sort(chance.choice(2**20, 50_000, replace=False)).astype(np.uint64) + np.uint64(10)
+    run = Run(len(high))
+    run.append(high, high, np.zeros(len(high), dtype=np.uint32))
+    ends = [0, int(high[0]), int(high[-1]), int(high[-1]) + 1, 2**64 - 1]
+    marks = [*high[::256].tolist(), *high[255::256].tolist()]
+    for wanted in (chance.choice(2**20, asked).tolist() + ends, ends[:1], ends[-1:], marks):
+        keys = np.sort(np.array(wanted, dtype=np.uint64))
+        assert run.find(keys, keys, np.ones(1, np.bool_)).tolist() == np.isin(keys, high).tolist()
+
+
+def test_merging_and_leaving_take_no_second_window() -> None:
+    """Of a process whose window fills and slides the memory stays within 24 bytes an id, with every transient."""
+    command = [sys.executable, "-m", "tests.bench.window", "fill", "2000000", "65536"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found["peak_mb"] < 24 * 2_000_000 / 1e6 + 8  # what one segment itself takes weighs more here
 
 
 def test_who_is_who() -> None:

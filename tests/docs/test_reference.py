@@ -24,6 +24,19 @@ DOCS = ROOT / "docs"
 ROOMS = ("pipeline", "consumers", "tests", "docs", "schemas", "athena", "deploy", "examples", ".ci")
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+COMPONENTS = {
+    "producer",
+    "stream reading",
+    "loader",
+    "ledger",
+    "duplicate window",
+    "index",
+    "aggregates",
+    "quarantine",
+    "replay and processor",
+    "audit",
+    "SQL views",
+}
 MAX_DECISION_WORDS = 450  # half a page; the table of 0003 apart
 WORDS = (
     *(
@@ -253,6 +266,18 @@ def test_operations_name_every_alarm_and_exit_code() -> None:
     kinds = set(re.findall(r'_differ\(\s*report,\s*"(\w+)"', source))
     assert len(kinds) > 5, Difference.__doc__
     assert sorted(kind for kind in kinds if f"`{kind}`" not in text) == []
+
+
+def test_each_component_has_a_promise_and_a_test() -> None:
+    """The table of guarantees: promise, window, mechanism, and at least one test that is there, for every component."""
+    text = _prose(DOCS / "guarantees.md").split("## By component")[1].split("\n## ")[0]
+    lines = [line.strip().strip("|") for line in text.splitlines() if line.startswith("|")]
+    head, _, *body = [[cell.strip() for cell in line.split("|")] for line in lines]
+    assert {row[0] for row in body if len(row) == len(head) and all(row)} == COMPONENTS
+    for row in body:
+        tests = [one for one in _CODE.findall(row[-1]) if one.startswith("tests/") and "::test_" in one]
+        assert tests, row[0]
+        assert all(_exists(one) for one in tests), row[0]
 
 
 def test_every_refusal_code_is_explained() -> None:

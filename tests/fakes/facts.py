@@ -22,7 +22,13 @@ class FactList:
         return [type(fact).__name__ for fact in self.told]
 
 
-_EXAMPLES: dict[Any, Any] = {str: "word", int: 7, float: 2.5, dict[str, int]: {"not_json": 3, "too_deep": 4}}
+_EXAMPLES: dict[Any, Any] = {
+    str: "word",
+    int: 7,
+    float: 2.5,
+    dict[str, int]: {"not_json": 3, "too_deep": 4},
+    list[str]: ["0001"],
+}
 
 
 def example(kind: type[Fact], **given: Any) -> Fact:

@@ -1,7 +1,8 @@
 """Port `Ledger` in memory."""
 
 from pipeline.core.errors import Corrupt
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.gap import Reading
+from pipeline.core.segment import Lineage, Position, SealState, Segment, redrive_lineage
 from pipeline.ports.ledger import Opening, PlanAnswer
 
 
@@ -12,6 +13,8 @@ class MemoryLedger:
         self.rows: dict[tuple[str, int], Segment] = {}
         self.registered: dict[str, Lineage] = {}
         self.seal = SealState()
+        self.readings: dict[str, Reading] = {}
+        self._started_at: dict[str, Position | None] = {}
 
     def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
         """Return the lineage of a shard, giving it a short form at first sight."""
@@ -20,6 +23,11 @@ class MemoryLedger:
             short = self.short_form(shard_id)
             self.registered[name] = Lineage(name, short, stream, shard_id, parents)
         return self.registered[name]
+
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Return the redrive lineage of a source."""
+        wanted = redrive_lineage(source, f"{len(self.registered) + 1:04d}")
+        return self.registered.setdefault(wanted.name, wanted)
 
     def short_form(self, _shard_id: str) -> str:
         """Return a short form nobody has."""
@@ -79,6 +87,29 @@ class MemoryLedger:
     def segment(self, lineage: str, ordinal: int) -> Segment | None:
         """Return one segment."""
         return self.rows.get((lineage, ordinal))
+
+    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+        """Count a start at a committed end."""
+        before = self.reading(lineage)
+        here = self._started_at.get(lineage) == at
+        self._started_at[lineage] = at
+        self.readings[lineage] = before._replace(
+            starts=before.starts + 1 if here else 1, begun_us=before.begun_us or now_us
+        )
+        return self.readings[lineage]
+
+    def stopped(self, lineage: str) -> None:
+        """Forget the starts."""
+        self.readings[lineage] = self.reading(lineage)._replace(starts=0)
+
+    def reading(self, lineage: str) -> Reading:
+        """Return what is noted."""
+        return self.readings.get(lineage, Reading())
+
+    def note_read(self, lineage: str, until_us: int) -> None:
+        """Note how far an idle lineage is read."""
+        before = self.reading(lineage)
+        self.readings[lineage] = before._replace(read_until_us=max(before.read_until_us, until_us))
 
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments whose latest arrival is at or after `since_us`, newest first."""

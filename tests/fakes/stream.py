@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import md5
 
+from pipeline.core.days import HOUR_US
 from pipeline.core.event import Record
 from pipeline.core.segment import Position
 from pipeline.ports.clock import Clock
@@ -22,23 +23,33 @@ class MemoryShard:
     high: int  # exclusive
     records: list[Record] = field(default_factory=list)
     closed: bool = False
+    trimmed: int = 0  # sequence number of the last record that was dropped
 
 
 class MemoryShardReader:
     """Reads one shard forward; `limit` may be changed between reads."""
 
-    def __init__(self, shard: MemoryShard, after: Position | None, limit: int) -> None:
+    def __init__(
+        self, shard: MemoryShard, after: Position | None, limit: int, *, refuses: bool = False
+    ) -> None:
         self._shard, self.limit = shard, limit
         self._after = int(after.sequence_number) if after else -1
+        self._refused = refuses and 0 <= self._after < shard.trimmed
 
     def read(self) -> Batch:
-        """Return the next records, perhaps none."""
+        """Return the next records, perhaps none; what was dropped is passed over without a word."""
+        batch = self._read()
+        if batch.records or not batch.behind_ms:
+            self._refused = False
+        return batch
+
+    def _read(self) -> Batch:
         rest = [one for one in self._shard.records if int(one.sequence_number) > self._after]
         found, left = rest[: self.limit], rest[self.limit :]
         if found:
             self._after = int(found[-1].sequence_number)
         behind_ms = (left[-1].arrived_us - left[0].arrived_us) // 1_000 + 1 if left else 0
-        return Batch(found, behind_ms, ended=self._shard.closed and not left)
+        return Batch(found, behind_ms, ended=self._shard.closed and not left, trimmed=self._refused)
 
 
 class MemoryStream:
@@ -51,17 +62,37 @@ class MemoryStream:
         self._clock, self._read_limit = clock, read_limit
         self._next_number = _FIRST_SEQUENCE_NUMBER
         self.by_id: dict[str, MemoryShard] = {}
+        self.expired: set[str] = set()
+        self.kept_us, self.refuses_trimmed = 24 * HOUR_US, False
         step = _HASH_SPACE // shards
         for index in range(shards):
             self._add((), index * step, _HASH_SPACE if index == shards - 1 else (index + 1) * step)
 
     def shards(self) -> list[ShardInfo]:
-        """Return all shards, parents before children."""
-        return [shard.info for shard in self.by_id.values()]
+        """Return the shards that have not expired, parents before children."""
+        return [shard.info for shard in self.by_id.values() if shard.info.shard_id not in self.expired]
 
     def reader(self, shard_id: str, after: Position | None) -> MemoryShardReader:
         """Open a shard after a position, or at its beginning."""
-        return MemoryShardReader(self.by_id[shard_id], after, self._read_limit)
+        return MemoryShardReader(self.by_id[shard_id], after, self._read_limit, refuses=self.refuses_trimmed)
+
+    def retention_us(self) -> int:
+        """Return for how long it keeps a record."""
+        return self.kept_us
+
+    def trim(self) -> int:
+        """Drop what is older than the retention, from the oldest on, as far as that goes; return how many records."""
+        dropped, horizon = 0, self._clock.now_us() - self.kept_us
+        for shard in self.by_id.values():
+            while shard.records and shard.records[0].arrived_us < horizon:
+                shard.trimmed = int(shard.records.pop(0).sequence_number)
+                dropped += 1
+        return dropped
+
+    def expire(self, shard_id: str) -> None:
+        """Forget a closed shard, with what was in it."""
+        self.by_id[shard_id].records.clear()
+        self.expired.add(shard_id)
 
     def append(self, shard_id: str, data: bytes, partition_key: str, arrived_us: int | None = None) -> Record:
         """Store one record in an open shard."""

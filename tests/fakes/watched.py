@@ -6,10 +6,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.core.aggregate import Aggregate, AggregateKey
 from pipeline.core.errors import Corrupt, HeadraceError, OutcomeUnknown, Transient
+from pipeline.core.gap import Reading
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
 from pipeline.core.receipt import Receipt
-from pipeline.core.segment import Lineage, SealState, Segment
+from pipeline.core.segment import Lineage, Position, SealState, Segment
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import Clock
 from pipeline.ports.index import EntityIndex
@@ -184,6 +185,13 @@ class WatchedLedger:
         register = self.inner.register
         return self.perform(Effect(name, lambda: register(stream, epoch, shard_id, parents), Transient))
 
+    def register_redrive(self, source: Lineage) -> Lineage:
+        """Register a redrive lineage."""
+        register = self.inner.register_redrive
+        return self.perform(
+            Effect(f"ledger.register_redrive {source.short}", lambda: register(source), Transient)
+        )
+
     def lineages(self) -> list[Lineage]:
         """Return the lineages."""
         return self.perform(Effect("ledger.lineages", self.inner.lineages))
@@ -216,6 +224,28 @@ class WatchedLedger:
         """Return one segment."""
         segment = self.inner.segment
         return self.perform(Effect(f"ledger.segment {lineage}/{ordinal}", lambda: segment(lineage, ordinal)))
+
+    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+        """Count a start."""
+        started = self.inner.started
+        return self.perform(
+            Effect(f"ledger.started {lineage}", lambda: started(lineage, at, now_us), OutcomeUnknown)
+        )
+
+    def stopped(self, lineage: str) -> None:
+        """Forget the starts."""
+        self.perform(Effect(f"ledger.stopped {lineage}", lambda: self.inner.stopped(lineage), OutcomeUnknown))
+
+    def reading(self, lineage: str) -> Reading:
+        """Return what is noted."""
+        return self.perform(Effect(f"ledger.reading {lineage}", lambda: self.inner.reading(lineage)))
+
+    def note_read(self, lineage: str, until_us: int) -> None:
+        """Note how far an idle lineage is read."""
+        note_read = self.inner.note_read
+        self.perform(
+            Effect(f"ledger.note_read {lineage}", lambda: note_read(lineage, until_us), OutcomeUnknown)
+        )
 
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the young segments of a lineage."""

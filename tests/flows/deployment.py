@@ -14,7 +14,7 @@ from pipeline.flows.read import ReadPorts, load_shard
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from pipeline.ports.objects import ObjectInfo, Tail
-from pipeline.producer import Producer, ProducerSettings
+from pipeline.sending import Producer, ProducerSettings
 from tests.core.kit import DOOR, event, rules_for, wire
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList

@@ -99,7 +99,7 @@ def _rules(house: Deployment) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Deployment], None], set[str]]] = {
     "index item lost": (_item_lost, {"index_missing"}),
-    "index item where nobody looks": (_item_moved, {"index_missing"}),
+    "index item where nobody looks": (_item_moved, {"index_missing", "index_stray"}),
     "index item garbled": (_item_garbled, {"index_missing", "index_altered"}),
     "index item of other rows": (_item_of_another_segment, {"index_missing", "index_altered"}),
     "index item of no segment": (_stray_item, {"index_stray"}),

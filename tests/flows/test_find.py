@@ -15,6 +15,7 @@ from pipeline.core.count import Question
 from pipeline.core.days import DAY_US
 from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.index import IndexItem
+from pipeline.core.kpl import Aggregate
 from pipeline.core.segment import SealState
 from pipeline.core.span import Span, parse_span
 from pipeline.flows import events
@@ -24,9 +25,11 @@ from tests.flows.deployment import Deployment
 from tests.flows.finding import (
     BOUNDS,
     ENTITIES,
+    RULES,
     SOURCES,
     STEPS,
     TENANTS,
+    TIMES,
     TYPES,
     Step,
     all_rows,
@@ -112,6 +115,20 @@ def test_events_of_one_moment_come_by_position() -> None:
                 :limit
             ]
             assert total == 12
+
+
+def test_the_units_of_a_record_come_in_its_order() -> None:
+    """The lines of a user record stand before the next user record, though their numbers are larger."""
+    house, aggregate = Deployment(), Aggregate()
+    house.rules = RULES
+    same = {"entity_id": "a", "event_time": TIMES[0]}
+    lines = [wire(event(event_id=f"e{at}", event_type=TYPES[at], **same)) for at in (0, 1)]
+    aggregate.add(b"\n".join(lines))
+    aggregate.add(wire(event(event_id="e2", event_type=TYPES[0], **same)))
+    house.stream.append("shardId-000000000000", aggregate.encode("key", "0"), "key")
+    house.load()
+    found, _ = find(house, "acme", Question(entity_id="a"), None)
+    assert [one.columns["event_id"] for one in found] == ["e0", "e1", "e2"]
 
 
 def test_a_sealed_day_is_read_from_one_tier() -> None:

@@ -1,5 +1,6 @@
 """Lines to the stream: broken ones by number, the rest goes on, nothing taken is lost."""
 
+import gzip
 import io
 from typing import BinaryIO
 
@@ -11,8 +12,8 @@ from pipeline.core.event import Limits, Refusal
 from pipeline.core.kpl import split
 from pipeline.facts import Fact, LinesIngested
 from pipeline.flows.ingest import IngestReport, explain, ingest
-from pipeline.producer.producer import MAX_EVENT_BYTES
-from tests.core.kit import DOOR, event, rules_for, wire
+from pipeline.sending.batches import MAX_EVENT_BYTES
+from tests.core.kit import DOOR, cloud_event, event, rules_for, wire
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.flows.deployment import Deployment
@@ -83,6 +84,14 @@ def test_rubbish_is_refused_line_by_line() -> None:
     assert run.sent == [GOOD]
     assert set(run.refused.values()) == {"not_json"}
     assert len(run.refused) == 4  # the 256 bytes hold one newline
+
+
+def test_a_line_is_one_event() -> None:
+    """CloudEvents are sent as they are; batches and gzips are for those who write to the stream themselves."""
+    cloud = wire(cloud_event())
+    batch, packed = b"[" + GOOD + b"," + GOOD + b"]", gzip.compress(GOOD, mtime=0).replace(b"\n", b"")
+    run = _Run(b"\n".join([cloud, batch, packed, GOOD]))
+    assert (run.sent, run.refused) == ([cloud, GOOD], {2: "bad_envelope", 3: "not_json"})
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1, 2, 3, 70_000, 200_000])

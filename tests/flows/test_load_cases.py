@@ -1,5 +1,7 @@
 """Single moments of a loader's life that the simulator found, or that have one right answer."""
 
+import gzip
+
 import pytest
 
 from pipeline.core.errors import Corrupt
@@ -10,6 +12,7 @@ from pipeline.flows import load
 from pipeline.flows.window import WindowLimits
 from tests.fakes.objects import Stored
 from tests.flows.loading import House, event
+from tests.sim.archive import StoredRow
 
 _HOUR_US = 3_600_000_000
 
@@ -101,6 +104,64 @@ def test_an_aggregate_is_covered_whole() -> None:
         other.process(again)
         other.cut("test")
     assert [row.place.subsequence_number for row in house.rows()] == [0, 1, 2]
+
+
+def test_the_units_of_a_batch_are_covered_whole() -> None:
+    """Positions stay Kinesis' own, however many units a user record holds, and whoever takes the aggregate apart."""
+    house = House()
+    inner = [event(1), b"\n".join([event(2), b"{", event(3)]), b"[%s,%s]" % (event(4), event(5))]
+    (record,) = house.put(_aggregate(*inner))
+    parts = [
+        Record(record.sequence_number, "key", part, record.arrived_us, index)
+        for index, part in enumerate(inner)
+    ]
+    first = house.loader()
+    first.start()
+    first.process([record])
+    assert first.cut("test") == Position(record.sequence_number, 2)
+    for again in (parts, [record]):
+        other = house.loader()
+        other.start()
+        other.process(again)
+        assert other.pending_units == 0
+    other_house = House()
+    by_parts = other_house.loader()
+    by_parts.start()
+    by_parts.process(parts)
+    assert by_parts.cut("test") == Position(record.sequence_number, 2)
+    units = [0, 1, 1 + (1 << 32), 1 + (2 << 32), 2, 2 + (1 << 32)]
+    for one in (house, other_house):
+        assert sorted(row.place.subsequence_number for row in one.rows()) == sorted(units)
+
+
+def test_a_copy_inside_one_record_is_a_duplicate() -> None:
+    """Units are in the order of the record: the second user record repeats the second line of the first."""
+    house = House()
+    loader = house.loader()
+    loader.start()
+    loader.process(house.put(_aggregate(b"\n".join([event(1), event(2)]), event(2))))
+    loader.cut("test")
+    flagged = {
+        row.place.subsequence_number: row.is_duplicate for row in house.rows() if isinstance(row, StoredRow)
+    }
+    assert flagged == {0: False, 1 << 32: False, 1: True}
+
+
+def test_gzips_are_collected_by_what_they_inflate_to() -> None:
+    """Small records that inflate fifty times are cut by inflated bytes, and never pile up in one chunk."""
+    house = House(CutLimits(max_bytes=4 * 2**20))
+    body = b"\n".join(event(number) for number in range(8_000))
+    data = gzip.compress(body)
+    assert len(body) > 1_200_000
+    assert 20 * len(data) < len(body)
+    loader = house.loader()
+    loader.start()
+    loader.process(house.put(*[data] * 13))
+    assert loader.pending_units == 8_000
+    loader.cut("test")
+    counts = [one.counts.units for one in house.ledger.segments("0001")]
+    assert sum(counts) == 13 * 8_000
+    assert max(counts) == 4 * 8_000  # the first that reaches 4 MiB is the last
 
 
 def test_all_sealed_days_share_the_late_file_of_an_arrival_day() -> None:

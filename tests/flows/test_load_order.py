@@ -14,7 +14,7 @@ _BATCHES = (
     (event(1), event(2, "meter.read", "2024-03-08"), b"not json"),
     (event(1), event(3), event(3, day="2024-03-10")),
 )
-_EFFECTS = 23  # of the whole run below, see test_two_segments_take_these_actions
+_EFFECTS = 24  # of the whole run below, see test_two_segments_take_these_actions
 
 
 def _load(house: House, log: ActionLog, records: list[Record]) -> None:
@@ -55,6 +55,7 @@ def test_two_segments_take_these_actions() -> None:
     assert log.names == [
         "objects.put rules/<digest>.json",
         "ledger.open 0001",
+        "ledger.started 0001",
         *_segment(
             1,
             "events/event_type=door.opened/dt=2024-03-09/0001-000000000001.parquet",

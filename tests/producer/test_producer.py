@@ -16,8 +16,9 @@ from pipeline.core.receipt import MAX_BATCHES, Receipt
 from pipeline.core.retry import Backoff
 from pipeline.core.slots import hash_key, parse_label, slot_of
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
-from pipeline.producer import Producer, ProducerSettings
-from pipeline.producer.producer import MAX_EVENT_BYTES, MAX_PUT_BYTES, MAX_PUT_RECORDS, MAX_RECORD_BYTES
+from pipeline.sending import Producer, ProducerSettings
+from pipeline.sending.batches import MAX_EVENT_BYTES, MAX_RECORD_BYTES
+from pipeline.sending.lanes import MAX_PUT_BYTES, MAX_PUT_RECORDS
 from tests.fakes.clock import SteppedClock
 from tests.fakes.receipts import MemoryReceipts
 

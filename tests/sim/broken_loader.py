@@ -102,7 +102,8 @@ class PlannedNotFinished(Loader):
 class CutInside(Loader):
     """A cut is considered after every record handed over, also inside a Kinesis record taken apart."""
 
-    def process(self, records: Sequence[Record]) -> None:
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        del trimmed
         for record in records:
             self._collect(list(self._after_end([record])))
             self.tick()
@@ -111,7 +112,8 @@ class CutInside(Loader):
 class CoveredLookedForOnce(Loader):
     """What is covered is dropped once per call, though a cut inside the call may show that more is covered."""
 
-    def process(self, records: Sequence[Record]) -> None:
+    def process(self, records: Sequence[Record], *, trimmed: bool = False) -> None:
+        del trimmed
         for record in list(self._after_end(records)):
             self._collect([record])
             self.tick()
@@ -247,3 +249,26 @@ class SealOfLater(Loader):
         cut = super()._encode(shard_end)
         version = self._ports.ledger.seal_state().version
         return replace(cut, segment=replace(cut.segment, seal_version=version))
+
+
+class GapsNotRecorded(Loader):
+    """Whoever fell behind goes on from the oldest record there is, without a word."""
+
+    def _settle_gap(self, first: Record | None, *, trimmed: bool = False, shard_end: bool = False) -> None:
+        """Say nothing."""
+
+
+class NotedThoughCollected(Loader):
+    """An idle read is noted though records are collected and not committed."""
+
+    def caught_up(self, asked_us: int, *, trimmed: bool = False) -> None:
+        self._settle_gap(None, trimmed=trimmed)
+        self._reach.caught_up(asked_us, committed=True)
+
+
+class NotedWithoutMargin(Loader):
+    """Records are taken to be seen at the moment they arrive."""
+
+    def __init__(self, lineage: Lineage, rules: object, limits: LoadLimits, ports: WritePorts) -> None:
+        keeping = replace(limits.keeping, margin_us=0) if limits.keeping else None
+        super().__init__(lineage, rules, replace(limits, keeping=keeping), ports)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from pipeline.core.slots import BatchLabel
 from pipeline.core.window import fingerprints
 
 TENANTS = ("acme", "globex")
+DEADLY = b"whoever decodes this is dead"
 TYPES = ("door.opened", "meter.read")
 NEW_TENANT, NEW_TYPE = "initech", "lamp.lit"  # known to the later rules only
 VERSIONS = (0, 1)
@@ -119,6 +120,12 @@ _ENVELOPE = (
     "event_time",
     "data",
 )
+
+
+def deadly(serial: int) -> Payload:
+    """Return a record that kills whoever decodes it."""
+    raw = DEADLY + b" %d" % serial
+    return Payload(raw, "plain-deadly", (Unit(raw, codes=(("kills_worker",),) * len(VERSIONS)),), None)
 
 
 class Producer:

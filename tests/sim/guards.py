@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.flows.load import Loader
 from pipeline.flows.read import Shards
-from pipeline.producer import Producer
+from pipeline.sending import Producer
 from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
@@ -27,6 +27,7 @@ from tests.sim.broken import (
     PredecessorNotChecked,
     ReceiptsForgotten,
     SealNotChecked,
+    StartsNotCounted,
     TotalsAdded,
     committed_first,
     index_without_segment,
@@ -40,10 +41,13 @@ from tests.sim.broken_loader import (
     ArrivalOfNow,
     CoveredLookedForOnce,
     CutInside,
+    GapsNotRecorded,
     KeptWhole,
     NeverExpired,
     NoAncestors,
     NoStaging,
+    NotedThoughCollected,
+    NotedWithoutMargin,
     NotReadBack,
     OwnArrivals,
     PartsForgotten,
@@ -151,6 +155,10 @@ GUARDS = {
         Guard("cut between records", _LOST | {_I.COUNTS}, loader=CutInside),
         Guard("covered looked for anew", frozenset({_I.NOT_REPEATED}), loader=CoveredLookedForOnce),
         Guard("records covered whole", frozenset({_I.NOT_REPEATED}), loader=PartsForgotten),
+        Guard("gap recorded", _LOST, loader=GapsNotRecorded),
+        Guard("noted when committed", frozenset({_I.WATERMARKS}), loader=NotedThoughCollected),
+        Guard("noted with a margin", frozenset({_I.WATERMARKS}), loader=NotedWithoutMargin),
+        Guard("starts counted", frozenset({_I.DRAINS}), ledger=StartsNotCounted),
         Guard("commit compares", ledger=CommitNotCompared),
         Guard(
             "unknown is not holds + commit compares",

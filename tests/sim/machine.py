@@ -37,6 +37,7 @@ _QUIET = replace(
     producers=0,
     deploys=0,
     news=0.2,
+    deadly=0.0,
 )
 
 

@@ -13,6 +13,7 @@ from tests.sim.events import Produced, Unit, prints_of, version_of
 from tests.sim.invariants import Invariant, Violation
 from tests.sim.naive import Accepted, Decided, naive_flags
 from tests.sim.packed import check_packed
+from tests.sim.trouble import settle_gaps
 from tests.sim.witness import check_audit, check_promises
 from tests.sim.world import World
 
@@ -23,12 +24,13 @@ def check(world: World) -> list[Violation]:
 
 
 def _all(world: World) -> Iterator[Violation]:
+    yield from check_promises(world)  # of all that was produced, also of what the stream dropped since
+    yield from settle_gaps(world)
     yield from _units(world)
     yield from _bucket(world)
     yield from _manifest(world)
     yield from _seals(world)
     yield from check_packed(world)
-    yield from check_promises(world)
     yield from check_audit(world)
     decided: dict[str, list[Decided]] = {}
     for shard in world.shards:

@@ -9,7 +9,7 @@ from pipeline.core.kpl import split
 from pipeline.core.retry import Backoff
 from pipeline.core.slots import parse_label
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
-from pipeline.producer.producer import ProducerSettings
+from pipeline.sending import ProducerSettings
 from tests.fakes.stream import MemoryStream
 from tests.fakes.watched import Effect, Perform, WatchedClock, WatchedReceipts
 from tests.sim.events import Produced, Unit

@@ -12,12 +12,12 @@ from pipeline.ports.stream import Batch
 from tests.fakes.watched import Effect
 from tests.sim.invariants import Invariant, ViolatedError
 from tests.sim.producers import ProducerLife
+from tests.sim.trouble import watch_note
 from tests.sim.workers import NEVER, SOON, Life, Worker
 from tests.sim.world import Shard, World
 
 T = TypeVar("T")
 _DRIVERS = ("reader", "reader", "checkpoint", "apart", "apart checkpoint", "kcl", "kcl")
-_JUMPS_SECONDS = (-172_800, -172_800, -3_600, -30, 3_600, 172_800)
 _SERVICES = ("ledger", "objects", "manifest", "index", "aggregates", "stream", "lease", "receipts")
 _MAX_WORKERS = 6
 _MAX_CHAOS_STEPS = 450
@@ -130,9 +130,9 @@ class Scheduler:
             self._say("world", f"{service} is throttled for {steps} steps")
         clocks = [(worker.name, worker.life.clock) for worker in self._workers if worker.life is not None]
         if clocks and random.random() < scenario.clock_rate:
-            (name, clock), seconds = random.choice(clocks), random.choice(_JUMPS_SECONDS)
-            clock.wrong_us += seconds * 1_000_000
-            self._say("world", f"the wall clock of {name} jumps by {seconds} s")
+            (name, clock), seconds = random.choice(clocks), random.choice(scenario.clock_errors)
+            clock.wrong_us = seconds * 1_000_000
+            self._say("world", f"the wall clock of {name} is {seconds} s wrong from now on")
         if self._random.random() < self._world.scenario.fault_rate / 4:
             self._say("world", "every worker dies")
             for worker in self._awake():
@@ -262,6 +262,7 @@ class Scheduler:
     def _act(self, effect: Effect[T]) -> T:
         answer = effect.act()
         self._world.monitor.after(effect.name)
+        watch_note(self._world, effect.name)
         return answer
 
     def _arrive(self, index: int) -> None:
@@ -290,9 +291,10 @@ class Scheduler:
             if isinstance(found, Effect):
                 worker.pending = found
                 return
-            self._say(worker.name, "ends in order")
+            killed = isinstance(found, GreenletExit)
+            self._say(worker.name, "is killed by a record" if killed else "ends in order")
             self._workers.remove(worker)
-            if worker.fresh and worker.shard is not None:
+            if worker.fresh and not killed and worker.shard is not None:
                 self._drained.add(worker.shard.lineage.name)
 
     def _kill(self, worker: Worker) -> None:

@@ -36,6 +36,7 @@ from tests.fakes.watched import (
     WatchedReader,
 )
 from tests.sim.events import rules
+from tests.sim.trouble import FakeProbe, arm
 from tests.sim.world import Lease, OwnClock, Shard, World
 
 SOON = 0
@@ -70,7 +71,7 @@ class Life:
         )
         self.order = "stop"  # what one that obeys does next: read, cut or stop
         self._apart = "apart" in driver or self._kcl
-        self.clock, self.code = OwnClock(world.clock), world.code()
+        self.clock, self.code = OwnClock(world.clock, world.clock_error()), world.code()
         self._clock, self._facts = WatchedClock(self.clock, perform), FactList()
         self._ledger = WatchedLedger(world.ledger, perform)
         ports = WritePorts(
@@ -82,9 +83,11 @@ class Life:
             clock=self._clock,
             facts=self._facts,
             each=self._each,
+            probe=FakeProbe(),
         )
         judged_by, limits = rules(self.code.version), self.code.limits
         self._loader = world.guard.loader(shard.lineage, judged_by, limits, ports)
+        arm(self._loader, judged_by)
 
     def run(self) -> None:
         """Load the shard, as `consumers/reader.py` does or as a consumer with checkpoints does."""
@@ -107,13 +110,9 @@ class Life:
             if what == "cut":
                 loader.cut("any moment")
                 continue
-            batch = again("read", reader.read, clock=self._clock, facts=self._facts)
-            loader.process(batch.records)
-            if batch.ended:
-                loader.cut("shard end", shard_end=True)
+            if self._read(reader).ended:
                 return
-            loader.tick()
-        loader.cut("stop")
+        loader.stop()
 
     def _perhaps_cut(self) -> None:
         if self._random.random() < 0.1:
@@ -137,23 +136,37 @@ class Life:
             after = self._stale_checkpoint()
         reader = self.open(after)
         while not self._stopping():
-            batch = again("read", reader.read, clock=self._clock, facts=self._facts)
-            loader.process(self._handed_over(batch.records, after))
+            batch = self._read(reader, after)
             if batch.ended:
-                loader.cut("shard end", shard_end=True)
                 return
-            loader.tick()
             self._perhaps_cut()
             if self._random.random() < 0.5:
                 self._checkpoint(batch)
             if not batch.records:
                 self._clock.pause(1.0)
-        loader.cut("stop")
+        loader.stop()
+
+    def _read(self, reader: "_Tracking", after: Position | None = None) -> Batch:
+        """Read once and do with it what every driver does."""
+        loader, asked_us = self._loader, self._clock.now_us()
+        batch = again("read", reader.read, clock=self._clock, facts=self._facts)
+        loader.process(self._handed_over(batch.records, after), trimmed=batch.trimmed)
+        if batch.ended:
+            loader.cut("shard end", shard_end=True)
+            return batch
+        if not batch.records and batch.behind_ms == 0:
+            loader.caught_up(asked_us, trimmed=batch.trimmed)
+        loader.tick()
+        return batch
 
     # as KCL does -----------------------------------------------------------------------------------------
 
     def _hold_lease(self) -> None:
         lease, loader = self._world.leases[self._shard.lineage.name], self._loader
+        if self._shard.expired:  # KCL gives it to nobody: whoever begins with a child closes it
+            loader.start()
+            loader.cut("shard end", shard_end=True)
+            return
         self._change_lease("taken", lambda: _take(lease, self._name))
         loader.start()
         after = lease.checkpoint
@@ -161,19 +174,16 @@ class Life:
         while not self._stopping():
             if self._random.random() < 0.2:  # else the loss of a lease goes unnoticed for a while
                 self._change_lease("renewed", lambda: self._keep(lease))
-            batch = again("read", reader.read, clock=self._clock, facts=self._facts)
-            loader.process(self._handed_over(batch.records, after))
+            batch = self._read(reader, after)
             if batch.ended:
-                loader.cut("shard end", shard_end=True)
                 self._change_lease("ended", lambda: self._end(lease))
                 return
-            loader.tick()
             self._perhaps_cut()
             if self._random.random() < 0.4:
                 self._checkpoint_lease(lease, batch)
             if not batch.records:
                 self._clock.pause(1.0)
-        loader.cut("shutdown requested")
+        loader.stop()
         self._checkpoint_lease(lease, None)
 
     def _checkpoint_lease(self, lease: Lease, batch: Batch | None) -> None:
@@ -217,7 +227,9 @@ class Life:
         reader.limit = self._random.choice((1, 2, 4, 100))
         batch = watched.read()
         self._caught_up = not batch.records
-        before, self._last = self._last, batch.records
+        # What the stream dropped it cannot give again.
+        before = [one for one in self._last if one in self._shard.records]
+        self._last = batch.records
         if before and batch.records and self._random.random() < self._world.scenario.reread_rate:
             return batch._replace(records=before + batch.records)  # delivered at least once
         return batch
@@ -277,6 +289,9 @@ class _Source:
 
     def shards(self) -> list[ShardInfo]:
         return []
+
+    def retention_us(self) -> int:
+        return 0
 
     def reader(self, _shard_id: str, after: Position | None) -> _Tracking:
         return self.life.open(after)

@@ -11,7 +11,7 @@ from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.fakes.receipts import MemoryReceipts
 from tests.fakes.stream import MemoryStream
-from tests.sim.events import BEGIN_US, DAYS, Produced, Producer, Unit
+from tests.sim.events import BEGIN_US, DAYS, Produced, Producer, Unit, deadly
 from tests.sim.guards import Guard
 from tests.sim.monitor import Monitor
 from tests.sim.scenario import Scenario
@@ -29,9 +29,9 @@ class SimClock(SteppedClock):
 class OwnClock(SimClock):
     """One worker's clock: its wall may be wrong and may jump, its monotonic time is everybody's."""
 
-    def __init__(self, inner: SimClock) -> None:
+    def __init__(self, inner: SimClock, wrong_us: int = 0) -> None:
         super().__init__()
-        self._inner, self.wrong_us = inner, 0
+        self._inner, self.wrong_us = inner, wrong_us
 
     def now_us(self) -> int:
         """Return what this worker's wall says."""
@@ -77,6 +77,11 @@ class Shard:
         """True when nothing more will come."""
         return self.stream.by_id[self.lineage.shard_id].closed
 
+    @property
+    def expired(self) -> bool:
+        """True when the stream names it no more."""
+        return self.lineage.shard_id in self.stream.expired
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -114,6 +119,7 @@ class World:
         self.produced: dict[str, list[Produced]] = {}
         self.checkpoints: dict[str, list[Position]] = {}
         self.leases: dict[str, Lease] = {}
+        self._closed_us: dict[str, int] = {}
         self.draining = self.deployed = False
         self._left = {
             "record": scenario.records,
@@ -126,6 +132,8 @@ class World:
 
     def _create(self, name: str, epoch: str) -> MemoryStream:
         stream = MemoryStream(self.clock, name, epoch, self.scenario.shards)
+        stream.kept_us = self.scenario.retention_seconds * 1_000_000
+        stream.refuses_trimmed = self.scenario.refuses_trimmed
         self._every_stream.append(stream)
         self._register(stream)
         return stream
@@ -198,7 +206,26 @@ class World:
     def _pass_time(self) -> str:
         seconds = self.random.uniform(0, self.scenario.longest_pause_seconds)
         self.clock.advance(round(seconds, 3))
-        return f"{seconds:.1f} s pass"
+        dropped = sum(stream.trim() for stream in self._every_stream)
+        expired = [one.lineage.short for one in self.shards if self._expire(one)]
+        what = f", {dropped} records are dropped" * bool(dropped) + f", {expired} expire" * bool(expired)
+        return f"{seconds:.1f} s pass{what}"
+
+    def _expire(self, shard: Shard) -> bool:
+        """Let the stream forget a shard that was closed a retention ago; True when it does so now."""
+        closed_us = self._closed_us.setdefault(shard.lineage.name, self.clock.now_us()) if shard.closed else 0
+        old = self.clock.now_us() - closed_us > shard.stream.kept_us
+        if not shard.closed or shard.expired or not old:
+            return False
+        shard.stream.expire(shard.lineage.shard_id)
+        self._looked_at = (0, 0)
+        return True
+
+    def clock_error(self) -> int:
+        """Return how wrong a wall clock is from now on, in microseconds."""
+        scenario = self.scenario
+        wrong = self.random.random() < scenario.clock_rate
+        return self.random.choice(scenario.clock_errors) * 1_000_000 if wrong else 0
 
     def _backlog(self) -> str:
         """Records arrive and time passes while all workers stand still."""
@@ -219,7 +246,8 @@ class World:
         """Store one record, as anybody's PutRecord does."""
         random, name = self.random, shard.lineage.name
         kin = list(self.produced) if random.random() < 0.2 else self.family(shard.lineage)
-        payload = self.producer.payload(name, kin)
+        kills = random.random() < self.scenario.deadly
+        payload = deadly(self._left["record"]) if kills else self.producer.payload(name, kin)
         arrived = self.clock.now_us() - random.randint(0, self.scenario.jitter_us)
         record = shard.stream.append(shard.lineage.shard_id, payload.data, payload.partition_key, arrived)
         self.produced[name].append(Produced(record, payload.units, payload.label))

@@ -66,7 +66,7 @@ def test_columns_have_athenas_types(hard: dict[str, str]) -> None:
         assert line in lines
     assert any(line.startswith("  `schema_version` int ") for line in lines)
     assert any(line.startswith("  `ok` boolean COMMENT 'long ") for line in lines)
-    assert "`raw` binary" in hard["quarantine.sql"]
+    assert "`raw` binary" in hard["quarantine__refused.sql"]
 
 
 def test_comments_are_escaped_and_fit(hard: dict[str, str]) -> None:
@@ -82,7 +82,7 @@ def test_comments_are_escaped_and_fit(hard: dict[str, str]) -> None:
 def test_partitions_are_projected(hard: dict[str, str]) -> None:
     """A type is partitioned by day under its own prefix; `events` by type and day; quarantine by day of arrival."""
     mine, events, refused = (
-        hard[f"{name}.sql"] for name in ("shop_order_placed__open", "events__open", "quarantine")
+        hard[f"{name}.sql"] for name in ("shop_order_placed__open", "events__open", "quarantine__refused")
     )
     assert "LOCATION 's3://${bucket}/events/event_type=shop.order-placed/'" in mine
     assert "'s3://${bucket}/events/event_type=shop.order-placed/dt=${dt}/'" in mine
@@ -103,7 +103,7 @@ def test_a_view_leaves_duplicates_out(hard: dict[str, str]) -> None:
 def test_views_have_the_columns_the_catalogue_says(hard: dict[str, str]) -> None:
     """What a view's text selects is what `columns_of_relation` promises, in order."""
     relations = catalogue(types_of({("shop.order-placed", 1): HARD}))
-    for name in ("shop_order_placed", "shop_order_placed_raw", "events", "events_raw"):
+    for name in ("shop_order_placed", "shop_order_placed_raw", "events", "events_raw", "quarantine"):
         select = hard[f"{name}.sql"].split(" AS\n", 1)[1]
         query = sqlglot.parse_one(select, dialect="athena")
         assert isinstance(query, exp.Query)
@@ -120,7 +120,15 @@ def test_every_file_is_one_statement_with_known_placeholders(hard: dict[str, str
 
 @pytest.mark.parametrize(
     "names",
-    [("events",), ("quarantine",), ("events_raw",), ("a", "a_raw"), ("a", "a__open"), ("events.raw",)],
+    [
+        ("events",),
+        ("quarantine",),
+        ("quarantine__redriven",),
+        ("events_raw",),
+        ("a", "a_raw"),
+        ("a", "a__open"),
+        ("events.raw",),
+    ],
 )
 def test_names_of_the_catalogue_are_not_for_event_types(names: tuple[str, ...]) -> None:
     """A type whose table or view would share a name with another relation is refused by name."""

@@ -1,0 +1,264 @@
+"""KCL's MultiLangDaemon, supervised: `python -m consumers.daemon`, which `headrace worker --kcl` becomes.
+
+The daemon (Java) leases shards and starts `consumers.kcl` for each. It ends when any child does, so it is started again:
+at once, then slower, and not for ever (status 70). SIGTERM and SIGINT stop it in order: every shard is cut, committed and
+checkpointed, then the process ends with status 0; a shard that did not manage in time makes that 70, and nothing is lost.
+
+Standard error carries the children's facts unchanged and our own; what KCL itself warns of is told as `DaemonReported`.
+The page for Prometheus is served here, from the children's facts: they are many, and the port is one.
+"""
+
+import gc
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import threading
+import time
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import IO, Any
+
+import msgspec
+
+from pipeline.startup import light
+
+light()
+
+from consumers.daemon_files import LOGBACK, PROPERTIES, properties, write_files
+from consumers.java import find_jars, find_java
+from consumers.process import run
+from consumers.telemetry import Telemetry
+from pipeline import __version__, wiring
+from pipeline.config import Settings, as_environment
+from pipeline.core.errors import HeadraceError
+from pipeline.facts import (
+    FACTS,
+    DaemonEnded,
+    DaemonReported,
+    DaemonStarted,
+    Fact,
+    LoaderOpened,
+    ShardReleased,
+    WorkerCrashed,
+    WorkerStarted,
+)
+from pipeline.laptop.processes import death_signal
+from pipeline.laptop.restarts import Restarts
+
+_NAME = "daemon"
+_MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
+_KILL_SECONDS = 2  # after kcl.shutdown_seconds: all of a stop takes less than 30 seconds
+_CHECK_SECONDS = 0.2
+_DOOMED_SECONDS = (
+    5  # a daemon whose child died: its other shards drain, then it would only wait for its own threads
+)
+_MOURNER = "MultiLangShardRecordProcessor"  # the class that reports the death of a child, and ends the daemon
+_MAX_TEXT = 300  # characters of what Java says
+_decode = msgspec.json.Decoder(reduce(or_, FACTS)).decode
+
+
+class Supervisor:
+    """Keeps one daemon running until asked to stop.
+
+    Args:
+        command: starts it.
+        environment: all of its, and so of its children's.
+        folder: its working directory, with its files.
+        shutdown_seconds: how long a stop may take before it is killed.
+        telemetry: hears our facts, and the children's.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        folder: Path,
+        shutdown_seconds: float,
+        telemetry: Telemetry,
+    ) -> None:
+        self._command, self._environment, self._folder = command, environment, folder
+        self._shutdown_seconds, self._telemetry = shutdown_seconds, telemetry
+        self._stop = threading.Event()
+        self._restarts = Restarts()
+        self._open: set[str] = set()  # shards whose loader has begun and not let go
+        self._doomed_at: float | None = None
+        self._last_words = "it said nothing"
+
+    def stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """Ask for the end (a signal handler)."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Keep the daemon alive; on return it was asked to stop and every shard is committed.
+
+        Raises:
+            HeadraceError: it ended too often, or did not stop in time.
+        """
+        while not self._stop.is_set():
+            began = time.monotonic()
+            status = self._live()
+            if self._stop.is_set():
+                break
+            self._telemetry.fact(DaemonEnded(status=status, seconds=round(time.monotonic() - began, 1)))
+            if not self._restarts.died(time.monotonic()):
+                raise HeadraceError(
+                    f"KCL's daemon ended {self._restarts.limit} times within a minute, the last time with status {status}: "
+                    f"{self._last_words}"
+                )
+            while not self._restarts.due(time.monotonic()) and not self._stop.wait(_CHECK_SECONDS):
+                pass
+        if self._open:
+            raise HeadraceError(
+                f"{len(self._open)} shards were not committed within {self._shutdown_seconds:g} seconds of the stop, "
+                f"{min(self._open)} among them; nothing is lost: the next worker reads on from the ledger"
+            )
+
+    def _live(self) -> int:
+        """Start the daemon, and stay until it has ended; return its exit status."""
+        self._open.clear()
+        self._doomed_at = None
+        with subprocess.Popen(  # noqa: S603 - our own command
+            self._command,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches us, who stop it in order
+            preexec_fn=death_signal(os.getpid()),  # noqa: PLW1509 - calls the kernel only
+        ) as daemon:
+            readers = [
+                threading.Thread(target=self._listen, args=(daemon.stderr, self._take_line)),
+                threading.Thread(target=self._listen, args=(daemon.stdout, self._take_report)),
+            ]
+            for reader in readers:
+                reader.start()
+            while daemon.poll() is None and not self._stop.wait(_CHECK_SECONDS):
+                if self._is_doomed():
+                    daemon.kill()
+            if self._stop.is_set():
+                self._end(daemon)
+            for reader in readers:
+                reader.join()
+            return daemon.wait()
+
+    def _is_doomed(self) -> bool:
+        """True when a child has died, and the others had their time to drain."""
+        return self._doomed_at is not None and time.monotonic() - self._doomed_at > _DOOMED_SECONDS
+
+    def _end(self, daemon: subprocess.Popen[bytes]) -> None:
+        daemon.terminate()  # its hook asks every child to shut down
+        try:
+            daemon.wait(self._shutdown_seconds + _KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            daemon.kill()  # the children see the end of their pipe
+
+    @staticmethod
+    def _listen(stream: IO[bytes], take: Any) -> None:
+        for line in stream:
+            take(line)
+
+    def _take_line(self, line: bytes) -> None:
+        """Pass on a child's fact as it is; anything else on standard error is told as a report."""
+        try:
+            fact: Fact = _decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            self._report("stderr", line.decode(errors="replace"))
+            return
+        match fact:
+            case LoaderOpened():
+                self._open.add(fact.shard_id)
+            case ShardReleased():
+                self._open.discard(fact.shard_id)
+            case WorkerCrashed():
+                self._last_words = fact.error
+        self._telemetry.relay(line, fact)
+
+    def _take_report(self, line: bytes) -> None:
+        """Tell what the daemon logged: level, class, text, class of the error; see `daemon_files.logback`."""
+        _level, *parts = line.decode(errors="replace").rstrip("\n").split("\t")
+        source, *text = parts or ("stdout", _level)
+        if source == _MOURNER:
+            self._doomed_at = self._doomed_at or time.monotonic()
+        self._report(source, " ".join(text))
+
+    def _report(self, source: str, text: str) -> None:
+        text = " ".join(text.split())[:_MAX_TEXT]
+        if text:
+            if text.startswith("headrace "):  # a child's sentence about a setting
+                self._last_words = text
+            self._telemetry.fact(DaemonReported(source=source, text=text))
+
+
+def daemon_command(java: str, jars: Path, settings: Settings) -> list[str]:
+    """Return the command that starts the daemon in the folder of its files."""
+    options = [
+        # Its pipes are UTF-8 whatever the locale: in a C locale Java would put ? for letters of a partition key.
+        "-Dfile.encoding=UTF-8",
+        "-Dsun.stderr.encoding=UTF-8",
+        "-Dstderr.encoding=UTF-8",
+        *shlex.split(settings.kcl.java_options or ""),
+    ]
+    if settings.aws.endpoint_url is not None:
+        options.append("-Daws.cborEnabled=false")  # emulators read JSON
+    return [java, *options, "-cp", f"{jars}/*", _MAIN, "-p", PROPERTIES, "-l", LOGBACK]
+
+
+def daemon_environment(settings: Settings) -> dict[str, str]:
+    """Return the daemon's environment: our settings for the children, and the keys under the names that Java looks for."""
+    keys = settings.aws.access_key_id, settings.aws.secret_access_key
+    foreign = ("HEADRACE_",) if None in keys else ("HEADRACE_", "AWS_")
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    for name, key in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), keys, strict=True):
+        if key is not None:
+            outside[name] = key.get_secret_value()
+    if settings.aws.endpoint_url is not None:
+        outside["AWS_CBOR_ENABLED"] = "false"
+    return outside | as_environment(settings)
+
+
+def main(settings: Settings, telemetry: Telemetry) -> None:
+    """Supervise a daemon until asked to stop."""
+    java, jars = find_java(), find_jars()
+    rules, stream = (
+        wiring.rules(settings),
+        wiring.stream(settings),
+    )  # a wrong setting ends us, and not child by child
+    worker_id = (
+        f"{socket.gethostname()}-{secrets.token_hex(4)}"  # kept over restarts: its leases are its own at once
+    )
+    values = properties(settings, stream.epoch, worker_id)
+    with TemporaryDirectory(prefix="headrace-kcl-") as folder:
+        write_files(Path(folder), values)
+        supervisor = Supervisor(
+            daemon_command(java, jars, settings),
+            daemon_environment(settings),
+            Path(folder),
+            settings.kcl.shutdown_seconds,
+            telemetry,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, supervisor.stop)
+        endpoint = settings.aws.endpoint_url or "aws"
+        telemetry.fact(
+            WorkerStarted(worker=_NAME, version=__version__, rules=rules.digest, endpoint=endpoint)
+        )
+        telemetry.fact(
+            DaemonStarted(
+                application=values["applicationName"],
+                worker_id=worker_id,
+                retrieval=settings.kcl.retrieval,
+            )
+        )
+        gc.freeze()  # what is imported stays: the collector need not look at it again
+        supervisor.run()
+
+
+if __name__ == "__main__":
+    run(_NAME, main)

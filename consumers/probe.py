@@ -1,0 +1,28 @@
+"""Dies, or not, over the records it is given: `python -m consumers.probe`.
+
+Started by a worker (`pipeline/laptop/child_probe.py`) for records that are suspected to kill whoever takes them in. Ends
+with status 0 when they were decoded and encoded within the limits.
+"""
+
+import resource
+import signal
+import sys
+
+import msgspec
+
+from pipeline.core.rehearse import rehearse
+from pipeline.core.rules import rules_of
+from pipeline.laptop.child_probe import ProbeJob
+
+
+def main() -> None:
+    """Read the job, limit this process, and do what a loader does."""
+    job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ProbeJob)
+    resource.setrlimit(resource.RLIMIT_AS, (job.memory_bytes, job.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold payloads
+    signal.alarm(job.seconds)  # whose default is death, also where Python runs no handler
+    rehearse(job.records, rules_of(job.rules))
+
+
+if __name__ == "__main__":
+    main()

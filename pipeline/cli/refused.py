@@ -1,0 +1,63 @@
+"""What the commands about refused units share: which units, and how counts by code are told."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pipeline.cli.asking import SPAN_OPTIONS, not_empty
+from pipeline.core.event import RefusalCode
+from pipeline.core.span import parse_span
+
+if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
+    from pipeline.core.redriven import Wanted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def refused_options(function: F) -> F:
+    """Add the options that say which refused units."""
+    options = (
+        click.option(
+            "--reason",
+            type=click.Choice([str(code) for code in RefusalCode]),
+            metavar="CODE",
+            help="Refused with this code, as `headrace quarantine list` shows them.",
+        ),
+        click.option("--type", "event_type", callback=not_empty, help="Naming this event type."),
+        click.option("--tenant", callback=not_empty, help="Naming this tenant."),
+        click.option(
+            "--from",
+            "first",
+            metavar="WHEN",
+            help="Arrived from here on: a day (2013-07-04, UTC) or an RFC 3339 time (2013-07-04T10:30:00Z).",
+        ),
+        click.option(
+            "--to",
+            "last",
+            metavar="WHEN",
+            help="Arrived until: a day, which is included, or an RFC 3339 time, which is not.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def wanted_of(
+    reason: str | None, event_type: str | None, tenant: str | None, first: str | None, last: str | None
+) -> "Wanted":
+    """Return which units the options mean.
+
+    Raises:
+        ConfigProblem: --from or --to is no time, or nothing lies between them.
+    """
+    from pipeline.core.redriven import Wanted
+
+    return Wanted(reason, tenant, event_type, parse_span(first, last, SPAN_OPTIONS))
+
+
+def by_code(counts: Mapping[str, int]) -> str:
+    """Return counts by code in one line, the largest first."""
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{code} {count:,}" for code, count in ordered)

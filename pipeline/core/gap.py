@@ -1,0 +1,84 @@
+"""How far a lineage is known to be read, and when the stream may have dropped what came after.
+
+Kinesis says nothing when it drops a record that nobody has read. So time is the witness: whatever arrived after the
+moment up to which a lineage is known to be read, and before `now - retention`, may be gone.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipeline.core.segment import Gap, Segment
+
+_MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long the stream keeps a record, and how it is noted that an idle shard is read.
+
+    Attributes:
+        retention_us: of the stream, as it says itself.
+        margin_us: a record is seen this much later than it arrived at most (clocks, replication).
+        note_every_us: the ledger learns so often that there was nothing to read; far below any retention.
+    """
+
+    retention_us: int
+    margin_us: int = 5 * _MINUTE_US
+    note_every_us: int = 5 * _MINUTE_US
+
+
+class Reading(NamedTuple):
+    """What the ledger notes of reading a lineage beside its segments; 0 is never.
+
+    Attributes:
+        read_until_us: everything that had arrived until then lies at or before a committed end.
+        begun_us: when a loader first started on it.
+        starts: loaders that started at the committed end as it is now and did not stop in order.
+    """
+
+    read_until_us: int = 0
+    begun_us: int = 0
+    starts: int = 0
+
+
+def known_until(newest: Segment | None, reading: Reading) -> int | None:
+    """Return the arrival up to which a lineage was read or is in a gap; None when nothing is known."""
+    known = [reading.read_until_us] if reading.read_until_us else []
+    if newest is not None:
+        known.append(newest.max_arrival_us)
+        if newest.gap is not None:
+            known.append(newest.gap.until_us)
+    return max(known, default=None)
+
+
+def born_after(newest: Segment | None, reading: Reading) -> int | None:
+    """Return an arrival before which a lineage's children cannot hold a record; None when nothing is known.
+
+    A gap at its end does not count: its children were born somewhere inside.
+    """
+    known = [reading.read_until_us] if reading.read_until_us else []
+    if newest is not None and newest.gap is not None:
+        known.append(newest.gap.from_us)
+    elif newest is not None:
+        known.append(newest.max_arrival_us)
+    return max(known, default=None)
+
+
+def gap_after(
+    known_us: int, now_us: int, keeping: Keeping | None, first: tuple[str, int] | None, *, trimmed: bool
+) -> Gap | None:
+    """Return what may have been dropped, or None.
+
+    Args:
+        known_us: the lineage is read until then.
+        now_us: a moment after the read.
+        keeping: None when the retention is not known: then only a refused position is evidence.
+        first: sequence number and arrival of the first record that was read, if any.
+        trimmed: the stream refused to read on from the last position.
+    """
+    until = now_us - keeping.retention_us if keeping else known_us
+    if until <= known_us:
+        if not trimmed:
+            return None
+        until = max(known_us, first[1] if first else now_us)
+    return Gap(known_us, until, first[0] if first else "")

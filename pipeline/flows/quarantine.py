@@ -1,0 +1,246 @@
+"""What was refused: in committed segments only, out of files whose bytes are those that were written.
+
+A unit is named by its arrival day, its segment and its row: `2013-07-04/0001-12/3`.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import pyarrow as pa
+
+from pipeline.core.days import day_of
+from pipeline.core.errors import ConfigProblem, Corrupt, NotFound
+from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, manifest_place
+from pipeline.core.manifest import DataFile
+from pipeline.core.redriven import (
+    QUARANTINED,
+    REDRIVEN,
+    Mark,
+    RefusedPlace,
+    RefusedUnit,
+    Wanted,
+    is_tier,
+    read_marks,
+    read_refused,
+    refused_units,
+    writer_of,
+)
+from pipeline.core.segment import settled
+from pipeline.core.staging import digest_of
+from pipeline.facts import FactSink
+from pipeline.flows.retrying import again
+from pipeline.ports.clock import Clock
+from pipeline.ports.ledger import Ledger
+from pipeline.ports.manifest import Manifest
+from pipeline.ports.objects import Objects
+
+T = TypeVar("T")
+MANY_PARTITIONS = 32  # beyond, one read of the whole manifest is quicker than one per partition
+_GROUPED = ("code", "event_type", "tenant_id")
+_NAME = re.compile(r"(\d{4}-\d\d-\d\d)/(\w{1,16})-(\d{1,12})/(\d{1,9})", re.ASCII)
+Marks = dict[RefusedPlace, Mark]
+
+
+@dataclass(frozen=True)
+class QuarantinePorts:
+    """What reading the quarantine needs; `progress` is told of files that were read, and how many."""
+
+    ledger: Ledger
+    manifest: Manifest
+    objects: Objects
+    clock: Clock
+    facts: FactSink
+    progress: Callable[[int], None]
+
+    def call(self, name: str, call: Callable[[], T]) -> T:
+        """Call a port, again where that helps."""
+        return again(name, call, clock=self.clock, facts=self.facts)
+
+
+class Group(NamedTuple):
+    """What refused units are counted by; None where a unit named no type or tenant."""
+
+    dt: str
+    code: str
+    event_type: str | None
+    tenant_id: str | None
+
+
+@dataclass
+class Tally:
+    """Refused units of a group: how many, how many of them were redriven, first and last arrival."""
+
+    units: int
+    redriven: int
+    first_us: int
+    last_us: int
+
+
+def tally(wanted: Wanted, ports: QuarantinePorts) -> dict[Group, Tally]:
+    """Count refused units by day of arrival, code, type and tenant."""
+    found: dict[Group, Tally] = {}
+    files, marks = _gather(wanted, ports)
+    for entry in files:
+        columns = [*_GROUPED, "ingested_time"]
+        table = read_refused(entry.key, verified(entry, ports), columns)
+        rows = wanted.rows(table)
+        marked = [RefusedPlace(entry.key, row) in marks for row in rows]
+        for group, one in _grouped(entry, table.take(pa.array(rows, pa.int64())), marked):
+            before = found.get(group)
+            found[group] = one if before is None else _added(before, one)
+    return found
+
+
+def _grouped(entry: DataFile, table: pa.Table, marked: list[bool]) -> Iterator[tuple[Group, Tally]]:
+    at = table.column("ingested_time").cast(pa.int64())
+    table = table.select(_GROUPED).append_column("at", at)
+    table = table.append_column("redriven", pa.array(marked, pa.bool_()).cast(pa.int64()))
+    sums = [("at", "count"), ("redriven", "sum"), ("at", "min"), ("at", "max")]
+    dt = entry.partition.partition("#")[2]
+    for row in table.group_by(list(_GROUPED)).aggregate(sums).to_pylist():
+        group = Group(dt, row["code"], row["event_type"], row["tenant_id"])
+        yield group, Tally(row["at_count"], row["redriven_sum"], row["at_min"], row["at_max"])
+
+
+def _added(one: Tally, other: Tally) -> Tally:
+    return Tally(
+        one.units + other.units,
+        one.redriven + other.redriven,
+        min(one.first_us, other.first_us),
+        max(one.last_us, other.last_us),
+    )
+
+
+def refused(wanted: Wanted, ports: QuarantinePorts) -> Iterator[tuple[RefusedUnit, Mark | None]]:
+    """Yield refused units by day, lineage and position, each with its mark once it was redriven."""
+    files, marks = _gather(wanted, ports)
+    for entry in files:
+        for unit in units_in(entry, wanted, ports):
+            yield unit, marks.get(unit.place)
+
+
+def refused_at(place: RefusedPlace, ports: QuarantinePorts) -> tuple[RefusedUnit, Mark | None]:
+    """Return the unit at a place of quarantine.
+
+    Raises:
+        NotFound: there is none, or its segment is not committed.
+    """
+    found = manifest_place(place.key)
+    entries = ports.call("manifest", lambda: ports.manifest.files(found[0])) if found else []
+    entry = next((one for one in entries if one.key == place.key), None)
+    if entry is None or place.row >= entry.rows or not committed([entry], settled_of(ports)):
+        raise NotFound(f"no unit {unit_name(place)} in quarantine: `headrace quarantine show` names them")
+    table = read_refused(entry.key, verified(entry, ports))
+    (unit,) = refused_units(entry.key, table, [place.row])
+    return unit, marks_in(entries, ports).get(place)
+
+
+def unit_name(place: RefusedPlace) -> str:
+    """Return the name of a refused unit, as people write it."""
+    found = manifest_place(place.key)
+    if found is None:
+        return f"{place.key}/{place.row}"
+    _, lineage, ordinal = found[1].split("#")
+    return f"{found[0].partition('#')[2]}/{lineage}-{int(ordinal)}/{place.row}"
+
+
+def parse_unit(field: str, text: str) -> RefusedPlace:
+    """Return the place of a named unit; `field` is where it was given, for the message.
+
+    Raises:
+        ConfigProblem: it is no such name.
+    """
+    found = _NAME.fullmatch(text)
+    if found is None:
+        raise ConfigProblem(
+            f"{field} {text!r}: give it as `headrace quarantine show` does, like 2013-07-04/0001-12/3"
+        )
+    dt, lineage, ordinal, row = found.groups()
+    return RefusedPlace(
+        data_key(Partition(QUARANTINED, QUARANTINE_TABLE, dt), lineage, int(ordinal)), int(row)
+    )
+
+
+def _gather(wanted: Wanted, ports: QuarantinePorts) -> tuple[list[DataFile], Marks]:
+    """Return the quarantine files that may hold wanted units, and the marks of their days."""
+    settled_at = settled_of(ports)  # before the manifest: what is committed is in it
+    entries = entries_of(wanted, ports)
+    marks = marks_in(committed(entries, settled_at), ports)
+    files = [one for one in committed(entries, settled_at) if is_tier(one, QUARANTINED)]
+    return files, marks
+
+
+def settled_of(ports: QuarantinePorts) -> dict[str, int]:
+    """Return the newest committed ordinal of each lineage."""
+    ledger = ports.ledger
+    found = {}
+    for one in ports.call("lineages", ledger.lineages):
+        opening = ports.call("open", partial(ledger.open, one.short))
+        found[one.short] = settled(opening.newest)
+    return found
+
+
+def entries_of(wanted: Wanted, ports: QuarantinePorts) -> list[DataFile]:
+    """Return the files of the days that may hold wanted units, marks among them: by day, lineage and ordinal."""
+    names = wanted.partitions(ports.call("partitions", ports.manifest.partitions))
+    if len(names) > MANY_PARTITIONS:
+        every, chosen = ports.call("manifest", ports.manifest.all_files), set(names)
+        entries = [one for one in every if one.partition in chosen]
+    else:
+        entries = []
+        for name in names:
+            entries += ports.call("manifest", partial(ports.manifest.files, name))
+    return sorted(entries, key=lambda one: (one.partition, *writer_of(one), one.name))
+
+
+def committed(entries: Iterable[DataFile], settled_at: dict[str, int]) -> list[DataFile]:
+    """Return the files of committed segments."""
+    found = []
+    for one in entries:
+        lineage, ordinal = writer_of(one)
+        if ordinal <= settled_at.get(lineage, 0):
+            found.append(one)
+    return found
+
+
+def marks_in(entries: Iterable[DataFile], ports: QuarantinePorts, known: Collection[str] = ()) -> Marks:
+    """Return the marks of those files that are such, by place; `known` are keys that need not be read."""
+    found: Marks = {}
+    for entry in entries:
+        if is_tier(entry, REDRIVEN) and entry.key not in known:
+            try:
+                marks = list(read_marks(verified(entry, ports)))
+            except (pa.ArrowException, LookupError, TypeError, ValueError) as exc:
+                raise Corrupt(f"{entry.key} cannot be read as marks: run `headrace audit`") from exc
+            found |= {one.place: one for one in marks}
+    return found
+
+
+def units_in(entry: DataFile, wanted: Wanted, ports: QuarantinePorts) -> list[RefusedUnit]:
+    """Return the wanted units of a quarantine file, whole."""
+    table = read_refused(entry.key, verified(entry, ports))
+    return list(refused_units(entry.key, table, wanted.rows(table)))
+
+
+def verified(entry: DataFile, ports: QuarantinePorts) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        Corrupt: it is gone, or not what was written.
+    """
+    try:
+        body = ports.call("object", lambda: ports.objects.get(entry.key))
+    except NotFound as exc:
+        raise Corrupt(f"the manifest names {entry.key}, which is gone: run `headrace audit`") from exc
+    if digest_of(body) != entry.digest:
+        raise Corrupt(f"{entry.key} is not what was written: run `headrace audit`")
+    ports.progress(1)
+    return body
+
+
+def days_of(units: Iterable[RefusedUnit]) -> list[str]:
+    """Return the arrival days of units."""
+    return sorted({day_of(one.arrived_us) for one in units})

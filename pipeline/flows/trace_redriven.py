@@ -1,0 +1,86 @@
+"""What a trace says of redrives: a refused unit and the row it became lead to each other."""
+
+from collections.abc import Iterable, Sequence
+
+from pipeline.core.days import day_of
+from pipeline.core.errors import Corrupt, NotFound
+from pipeline.core.keys import QUARANTINE_TABLE, manifest_place
+from pipeline.core.manifest import partition_name
+from pipeline.core.redriven import REDRIVEN, Mark, RefusedPlace, is_tier, read_marks, writer_of
+from pipeline.core.segment import Lineage
+from pipeline.core.sighting import RowPlace, Sighting
+from pipeline.flows.sight import TracePorts, look_in_segment
+
+
+def marks_for(
+    sightings: Iterable[Sighting], lineages: Sequence[Lineage], ports: TracePorts
+) -> dict[RowPlace, Mark]:
+    """Return the mark of each sighting that has one: of a refused unit that went through, of a row that came so."""
+    redrives = {one.short for one in lineages if one.redrives}
+    days: dict[str, list[Mark]] = {}
+    found: dict[RowPlace, Mark] = {}
+    for one in sightings:
+        refused = one.outcome == "quarantined"
+        if not redrives or not (refused or one.lineage in redrives):
+            continue
+        dt = day_of(one.arrived_us)
+        if dt not in days:
+            days[dt] = list(_marks_of(dt, ports))
+        for mark in days[dt]:
+            if mark.place == (one.place.key, one.place.row) if refused else _became(mark, one):
+                found[one.place] = mark
+    return found
+
+
+def _became(mark: Mark, row: Sighting) -> bool:
+    """True when a row is what a marked unit became, or part of it."""
+    lineage, ordinal = split_segment(mark.redriven_as)
+    place = row.position
+    return (lineage, ordinal, mark.sequence_number) == (row.lineage, row.ordinal, place.sequence_number) and (
+        mark.units > 1 or mark.subsequence_number == place.subsequence_number
+    )
+
+
+def _marks_of(dt: str, ports: TracePorts) -> Iterable[Mark]:
+    for file in ports.find.manifest.files(partition_name(QUARANTINE_TABLE, dt)):
+        if is_tier(file, REDRIVEN):
+            try:
+                yield from read_marks(ports.objects.get(file.key))
+            except NotFound as exc:
+                lineage, ordinal = writer_of(file)
+                raise Corrupt(
+                    f"the manifest names {file.key} of segment {lineage}/{ordinal}, which is gone: run `headrace audit`"
+                ) from exc
+
+
+def redriven_rows(
+    tenant_id: str, event_id: str, sightings: Sequence[Sighting], marks: Iterable[Mark], ports: TracePorts
+) -> list[Sighting]:
+    """Return the rows that refused units became and that were not seen yet: a hint may lead to the one only."""
+    seen = {(one.lineage, one.ordinal) for one in sightings if one.outcome != "quarantined"}
+    segments = {split_segment(one.redriven_as) for one in marks} - seen
+    return [
+        one
+        for lineage, ordinal in sorted(segments)
+        for one in look_in_segment(tenant_id, event_id, lineage, ordinal, ports)
+        if one.place not in {other.place for other in sightings}
+    ]
+
+
+def split_segment(name: str) -> tuple[str, int]:
+    """Return lineage and ordinal of a segment's name."""
+    lineage, _, ordinal = name.rpartition("-")
+    return lineage, int(ordinal)
+
+
+def split_place(place: RefusedPlace) -> tuple[str, int]:
+    """Return lineage and ordinal of the segment that refused a unit.
+
+    Raises:
+        Corrupt: a mark names no quarantine file.
+    """
+    found = manifest_place(place.key)
+    if found is None:
+        raise Corrupt(f"{place.key!r} is no key of a quarantine file: run `headrace audit`")
+    _, lineage, ordinal = found[1].split("#")
+    return lineage, int(ordinal)

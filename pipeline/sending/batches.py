@@ -1,0 +1,144 @@
+"""Events to batches: one open aggregate per slot, closed at its limits, and labelled when it is closed."""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pipeline.core.errors import ConfigProblem, InvalidEvent
+from pipeline.core.event import RefusalCode
+from pipeline.core.kpl import Aggregate
+from pipeline.core.retry import Backoff
+from pipeline.core.slots import BatchLabel, hash_key, parse_label, slot_of
+from pipeline.ports.stream import OutgoingRecord
+
+MAX_RECORD_BYTES = 2**20  # Kinesis limit, partition key included, unless the stream is set higher
+_RECORD_ROOM = 512  # of it for label, hash key, checksum and the event's own header
+MAX_EVENT_BYTES = MAX_RECORD_BYTES - _RECORD_ROOM
+EVENT_OVERHEAD_BYTES = 128  # of an event in memory beside its payload: objects, header, ticket; about
+
+slot_of_entity = lru_cache(maxsize=65_536)(
+    slot_of
+)  # a program's busiest entities; hashing costs ten times this
+
+_PATIENT = Backoff(attempts=12, base_seconds=0.1, cap_seconds=5.0)  # about half a minute of a busy stream
+
+
+@dataclass(frozen=True)
+class ProducerSettings:
+    """How events are batched."""
+
+    slots: int = 64
+    max_batch_bytes: int = 262_144
+    max_batch_events: int = 2_000
+    linger_seconds: float = 0.2
+    backoff: Backoff = _PATIENT
+
+
+class Batch:
+    """A closed batch in memory. `tickets` are those of its events, in order; empty when nobody asks for fates."""
+
+    __slots__ = ("cost_bytes", "label", "record", "tickets")
+
+    def __init__(
+        self, label: BatchLabel, record: OutgoingRecord, tickets: "array[int]", cost_bytes: int
+    ) -> None:
+        self.label, self.record, self.tickets, self.cost_bytes = label, record, tickets, cost_bytes
+
+    @property
+    def put_bytes(self) -> int:
+        """Return what it weighs in a call."""
+        return len(self.record.data) + len(self.record.partition_key)
+
+    def outgoing(self) -> OutgoingRecord:
+        """Return the record to put."""
+        return self.record
+
+
+class _Open:
+    __slots__ = ("aggregate", "cost_bytes", "tickets")
+
+    def __init__(self) -> None:
+        self.aggregate, self.tickets, self.cost_bytes = Aggregate(), array("q"), 0
+
+
+class Batcher:
+    """Packs events of one producer.
+
+    Args:
+        producer_id: 4 to 32 of a-z and 0-9, never used twice: batch numbers start at 0.
+        settings: the limits of a batch.
+        closed: takes every batch as it is closed; those of a slot come in order.
+
+    Raises:
+        ConfigProblem: the id cannot be part of a batch's label.
+    """
+
+    def __init__(self, producer_id: str, settings: ProducerSettings, closed: Callable[[Batch], None]) -> None:
+        if parse_label(str(BatchLabel(producer_id, 0, 0, 1))) is None:
+            raise ConfigProblem(f"producer id {producer_id!r}: must be 4 to 32 characters of a-z and 0-9")
+        self.producer_id, self._settings, self._closed = producer_id, settings, closed
+        self._open: dict[int, _Open] = {}
+        self._next_number = [0] * settings.slots
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def add(self, slot: int, payload: bytes, ticket: int | None = None) -> None:
+        """Add an event that `check_size` let pass."""
+        found = self._open.get(slot)
+        if found is not None and found.aggregate.size_bytes + len(payload) > MAX_EVENT_BYTES:
+            self._close(slot)
+            found = None
+        if found is None:
+            found = self._open[slot] = _Open()
+        aggregate = found.aggregate
+        aggregate.add(payload)
+        if ticket is not None:
+            found.tickets.append(ticket)
+        found.cost_bytes += len(payload) + EVENT_OVERHEAD_BYTES
+        if (
+            aggregate.size_bytes >= self._settings.max_batch_bytes
+            or aggregate.count >= self._settings.max_batch_events
+        ):
+            self._close(slot)
+
+    def close_all(self) -> None:
+        """Close every batch that is open."""
+        for slot in list(self._open):
+            self._close(slot)
+
+    def first_ticket(self) -> int | None:
+        """Return the smallest ticket in an open batch."""
+        return min((one.tickets[0] for one in self._open.values() if one.tickets), default=None)
+
+    def tickets(self) -> "list[array[int]]":
+        """Return the tickets of the open batches."""
+        return [array("q", one.tickets) for one in self._open.values()]
+
+    def _close(self, slot: int) -> None:
+        found = self._open.pop(slot)
+        label = BatchLabel(self.producer_id, slot, self._next_number[slot], found.aggregate.count)
+        self._next_number[slot] += 1
+        key = hash_key(slot, self._settings.slots)
+        record = OutgoingRecord(found.aggregate.encode(str(label), key), str(label), key)
+        self._closed(Batch(label, record, found.tickets, found.cost_bytes))
+
+
+def check_size(payload: bytes, max_bytes: int = MAX_EVENT_BYTES) -> None:
+    """Refuse what fits into no record.
+
+    Raises:
+        InvalidEvent: the event is larger than `max_bytes`.
+    """
+    if len(payload) > max_bytes:
+        raise InvalidEvent(
+            RefusalCode.TOO_LARGE,
+            "",
+            f"{len(payload)} bytes; "
+            + (
+                f"a Kinesis record holds {max_bytes} at most"
+                if max_bytes == MAX_EVENT_BYTES
+                else f"an event has at most {max_bytes} (events.max_event_bytes)"
+            ),
+        )

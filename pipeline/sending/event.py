@@ -1,0 +1,218 @@
+"""The event as a program hands it over, and its bytes on the wire: checked for what can be told at once.
+
+What is accepted here has an envelope that the loader accepts (`tests/producer/test_event.py`); `data` itself is
+judged only where rules are at hand.
+"""
+
+import math
+import os
+import random
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import Any
+
+import msgspec
+import orjson
+
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.event import Envelope, RefusalCode, WireEnvelope
+from pipeline.core.moment import moment
+from pipeline.core.names import is_name
+
+_MAX_EVENT_ID = 128  # characters; these three as schemas/envelope.json says
+_MAX_ID = 256
+_MAX_VERSION = 2**31 - 1
+_SHOWN = 80  # characters of a foreign value in a message
+_ENCODE = msgspec.json.Encoder().encode
+_DECODE = msgspec.json.Decoder(WireEnvelope).decode
+
+# Of its own: a program that seeds Python's generator to repeat a run would repeat its event ids as well, and a
+# repeated id is a duplicate. A forked child must not go on with its parent's numbers either.
+_chance = random.Random()  # noqa: S311 - unique, not secret
+os.register_at_fork(after_in_child=_chance.seed)
+
+
+def new_event_id() -> str:
+    """Return a UUID of version 7 (RFC 9562): ids sort by the millisecond they were made in."""
+    chance = _chance.getrandbits(74)
+    time_text, text = "%012x" % (time.time_ns() // 1_000_000), "%018x" % (chance >> 2)
+    return f"{time_text[:8]}-{time_text[8:]}-7{text[:3]}-{'89ab'[chance & 3]}{text[3:6]}-{text[6:]}"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One event.
+
+    Attributes:
+        tenant_id: whose event it is: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, the first a letter or digit.
+        entity_id: what it is about, 1 to 256 characters; events of one entity keep their order.
+        event_type: what kind of thing happened; written like a tenant's id.
+        schema_version: which version of the type's schema `data` follows, 1 or more.
+        source: where it was observed, 1 to 256 characters.
+        data: what happened: a mapping, a dataclass, a msgspec struct, or finished JSON as bytes (kept byte for byte).
+        event_id: 1 to 128 characters, the same each time it is sent: a repeated one is a duplicate. A new UUID if not given.
+        event_time: when it happened, with its time zone; now if not given.
+        correlation_id: what ties events of one cause together, 1 to 256 characters.
+    """
+
+    tenant_id: str
+    entity_id: str
+    event_type: str
+    schema_version: int
+    source: str
+    data: Any
+    event_id: str = msgspec.field(default_factory=new_event_id)
+    event_time: datetime = msgspec.field(default_factory=partial(datetime.now, UTC))
+    correlation_id: str | None = None
+
+
+class Wire(msgspec.Struct, frozen=True, gc=False):
+    """Finished bytes, and what chooses their slot."""
+
+    tenant_id: str
+    entity_id: str
+    payload: bytes
+
+
+def encode(event: Event) -> Wire:
+    """Return an event as it travels.
+
+    Raises:
+        InvalidEvent: names the field, and what it may be.
+    """
+    _check_names(event.tenant_id, event.event_type, event.schema_version, event.source)
+    _check_text("entity_id", event.entity_id, _MAX_ID)
+    _check_text("event_id", event.event_id, _MAX_EVENT_ID)
+    cause, at = event.correlation_id, event.event_time
+    if cause is not None:
+        _check_text("correlation_id", cause, _MAX_ID)
+    if type(at) is not datetime or at.tzinfo is not UTC:
+        at = _in_utc(at)
+    envelope = Envelope(  # by position, in a third of the time; the order is that of the class
+        event.event_id,
+        event.tenant_id,
+        event.entity_id,
+        event.event_type,
+        event.schema_version,
+        event.source,
+        at,
+        msgspec.Raw(_data(event.data)),
+        msgspec.UNSET,
+        msgspec.UNSET if cause is None else cause,
+    )
+    try:
+        return Wire(event.tenant_id, event.entity_id, _ENCODE(envelope))
+    except UnicodeEncodeError as exc:
+        raise InvalidEvent(
+            RefusalCode.NOT_JSON, "", f"{exc.object[:_SHOWN]!r} has half a surrogate pair: no UTF-8 holds it"
+        ) from exc
+
+
+def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
+    """Return an event that is envelope JSON already, or a mapping of the envelope's fields.
+
+    Bytes are kept as they are.
+
+    Raises:
+        InvalidEvent: names the field, and what it may be.
+    """
+    if isinstance(event, Mapping):
+        payload = _json("", dict(event))
+    else:
+        payload = event.encode() if isinstance(event, str) else event
+    try:
+        envelope = _DECODE(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        code = RefusalCode.BAD_ENVELOPE if isinstance(exc, msgspec.ValidationError) else RefusalCode.NOT_JSON
+        raise InvalidEvent(code, "", f"not an event: {exc}") from exc
+    _check_names(envelope.tenant_id, envelope.event_type, envelope.schema_version, envelope.source)
+    for name in ("event_time", "received_time"):
+        text = getattr(envelope, name)
+        if text is not msgspec.UNSET and moment(text) is None:
+            raise _bad(name, text, "a date-time as RFC 3339 writes it, with its offset from UTC")
+    _data(bytes(envelope.data))
+    return Wire(envelope.tenant_id, envelope.entity_id, payload)
+
+
+def _bad(name: str, value: Any, wanted: str) -> InvalidEvent:
+    shown = repr(value)
+    shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+    return InvalidEvent(RefusalCode.BAD_ENVELOPE, f"/{name}", f"{name} {shown}: must be {wanted}")
+
+
+def _check_text(name: str, value: Any, longest: int) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise _bad(name, value, f"text of 1 to {longest} characters")
+
+
+@lru_cache(maxsize=4_096, typed=True)  # few are different, and typed tells True from 1
+def _check_names(tenant_id: Any, event_type: Any, schema_version: Any, source: Any) -> None:
+    for name, value in (("tenant_id", tenant_id), ("event_type", event_type)):
+        if not isinstance(value, str) or not is_name(value):
+            raise _bad(name, value, "1 to 63 of a-z, 0-9, `.`, `_`, `-`, the first a letter or digit")
+    if type(schema_version) is not int or not 1 <= schema_version <= _MAX_VERSION:
+        raise _bad("schema_version", schema_version, f"a whole number from 1 to {_MAX_VERSION}")
+    _check_text("source", source, _MAX_ID)
+
+
+def _in_utc(value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        wanted = "a datetime with a time zone, as datetime.now(UTC) gives; naive ones are refused"
+        raise _bad("event_time", value, wanted)
+    try:
+        return value if value.tzinfo is UTC else value.astimezone(UTC)
+    except OverflowError as exc:
+        raise _bad("event_time", value, "within the years 1 to 9999 of UTC") from exc
+
+
+def _data(data: Any) -> bytes:
+    """Return `data` as the bytes of a JSON object."""
+    if type(data) is dict:
+        return _json("/data", data)
+    if isinstance(data, bytes):
+        try:
+            ok = isinstance(orjson.loads(data), dict)
+        except orjson.JSONDecodeError as exc:
+            raise InvalidEvent(RefusalCode.NOT_JSON, "/data", f"data: {exc}") from exc
+        raw = data
+    else:
+        raw = _json("/data", data)
+        ok = raw.startswith(b"{")
+    if not ok:
+        raise _bad("data", data, "a mapping, a dataclass, a msgspec struct, or a JSON object as bytes")
+    return raw
+
+
+def _json(where: str, value: Any) -> bytes:
+    try:
+        raw = orjson.dumps(value, default=_plain)
+    except TypeError as exc:  # orjson's only one, also for text that is not UTF-8
+        raise InvalidEvent(RefusalCode.NOT_JSON, where, f"{where[1:] or 'the event'}: {exc}") from exc
+    # orjson writes NaN and infinity as null, and what was measured would silently be nothing.
+    if b"null" in raw:
+        _refuse_nan(where, value)
+    return raw
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON: make it text or a number first")
+
+
+def _refuse_nan(where: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidEvent(RefusalCode.NOT_JSON, where, f"{value} is no JSON number; leave the field out")
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if hasattr(value, "__dataclass_fields__"):
+        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            _refuse_nan(f"{where}/{key}", one)
+    elif isinstance(value, list | tuple):
+        for number, one in enumerate(value):
+            _refuse_nan(f"{where}/{number}", one)

@@ -1,0 +1,133 @@
+"""Where threads leave events for the sending thread: bounded by bytes, and never torn.
+
+A signal's handler may raise in the main thread between any two steps, so an event is taken by one single step (an
+append), and all counts are made again from what is really there. Only locks that are taken and given back in C
+are used: a handler cannot raise between the taking and the body of `with`.
+"""
+
+import threading
+from array import array
+from queue import Empty, SimpleQueue
+
+import msgspec
+
+from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.ports.clock import Clock
+from pipeline.sending.batches import EVENT_OVERHEAD_BYTES
+
+_WAKE_BYTES = 2**20  # of waiting events, and the sending thread is woken before the linger time
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One event, finished; a hundred thousand of them are nothing for the garbage collector to walk through."""
+
+    slot: int
+    payload: bytes
+
+
+class Inbox:
+    """Events on their way to the sending thread.
+
+    Args:
+        max_bytes: how much may wait in memory, here and behind it; one event alone always finds room.
+        clock: for the time-outs of `put`.
+    """
+
+    def __init__(self, max_bytes: int, clock: Clock) -> None:
+        self._max_bytes, self._clock = max_bytes, clock
+        self._lock = threading.Lock()
+        self._items: list[Item] = []
+        self._bytes = 0  # of `_items`; made exact by each `take`
+        self._held = 0  # taken, not released
+        self._base = 0  # ticket of the first item
+        self._waiters: dict[SimpleQueue[None], None] = {}
+        self._refusal: str | None = None
+        self.problem = ""  # why nothing is released, for the message of a time-out
+        self.wake: SimpleQueue[None] = SimpleQueue()
+
+    def put(self, item: Item, timeout: float | None) -> int:
+        """Take one event; return its ticket. Waits up to `timeout` seconds for room, for ever with None.
+
+        Raises:
+            Transient: there was no room in time; nothing was taken.
+            ConfigProblem: it was shut; the message says why.
+        """
+        cost = len(item.payload) + EVENT_OVERHEAD_BYTES
+        deadline = None
+        while True:
+            with self._lock:
+                if self._refusal is not None:
+                    raise ConfigProblem(self._refusal)
+                if self._held + self._bytes + cost <= self._max_bytes or not self._held + self._bytes:
+                    ticket = self._base + len(self._items)
+                    first = not self._items or self._bytes < _WAKE_BYTES <= self._bytes + cost
+                    self._bytes += cost
+                    self._items.append(item)  # from this step on it is taken
+                    break
+                turn: SimpleQueue[None] = SimpleQueue()
+                self._waiters[turn] = None
+            if deadline is None:
+                deadline = self._clock.monotonic() + timeout if timeout is not None else float("inf")
+            self._wait(turn, deadline, timeout)
+        if first:
+            self.wake.put(None)
+        return ticket
+
+    def _wait(self, turn: "SimpleQueue[None]", deadline: float, timeout: float | None) -> None:
+        left = deadline - self._clock.monotonic()
+        try:
+            turn.get(timeout=max(0.0, min(left, threading.TIMEOUT_MAX)))
+        except Empty:
+            raise Transient(
+                f"{self.used_bytes():,} bytes of events are waiting, the limit is {self._max_bytes:,}, and the stream "
+                f"freed no room in {timeout or 0:g} s; this event was not taken: try again, or make room "
+                f"(max_buffer_bytes, spill)" + (f". {self.problem}" if self.problem else "")
+            ) from None
+        finally:
+            with self._lock:
+                self._waiters.pop(turn, None)
+
+    def take(self) -> tuple[int, list[Item]]:
+        """Return everything that was put since, and the ticket of its first; the sending thread's."""
+        with self._lock:
+            first, items = self._base, self._items
+            self._items, self._bytes = [], 0
+            self._base += len(items)
+            self._held += sum(len(one.payload) for one in items) + EVENT_OVERHEAD_BYTES * len(items)
+        return first, items
+
+    def release(self, cost_bytes: int) -> None:
+        """Make room; the sending thread's."""
+        with self._lock:
+            self._held -= cost_bytes
+            waiters, self._waiters = self._waiters, {}
+        for turn in waiters:
+            turn.put(None)
+
+    def shut(self, refusal: str) -> None:
+        """Refuse every further event; what was put before is still taken."""
+        with self._lock:
+            if self._refusal is None:
+                self._refusal = refusal
+            waiters = list(self._waiters)
+        for turn in waiters:
+            turn.put(None)
+
+    def first_ticket(self) -> int:
+        """Return the ticket of the oldest event here, or of the next one."""
+        with self._lock:
+            return self._base
+
+    def next_ticket(self) -> int:
+        """Return the ticket that the next event would get: all before it are taken."""
+        with self._lock:
+            return self._base + len(self._items)
+
+    def tickets(self) -> "array[int]":
+        """Return the tickets of the events that nobody has taken out yet."""
+        with self._lock:
+            return array("q", range(self._base, self._base + len(self._items)))
+
+    def used_bytes(self) -> int:
+        """Return how much waits."""
+        return self._held + self._bytes

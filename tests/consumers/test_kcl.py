@@ -1,0 +1,340 @@
+"""The child of KCL's daemon, in process: what it commits, what it checkpoints, and when it stops working."""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from consumers.kcl import Child
+from consumers.multilang import Daemon
+from pipeline.core import kpl
+from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound, Transient
+from pipeline.core.event import Record
+from pipeline.core.segment import CutLimits, Position
+from pipeline.facts import CallRetried, ParentsAwaited, SegmentCommitted, ShardReleased
+from pipeline.flows.load import LoadLimits
+from pipeline.flows.read import ReadPorts, Shards
+from pipeline.flows.window import WindowLimits
+from tests.core.kit import event, wire
+from tests.fakes.daemon import FakeDaemon, bare, initialize, process
+from tests.flows.deployment import Deployment
+
+FIRST = "shardId-000000000000"
+
+
+def _child(house: Deployment, daemon: FakeDaemon) -> Child:
+    ports = ReadPorts(house.stream, house.ledger, house.clock, house.facts, lambda: False)
+    line = Daemon(cast("Any", daemon), cast("Any", daemon))
+    return Child(line, Shards(ports), ports, house.loader)
+
+
+def _run(house: Deployment, *messages: Any, refusals: Iterable[str] = ()) -> FakeDaemon:
+    daemon = FakeDaemon(*messages, refusals=refusals)
+    _child(house, daemon).run()
+    return daemon
+
+
+def _taken_apart(records: Iterable[Record]) -> list[Record]:
+    """Return records as KCL delivers them: one for each user record of an aggregate."""
+    made: list[Record] = []
+    for one in records:
+        parts = kpl.split(one.data) if kpl.is_aggregate(one.data) else [one.data]
+        made += [
+            msgspec.structs.replace(one, data=part, subsequence_number=n) for n, part in enumerate(parts)
+        ]
+    return made
+
+
+def _delivered(house: Deployment, shard_id: str = FIRST) -> list[Record]:
+    return _taken_apart(house.stream.by_id[shard_id].records)
+
+
+def _plain(house: Deployment, count: int, first: int = 0, shard_id: str = FIRST) -> list[Record]:
+    return [
+        house.stream.append(shard_id, wire(event(event_id=f"e{number}")), "key")
+        for number in range(first, first + count)
+    ]
+
+
+def _reasons(house: Deployment, kind: type[SegmentCommitted | ShardReleased]) -> list[str]:
+    return [fact.reason for fact in house.facts.told if isinstance(fact, kind)]
+
+
+def _ends(house: Deployment) -> list[Position | None]:
+    return [row.end for row in house.ledger.rows.values()]
+
+
+def _place(record: Record) -> Position:
+    return Position(record.sequence_number, record.subsequence_number or 0)
+
+
+def test_a_stop_commits_and_checkpoints() -> None:
+    """What is collected is cut and committed, the checkpoint is its end, and the audit balances."""
+    house = Deployment(max_rows=1_000)
+    house.produce(40)
+    records = _delivered(house)
+    daemon = _run(house, initialize(FIRST), process(records), bare("shutdownRequested"), bare("leaseLost"))
+    assert daemon.checkpoints == [_place(records[-1])]
+    assert daemon.checkpoints[0] != Position(records[-1].sequence_number, 0)  # both numbers
+    assert _reasons(house, SegmentCommitted) == ["stop"]
+    assert _reasons(house, ShardReleased) == ["stop"]
+    report = house.audit()
+    assert report.balanced, report.differences
+    assert report.total().archived == 40
+
+
+def test_checkpoints_follow_commits_only() -> None:
+    """A batch that is only collected is not checkpointed; after a cut the checkpoint is the end of the segment."""
+    house = Deployment(max_rows=10)
+    records = _plain(house, 25)
+    house.limits = LoadLimits(CutLimits(max_rows=10), WindowLimits())
+    seen: list[int] = []
+    daemon = FakeDaemon(
+        initialize(FIRST),
+        process(records[:8]),
+        lambda: seen.append(len(daemon.checkpoints)),
+        process(records[8:20]),
+        lambda: seen.append(len(daemon.checkpoints)),
+        process(records[20:]),
+        lambda: seen.append(len(daemon.checkpoints)),
+    )
+    _child(house, daemon).run()
+    assert seen == [0, 1, 1]
+    assert daemon.checkpoints == [_place(records[19])] == _ends(house)
+
+
+def test_time_cuts_while_nothing_comes() -> None:
+    """Empty batches are ticks: a quiet shard is cut by age and checkpointed inside one of them."""
+    house = Deployment(max_rows=1_000)
+    records = _plain(house, 3)
+    daemon = _run(
+        house, initialize(FIRST), process(records), lambda: house.clock.advance(61), process([], behind_ms=0)
+    )
+    assert _reasons(house, SegmentCommitted) == ["age"]
+    assert daemon.checkpoints == [_place(records[-1])]
+
+
+def test_a_lost_lease_writes_nothing_more() -> None:
+    """The open segment is thrown away, and batches that still come are only answered."""
+    house = Deployment(max_rows=1_000)
+    records = _plain(house, 9)
+    daemon = _run(
+        house,
+        initialize(FIRST),
+        process(records[:5]),
+        bare("leaseLost"),
+        process(records[5:]),
+        bare("shutdownRequested"),
+        bare("shardEnded"),
+    )
+    assert house.ledger.rows == {}
+    assert daemon.checkpoints == []
+    assert len(daemon.said) == 6
+    assert [fact for fact in house.facts.told if isinstance(fact, ShardReleased)] == [
+        ShardReleased("0001", FIRST, "lease lost", 5)
+    ]
+
+
+def test_a_daemon_that_hangs_up() -> None:
+    """The end of the pipe without a word is a lost lease too."""
+    house = Deployment(max_rows=1_000)
+    _run(house, initialize(FIRST), process(_plain(house, 5)))
+    assert house.ledger.rows == {}
+    assert _reasons(house, ShardReleased) == ["hung up"]
+
+
+def test_the_end_of_a_shard() -> None:
+    """The last segment says so, and only then comes the checkpoint without arguments."""
+    house = Deployment(max_rows=1_000)
+    records = _plain(house, 5)
+    daemon = _run(house, initialize(FIRST), process(records), bare("shardEnded"))
+    assert daemon.checkpoints == [None]
+    assert [(row.shard_end, row.state) for row in house.ledger.rows.values()] == [(True, "committed")]
+    assert _reasons(house, ShardReleased) == ["shard end"]
+
+
+def test_the_end_of_a_shard_that_cannot_be_committed() -> None:
+    """A failed commit leaves the loop, unanswered: a "done" would let KCL begin the children."""
+    house = Deployment(max_rows=1_000)
+    records = _plain(house, 5)
+
+    def fail(_segment: object) -> bool:
+        raise Transient("no ledger")
+
+    daemon = FakeDaemon(initialize(FIRST), process(records), bare("shardEnded"))
+    house.ledger.commit = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(Transient, match="no ledger"):
+        _child(house, daemon).run()
+    assert daemon.checkpoints == []
+    assert [one["responseFor"] for one in daemon.said] == ["initialize", "processRecords"]
+
+
+def test_an_unknown_error_leaves_the_loop() -> None:
+    """No exception is swallowed and answered with "done"."""
+    house = Deployment()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    house.objects.put_if_absent = fail  # type: ignore[method-assign, assignment]
+    daemon = FakeDaemon(initialize(FIRST))
+    with pytest.raises(ZeroDivisionError):
+        _child(house, daemon).run()
+    assert daemon.said == []
+
+
+@pytest.mark.parametrize("error", ["ThrottlingException", "KinesisClientLibDependencyException"])
+def test_a_throttled_checkpoint_is_repeated(error: str) -> None:
+    """With back-off, at the same position, until it holds."""
+    house = Deployment(max_rows=5)
+    records = _plain(house, 5)
+    daemon = _run(house, initialize(FIRST), process(records), refusals=[error] * 3)
+    assert daemon.checkpoints == [_place(records[-1])]
+    assert sum(isinstance(fact, CallRetried) for fact in house.facts.told) == 3
+
+
+def test_a_refused_checkpoint_is_a_lost_lease() -> None:
+    """ShutdownException: the segment that was committed stays, the rest is the next worker's, quietly."""
+    house = Deployment(max_rows=5)
+    records = _plain(house, 12)
+    daemon = _run(
+        house,
+        initialize(FIRST),
+        process(records[:7]),
+        process(records[7:]),
+        bare("leaseLost"),
+        refusals=["ShutdownException"],
+    )
+    assert [row.counts.units for row in house.ledger.rows.values()] == [7]
+    assert daemon.checkpoints == []
+    assert [one["action"] for one in daemon.said] == ["status", "checkpoint", "status", "status", "status"]
+
+
+def test_an_invalid_state_is_not_repeated() -> None:
+    """Nor is a position that KCL refuses: somebody has to look."""
+    for error in ("InvalidStateException", "IllegalArgumentException"):
+        house = Deployment(max_rows=5)
+        with pytest.raises(HeadraceError, match=error):
+            _run(house, initialize(FIRST), process(_plain(house, 5)), refusals=[error])
+
+
+def test_kcl_lags_behind_the_ledger() -> None:
+    """What the ledger covers is dropped, and no checkpoint passes what KCL itself has delivered: it would be refused."""
+    house = Deployment(max_rows=1_000)
+    house.produce(40)
+    house.load()
+    records = _delivered(house)
+    daemon = _run(house, initialize(FIRST), process(records[:7]), process(records[7:]))
+    assert daemon.checkpoints == [_place(records[6]), _place(records[-1])]
+    report = house.audit()
+    assert report.balanced, report.differences
+    assert report.total().archived == 40
+
+
+def test_kcl_ahead_of_the_ledger() -> None:
+    """A checkpoint of another archive would pass over records: refused before the first, and nothing is written."""
+    house = Deployment(max_rows=1_000)
+    records = _plain(house, 5)
+    for loaded in (0, 3):
+        lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+        loader = house.loader(lineage)
+        loader.start()
+        loader.process(records[:loaded])
+        loader.cut("stop")
+        before = dict(house.ledger.rows)
+        with pytest.raises(ConfigProblem, match=r"kcl\.application"):
+            _run(house, initialize(FIRST, records[3].sequence_number), process(records[4:]))
+        assert house.ledger.rows == before
+    _run(house, initialize(FIRST, records[2].sequence_number), process(records[3:]), bare("shardEnded"))
+    assert sum(row.counts.units for row in house.ledger.rows.values()) == 5
+
+
+def test_an_aggregate_that_comes_again() -> None:
+    """A segment ends with the last unit of a Kinesis record; a daemon that delivers the record anew gets none of it twice."""
+    house = Deployment(max_rows=7)
+    house.produce(40)
+    records = _delivered(house)
+    middle = records[20].sequence_number
+    cut = next(n for n, one in enumerate(records) if int(one.sequence_number) > int(middle))
+    first = _run(house, initialize(FIRST), process(records[:cut]), bare("shutdownRequested"))
+    assert first.checkpoints == [_place(records[cut - 1])]
+    whole = next(n for n, one in enumerate(records) if one.sequence_number == middle)
+    _run(house, initialize(FIRST), process(records[whole:]), bare("shutdownRequested"))
+    report = house.audit()
+    assert report.balanced, report.differences
+    assert (report.total().archived, report.total().duplicates) == (40, 0)
+
+
+def test_a_segment_holds_many_events_of_few_records() -> None:
+    """Batch labels are counted by Kinesis record, though KCL shows each event under the label of its batch."""
+    house = Deployment()
+    house.limits = LoadLimits(CutLimits(max_rows=1_000, max_ranges=12), WindowLimits())
+    house.produce(80)
+    records = _delivered(house)
+    _run(house, initialize(FIRST), process(records[:50]), process(records[50:]), bare("shutdownRequested"))
+    assert len(house.stream.by_id[FIRST].records) > 12
+    assert _reasons(house, SegmentCommitted) == ["stop"]
+    assert house.audit().balanced
+
+
+def test_a_broken_aggregate_is_refused_for_what_it_is() -> None:
+    """KCL hands one with a bad checksum over whole: quarantine says so, and its neighbours are archived."""
+    house = Deployment(max_rows=1_000)
+    [before] = _plain(house, 1)
+    broken = house.stream.append(FIRST, kpl.MAGIC + b"no aggregate, and no checksum of one", "key")
+    records = [before, broken, *_plain(house, 1, 1)]
+    delivered = [msgspec.structs.replace(one, subsequence_number=0) for one in records]
+    daemon = _run(house, initialize(FIRST), process(delivered), bare("shutdownRequested"))
+    assert daemon.checkpoints == [_place(delivered[-1])]
+    [codes] = [fact.codes for fact in house.facts.told if type(fact).__name__ == "UnitsRefused"]  # type: ignore[attr-defined]
+    assert codes == {"bad_aggregate": 1}
+
+
+def test_a_child_shard_waits_for_its_parents() -> None:
+    """KCL's word is not enough: until the ledger has the parent's end the child is held back, and then given up."""
+    house = Deployment(max_rows=1_000)
+    records = _plain(house, 5)
+    left, _right = house.stream.split(FIRST)
+    with pytest.raises(Transient, match="parents 0001"):
+        _run(house, initialize(left), process(_plain(house, 2, 5, left)))
+    waits = [fact for fact in house.facts.told if isinstance(fact, ParentsAwaited)]
+    assert waits[0] == ParentsAwaited("0002", left, 1)
+    assert house.clock.monotonic() >= 60
+    assert house.ledger.rows == {}
+    _run(house, initialize(FIRST), process(records), bare("shardEnded"))
+    daemon = _run(house, initialize(left), process(house.stream.by_id[left].records), bare("shardEnded"))
+    assert daemon.checkpoints == [None]
+    assert [row.shard_end for row in house.ledger.rows.values()] == [True, True]
+
+
+def test_a_parent_that_ends_meanwhile() -> None:
+    """The wait ends as soon as the parent does."""
+    house = Deployment(max_rows=1_000)
+    records = _plain(house, 5)
+    left, _right = house.stream.split(FIRST)
+
+    def pause(seconds: float) -> None:
+        house.clock.advance(seconds)
+        if not house.ledger.rows:
+            _run(house, initialize(FIRST), process(records), bare("shardEnded"))
+
+    house.clock.pause = pause  # type: ignore[method-assign]
+    daemon = _run(house, initialize(left))
+    assert [one["responseFor"] for one in daemon.said] == ["initialize"]
+    assert sum(isinstance(fact, ParentsAwaited) for fact in house.facts.told) == 1
+
+
+def test_a_shard_of_another_stream() -> None:
+    """A lease for a shard that the stream does not have is no shard of ours."""
+    with pytest.raises(NotFound, match="shardId-7"):
+        _run(Deployment(), initialize("shardId-7"))
+
+
+def test_a_daemon_that_does_not_begin_at_the_beginning() -> None:
+    """Records before `initialize` are nobody's; neither is a checkpoint that nobody asked for."""
+    with pytest.raises(HeadraceError, match="not with initialize"):
+        _run(Deployment(), process([]))
+    held = {"action": "checkpoint", "sequenceNumber": None, "subSequenceNumber": None, "error": None}
+    with pytest.raises(HeadraceError, match="unasked"):
+        _run(Deployment(), initialize(FIRST), held)

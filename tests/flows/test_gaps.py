@@ -1,0 +1,328 @@
+"""Falling behind the stream's retention: a gap in the ledger, an alarm, a term of the audit; and never without reason."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from pipeline.core.gap import Keeping
+from pipeline.core.segment import Gap, Lineage, Segment
+from pipeline.facts import GapFound
+from pipeline.flows.load import LoadLimits
+from pipeline.flows.read import ReadPorts, Shards
+from tests.core.kit import event, wire
+from tests.flows.deployment import Deployment
+
+FIRST = "shardId-000000000000"
+HOUR = 3_600
+DAY_US = 24 * HOUR * 1_000_000
+
+
+class House(Deployment):
+    """A deployment that knows how long its stream keeps a record."""
+
+    def __init__(self, **more: int) -> None:
+        super().__init__(**more)
+        self.limits = LoadLimits(self.limits.cut, self.limits.window, Keeping(self.stream.retention_us()))
+        self.number = 0
+
+    def put(self, count: int, shard_id: str = FIRST) -> None:
+        """Put events one second apart."""
+        for _ in range(count):
+            self.number += 1
+            self.stream.append(shard_id, wire(event(event_id=f"e{self.number}")), "key")
+            self.clock.advance(1)
+
+    def away(self, hours: float) -> None:
+        """Let nobody read for a while; the stream drops what it need not keep."""
+        self.clock.advance(hours * HOUR)
+        self.stream.trim()
+
+    def work(self, seconds: float = 1, shard_id: str = FIRST) -> None:
+        """Let a worker read for a while."""
+        lineage = self.ledger.register(self.stream.name, self.stream.epoch, shard_id, ())
+        end = self.clock.monotonic() + seconds
+        self.read(lineage, lambda: self.clock.monotonic() >= end, lambda _ms: None)
+
+    def segments(self) -> list[Segment]:
+        """Return all segments, oldest first."""
+        return [self.ledger.rows[key] for key in sorted(self.ledger.rows)]
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps of the ledger."""
+        return [one.gap for one in self.segments() if one.gap is not None]
+
+    def alarms(self) -> list[GapFound]:
+        """Return what was told of gaps."""
+        return [fact for fact in self.facts.told if isinstance(fact, GapFound)]
+
+    def shards(self) -> Shards:
+        """Return the shards as a worker sees them."""
+        return Shards(ReadPorts(self.stream, self.ledger, self.clock, self.facts, lambda: False))
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_falling_behind_is_recorded_once(*, refuses: bool) -> None:
+    """From the last arrival read until the oldest that was kept; told once; loading goes on behind it."""
+    house = House()
+    house.stream.refuses_trimmed = refuses
+    house.put(4)
+    house.work()
+    last = house.segments()[-1].max_arrival_us
+    house.put(5)
+    house.away(30)
+    house.put(3)
+    before = house.clock.now_us()
+    house.work()
+    house.work()
+    [gap] = house.gaps()
+    assert (gap.from_us, gap.until_us) == (last, before - DAY_US)
+    assert gap.before == house.stream.by_id[FIRST].records[0].sequence_number
+    [alarm] = house.alarms()
+    assert (alarm.from_us, alarm.until_us) == (gap.from_us, gap.until_us)
+    first, empty, after = house.segments()
+    assert (empty.start, empty.end, empty.counts.units) == (first.end, first.end, 0)
+    assert (after.start, after.counts.rows) == (first.end, 3)
+
+
+def test_nothing_came_while_nobody_read() -> None:
+    """Whether there was anything nobody can know: the gap is there, without a record behind it."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.away(30)
+    house.work()
+    assert [gap.before for gap in house.gaps()] == [""]
+
+
+def test_a_quiet_shard_has_no_gap() -> None:
+    """A worker that finds nothing for days notes it now and then; whoever comes next knows."""
+    house = House()
+    house.put(4)
+    house.work()
+    for _ in range(3):
+        house.away(23)
+        house.work(20)
+    house.away(0)
+    assert house.gaps() == []
+    assert house.ledger.reading("0001").read_until_us > house.clock.now_us() - DAY_US
+
+
+def test_notes_are_few() -> None:
+    """An hour of empty reads is a note every five minutes, not one a read."""
+    house, notes = House(), list[int]()
+    note = house.ledger.note_read
+
+    def noted(lineage: str, until_us: int) -> None:
+        notes.append(until_us)
+        note(lineage, until_us)
+
+    house.ledger.note_read = noted  # type: ignore[method-assign]
+    house.put(1)
+    house.work(HOUR)
+    assert 10 <= len(notes) <= 13
+
+
+def test_a_short_absence_has_no_gap() -> None:
+    """Within the retention everything is still there."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.put(5)
+    house.away(23)
+    house.work()
+    assert (house.gaps(), sum(one.counts.rows for one in house.segments())) == ([], 9)
+
+
+def test_the_first_start_has_no_gap() -> None:
+    """What was dropped before anybody read is not ours; what came since the first start is."""
+    house = House()
+    house.put(4)
+    house.away(30)
+    house.put(2)
+    house.loader(house.ledger.register("events", "1", FIRST, ())).start()
+    assert house.gaps() == []
+    house.away(30)
+    house.work()
+    assert len(house.gaps()) == 1
+
+
+def test_too_slow_a_worker_finds_out() -> None:
+    """Not only at the start: what is dropped between two reads of a running worker is a gap too."""
+    house = House()
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    loader = house.loader(lineage)
+    house.put(6)
+    reader = house.stream.reader(FIRST, loader.start())
+    loader.process(reader.read().records)  # three of them
+    house.away(30)
+    house.put(2)
+    loader.process(reader.read().records)
+    loader.stop()
+    kinds = [(one.counts.rows, one.gap is not None) for one in house.segments()]
+    assert kinds == [(3, False), (0, True), (2, False)]
+
+
+def test_two_workers_find_the_same_gap() -> None:
+    """The plan decides: one of them records it, the other sees that it is done."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.away(30)
+    house.put(3)
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    loaders = [house.loader(lineage) for _ in range(2)]
+    records = [house.stream.reader(FIRST, loader.start()).read().records for loader in loaders]
+    for loader, found in zip(loaders, records, strict=True):
+        loader.process(found)
+    for loader in loaders:
+        loader.stop()
+    assert len(house.gaps()) == len(house.alarms()) == 1
+    assert sum(one.counts.rows for one in house.segments()) == 7
+
+
+def _expired(house: House) -> Lineage:
+    house.put(4)
+    house.work()
+    house.put(2)
+    children = house.stream.split(FIRST)
+    house.shards().ready()  # the children are known, and wait
+    house.away(30)
+    house.stream.expire(FIRST)
+    house.put(1, children[0])
+    [lineage] = house.shards().ready()
+    return lineage
+
+
+def test_an_expired_shard_is_closed() -> None:
+    """A shard that is listed no more, and was not read to its end, gets its gap and its end; then its children start."""
+    house = House()
+    lineage = _expired(house)
+    assert lineage.shard_id == FIRST
+    loader = house.read(lineage, lambda: False, lambda _ms: None)
+    assert loader.ended
+    assert [(one.shard_end, one.gap is not None) for one in house.segments()] == [
+        (False, False),
+        (True, True),
+    ]
+    shards = house.shards()
+    assert [one.parents for one in shards.ready()] == [(lineage.short,)] * 2
+    assert shards.ready() == []
+
+
+def test_a_child_inherits_what_its_parent_missed() -> None:
+    """A child that was never read, and lost records while nobody read, has a gap from where its parent was read."""
+    house = House()
+    lineage = _expired(house)
+    house.read(lineage, lambda: False, lambda _ms: None)
+    [parent] = house.gaps()
+    child = house.shards().ready()[0]
+    end = house.clock.monotonic() + 1
+    house.read(child, lambda: house.clock.monotonic() >= end, lambda _ms: None)
+    found = house.ledger.segments(child.short)
+    assert found[0].gap is not None
+    assert found[0].gap.from_us == parent.from_us
+    assert found[1].counts.rows == 1
+
+
+def test_expired_shards_are_closed_in_their_order() -> None:
+    """A child that expired too waits for its parent: it would take nothing as known, and lose records without a gap."""
+    house = House()
+    house.put(4)
+    house.work()
+    child, _ = house.stream.split(FIRST)
+    house.put(1, child)
+    house.stream.split(child)
+    house.shards().ready()  # all are known, and wait
+    house.away(30)
+    house.stream.expire(FIRST)
+    house.stream.expire(child)
+    shards = house.shards()
+    [first] = shards.ready()
+    assert first.shard_id == FIRST
+    closed: list[str] = []
+
+    def close(lineage: Lineage) -> None:
+        closed.append(lineage.shard_id)
+        house.read(lineage, lambda: False, lambda _ms: None)
+
+    house.shards().chosen("shardId-000000000003", 1.0, close)
+    assert closed == [FIRST, child]
+    assert [gap.from_us for gap in house.gaps()] == [house.gaps()[0].from_us] * 2
+
+
+def test_the_gap_of_a_dead_worker_is_told() -> None:
+    """Planned and not committed: whoever finishes it raises the alarm."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.away(30)
+    house.put(1)
+    house.work()
+    key = next(key for key, one in house.ledger.rows.items() if one.gap is not None)
+    for later in [one for one in house.ledger.rows if one > key]:
+        del house.ledger.rows[later]
+    house.ledger.rows[key] = replace(house.ledger.rows[key], state="planned")
+    house.facts.told.clear()
+    house.loader(house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())).start()
+    assert len(house.alarms()) == 1
+
+
+def test_a_refused_position_is_evidence() -> None:
+    """Where nothing is known of the retention, a position that the stream refuses still tells."""
+    house = House()
+    house.limits = LoadLimits(house.limits.cut, house.limits.window)
+    house.stream.refuses_trimmed = True
+    house.put(4)
+    house.work()
+    house.put(5)
+    house.away(30)
+    house.put(3)
+    house.work()
+    [gap] = house.gaps()
+    assert gap.until_us == house.stream.by_id[FIRST].records[0].arrived_us
+
+
+# The audit -----------------------------------------------------------------------------------------------
+
+
+def _lose(house: House, later: Callable[[], None]) -> None:
+    house.produce(20)
+    house.work()
+    house.produce(15, "prod2", 100)
+    house.away(30)
+    later()
+
+
+def test_the_audit_names_a_gap() -> None:
+    """Receipts of what was dropped are a term with a name: balanced, not complete, no batch lost without a reason."""
+    house = House(max_rows=5)
+    _lose(house, lambda: house.produce(10, "prod3", 200))
+    house.work()
+    report = house.audit()
+    assert (report.differences, report.balanced, report.complete) == ([], True, False)
+    total = report.total()
+    assert (total.received, total.archived, total.in_gap, total.difference) == (45, 30, 15, 0)
+    assert [(gap.shard_id, gap.events) for gap in report.gaps] == [(FIRST, 15)]
+
+
+def test_what_is_dropped_is_not_on_its_way() -> None:
+    """With nothing behind the gap its events are lost all the same, and not in flight."""
+    house = House(max_rows=5)
+    _lose(house, lambda: None)
+    house.work()
+    report = house.audit()
+    assert (report.in_flight, report.total().in_gap, report.complete) == (0, 15, False)
+
+
+def test_a_loss_outside_a_gap_is_a_difference() -> None:
+    """A batch that a loader lost by itself is not excused by a gap elsewhere."""
+    house = House(max_rows=5)
+    house.produce(20)
+    lost = house.stream.by_id[FIRST].records[1].sequence_number
+    house.load(only=lambda record: record.sequence_number != lost)
+    house.away(30)
+    house.produce(10, "prod3", 200)
+    house.work()
+    assert [one.kind for one in house.audit().differences] == ["batch_lost"]
+    assert house.audit().total().in_gap == 0

@@ -1,0 +1,1 @@
+"""Servers of other makers, as second opinions: installed once into a cache outside the repository, started by tests."""

@@ -1,0 +1,1 @@
+"""A long run at full speed: does any process of ours grow?"""
