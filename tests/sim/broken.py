@@ -135,6 +135,13 @@ class ParentsNotAwaited(Shards):
         return bool(short)
 
 
+class ExpiredAtOnce(Shards):
+    """Shards that expired unread are closed in any order."""
+
+    def _left_open(self) -> Iterator[Lineage]:
+        return (one for one in self._gone if self._is_left_open(one))
+
+
 class AnswersUnread(Producer):
     """A PutRecords call that was answered is taken for one that stored everything (FailedRecordCount is not read)."""
 

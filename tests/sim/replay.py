@@ -16,7 +16,7 @@ from tests.sim.run import Outcome
 T = TypeVar("T")
 _FATES = ("crash before", "crash after", "lose answer", "fail", "suspend", "tear", "delay")
 _MAX_ACTORS = 8
-_CHAOS_STEPS = 200
+_CHAOS_STEPS = 400
 _MAX_STEPS = 4_000  # of one actor without a fault
 _ROUNDS = 8  # of resuming and draining, until every job is done
 _REPLAY = ("days.", "queue.", "jobs.", "ledger.commit", "ledger.open")
@@ -126,7 +126,11 @@ class ReplayScheduler:
             self._act(actor, effect, fate)
 
     def _fate(self, effect: Effect[Any]) -> str:
-        often = 10 if effect.name == "jobs.freeze" else _MORE_FAULTS  # a job is frozen once, and read often
+        rare = effect.name in {
+            "jobs.freeze",
+            "days.put_newer",
+        }  # once for each job or chunk, among many reads
+        often = 20 if rare else _MORE_FAULTS
         if self._random.random() >= self._rate * (often if effect.name.startswith(_REPLAY) else 1):
             return "go"
         possible = [
