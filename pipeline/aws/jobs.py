@@ -39,6 +39,8 @@ class DynamoJobs:
 
     def freeze(self, job: Job, chunks: Sequence[tuple[Chunk, Sequence[Pointer]]]) -> None:
         """Store pointers, chunks, then the job; see the port."""
+        if self._exists(job.id):
+            return  # an earlier try stored all of it, and its chunks may be moving already
         for chunk, pointers in chunks:
             put_all(self._dynamodb, self._table, list(pointer_items(chunk, pointers)))
         put_all(self._dynamodb, self._table, [chunk_item(chunk) for chunk, _ in chunks])
@@ -53,6 +55,13 @@ class DynamoJobs:
         except ClientError as exc:
             if error_code(exc) != _REFUSED:
                 raise
+
+    def _exists(self, job: str) -> bool:
+        try:
+            self.get(job)
+        except NotFound:
+            return False
+        return True
 
     def get(self, job: str) -> Job:
         """Return a job; see the port."""

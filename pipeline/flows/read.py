@@ -4,7 +4,7 @@
 somebody else chose too early.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.core.errors import NotFound, Transient
@@ -75,7 +75,7 @@ class Shards:
     def ready(self) -> list[Lineage]:
         """Return the lineages to start now, registering new shards; each is returned once."""
         listed = self._listed_lineages()
-        found = self._left_open()
+        found = list(self._left_open())
         found += [
             lineage
             for lineage in listed.values()
@@ -138,8 +138,11 @@ class Shards:
             shorts[info.shard_id] = lineage.short
         return found
 
-    def _left_open(self) -> list[Lineage]:
-        return [one for one in self._gone if self._is_left_open(one)]
+    def _left_open(self) -> Iterator[Lineage]:
+        """Yield expired lineages to be closed now, in their order too: a child's gap begins where its parents were read."""
+        for one in self._gone:
+            if self._is_left_open(one) and all(map(self._ended, one.parents)):
+                yield one
 
     def _registered(self) -> list[Lineage]:
         """Return the lineages of this stream and epoch."""

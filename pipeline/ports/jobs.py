@@ -13,8 +13,8 @@ class ReplayJobs(Protocol):
     def freeze(self, job: Job, chunks: Sequence[tuple[Chunk, Sequence[Pointer]]]) -> None:
         """Store a job: first its pointers and chunks, then, unless it is there, the job itself.
 
-        May be repeated with the same arguments; on return all of it is there. A job that was not stored to its end does not
-        exist: nobody lists it.
+        May be repeated with the same arguments, also when its chunks are worked on already: what is done stays done. On
+        return all of it is there. A job that was not stored to its end does not exist: nobody lists it.
 
         Raises:
             Transient, OutcomeUnknown: some may be stored; repeat the whole call.

@@ -72,12 +72,14 @@ def test_a_frozen_job(place: World) -> None:
 
 
 def test_freezing_again_changes_nothing(place: World) -> None:
-    """A repeated freeze leaves a job that has moved on where it is."""
+    """A repeated freeze leaves a job that has moved on where it is, and its chunks."""
     jobs = place.jobs()
     _frozen(jobs)
     assert jobs.move(JOB.id, ("frozen",), "sending", 5)
+    assert jobs.finish_chunk(CHUNKS[0])
     _frozen(jobs)
     assert jobs.get(JOB.id).state == "sending"
+    assert [one.done for one in jobs.chunks(JOB.id)] == [True, False]
 
 
 class _Broken:

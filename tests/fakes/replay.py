@@ -1,8 +1,9 @@
 """Ports `ReplayJobs`, `MessageQueue` and `EntityDays` in memory."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -26,11 +27,22 @@ class MemoryJobs:
         self.begun: Counter[tuple[str, int]] = Counter()
 
     def freeze(self, job: Job, chunks: Sequence[tuple[Chunk, Sequence[Pointer]]]) -> None:
-        """Store pointers, chunks, then the job."""
-        for chunk, pointers in chunks:
-            self.frozen[chunk.job, chunk.number] = list(pointers)
-            self.chunks_by_key[chunk.job, chunk.number] = chunk
-        self.jobs.setdefault(job.id, job)
+        """Store pointers, chunks, then the job, unless it is there."""
+        if job.id not in self.jobs:
+            for store in self.parts(job, chunks):
+                store()
+
+    def parts(self, job: Job, chunks: Sequence[tuple[Chunk, Sequence[Pointer]]]) -> list[Callable[[], None]]:
+        """Return the writes of freezing, in their order."""
+
+        def store(chunk: Chunk, pointers: Sequence[Pointer]) -> None:
+            key = (chunk.job, chunk.number)
+            self.frozen[key], self.chunks_by_key[key] = list(pointers), chunk
+
+        def store_job() -> None:
+            self.jobs.setdefault(job.id, job)
+
+        return [*(partial(store, *one) for one in chunks), store_job]
 
     def get(self, job: str) -> Job:
         """Return a job."""

@@ -10,6 +10,7 @@ from pipeline.core.errors import Corrupt, HeadraceError, OutcomeUnknown, Transie
 from pipeline.core.gap import Reading
 from pipeline.core.index import IndexItem
 from pipeline.core.manifest import DataFile
+from pipeline.core.receipt import Receipt
 from pipeline.core.segment import Lineage, Position, SealState, Segment
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import Clock
@@ -17,6 +18,7 @@ from pipeline.ports.index import EntityIndex
 from pipeline.ports.ledger import Ledger, Opening, PlanAnswer
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects, Tail
+from pipeline.ports.receipts import Receipts
 from pipeline.ports.stream import Batch, ShardReader
 
 T = TypeVar("T")
@@ -31,14 +33,14 @@ class Effect(Generic[T]):
         act: makes the call.
         lost: what the caller gets, by the port's contract, when the call was made and its answer is lost; None for
             reads, which then count as not made.
-        torn: makes the first n parts of the call; None when it is all or nothing.
+        torn: makes only these parts of the call, by index; None when it is all or nothing.
         parts: how many parts there are.
     """
 
     name: str
     act: Callable[[], T]
     lost: type[HeadraceError] | None = None
-    torn: Callable[[int], None] | None = None
+    torn: Callable[[Sequence[int]], None] | None = None
     parts: int = 1
 
 
@@ -87,10 +89,10 @@ class WatchedManifest:
     perform: Perform
 
     def put_all(self, entries: Sequence[DataFile]) -> None:
-        """Write entries; may be torn."""
+        """Write entries; may be torn, as BatchWriteItem may take any of them."""
 
-        def some(count: int) -> None:
-            self.inner.put_all(entries[:count])
+        def some(parts: Sequence[int]) -> None:
+            self.inner.put_all([entries[part] for part in parts])
 
         act = lambda: self.inner.put_all(entries)  # noqa: E731
         self.perform(Effect("manifest.put_all", act, Transient, torn=some, parts=len(entries)))
@@ -128,8 +130,8 @@ class WatchedIndex:
     def put_all(self, items: Sequence[IndexItem]) -> None:
         """Write items; may be torn."""
 
-        def some(count: int) -> None:
-            self.inner.put_all(items[:count])
+        def some(parts: Sequence[int]) -> None:
+            self.inner.put_all([items[part] for part in parts])
 
         act = lambda: self.inner.put_all(items)  # noqa: E731
         self.perform(Effect("index.put_all", act, Transient, torn=some, parts=len(items)))
@@ -158,8 +160,8 @@ class WatchedAggregates:
     def put_newer(self, items: Sequence[Aggregate]) -> None:
         """Write items; may be torn."""
 
-        def some(count: int) -> None:
-            self.inner.put_newer(items[:count])
+        def some(parts: Sequence[int]) -> None:
+            self.inner.put_newer([items[part] for part in parts])
 
         act = lambda: self.inner.put_newer(items)  # noqa: E731
         self.perform(Effect("aggregates.put_newer", act, OutcomeUnknown, torn=some, parts=len(items)))
@@ -275,6 +277,27 @@ class WatchedClock:
     def pause(self, seconds: float) -> None:
         """Wait."""
         self.perform(Effect("clock.pause", lambda: self.inner.pause(seconds)))
+
+
+@dataclass(frozen=True)
+class WatchedReceipts:
+    """Port `Receipts`, watched."""
+
+    inner: Receipts
+    perform: Perform
+
+    def put(self, receipt: Receipt) -> None:
+        """Store a receipt."""
+        name = f"receipts.put {receipt.producer}/{receipt.number}"
+        self.perform(Effect(name, lambda: self.inner.put(receipt), OutcomeUnknown))
+
+    def of(self, producer: str) -> Sequence[Receipt]:
+        """Return the receipts of a producer."""
+        return self.perform(Effect(f"receipts.of {producer}", lambda: self.inner.of(producer)))
+
+    def all(self) -> Sequence[Receipt]:
+        """Return every receipt."""
+        return self.perform(Effect("receipts.all", self.inner.all))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pipeline.core.replay_job import Chunk, Job, JobState
 from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.queue import MessageQueue, Received
+from tests.fakes.replay import MemoryJobs
 from tests.fakes.watched import Effect, Perform
 
 
@@ -21,8 +22,16 @@ class WatchedJobs:
     perform: Perform
 
     def freeze(self, job: Job, chunks: Sequence[tuple[Chunk, Sequence[Pointer]]]) -> None:
-        """Store a job."""
-        self.perform(Effect("jobs.freeze", lambda: self.inner.freeze(job, chunks), OutcomeUnknown))
+        """Store a job; may be torn where the writes inside can be told apart."""
+        writes = self.inner.parts(job, chunks) if isinstance(self.inner, MemoryJobs) else []
+
+        def first(parts: Sequence[int]) -> None:
+            for write in writes[: len(parts)]:
+                write()
+
+        act = lambda: self.inner.freeze(job, chunks)  # noqa: E731
+        torn = first if writes else None
+        self.perform(Effect("jobs.freeze", act, OutcomeUnknown, torn=torn, parts=max(len(writes) - 1, 0)))
 
     def get(self, job: str) -> Job:
         """Return a job."""
@@ -79,8 +88,8 @@ class WatchedQueue:
         """Send messages; may be torn."""
         bodies = list(bodies)
 
-        def some(count: int) -> None:
-            self.inner.send(bodies[:count])
+        def some(parts: Sequence[int]) -> None:
+            self.inner.send([bodies[part] for part in parts])
 
         act = lambda: self.inner.send(bodies)  # noqa: E731
         self.perform(Effect(f"queue.send {len(bodies)}", act, OutcomeUnknown, torn=some, parts=len(bodies)))
@@ -119,8 +128,8 @@ class WatchedEntityDays:
     def put_newer(self, rows: Sequence[EntityDay]) -> None:
         """Write rows; may be torn."""
 
-        def some(count: int) -> None:
-            self.inner.put_newer(rows[:count])
+        def some(parts: Sequence[int]) -> None:
+            self.inner.put_newer([rows[part] for part in parts])
 
         act = lambda: self.inner.put_newer(rows)  # noqa: E731
         self.perform(Effect("days.put_newer", act, OutcomeUnknown, torn=some, parts=len(rows)))

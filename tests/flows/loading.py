@@ -111,7 +111,8 @@ class House:
         found: list[StoredRow | StoredRefusal] = []
         for key, stored in self.objects.stored.items():
             if is_data(key):
-                found += read_file(key, stored.body)
+                file = read_file(key, stored.body)
+                found += [*file.rows, *file.refusals]
         return sorted(found, key=lambda one: (int(one.place.sequence_number), one.place))
 
     def flags(self) -> list[bool]:

@@ -153,7 +153,7 @@ class Yard(House):
         found: list[StoredEvent] = []
         for key, stored in self.objects.stored.items():
             if key.startswith(("events/", "late/")):
-                found += _rows(key, stored.body)
+                found += read_rows(key, stored.body)
         return sorted(found)
 
     def expected(self, selection: Selection, job: Job) -> list[EntityDay]:
@@ -161,7 +161,8 @@ class Yard(House):
         return naive_days(naive(self.stored(), selection), scope_of(selection, job.id), job)
 
 
-def _rows(key: str, body: bytes) -> list[StoredEvent]:
+def read_rows(key: str, body: bytes) -> list[StoredEvent]:
+    """Return the rows of one data file."""
     table = pq.ParquetFile(pa.BufferReader(body)).read()
     rows = table.to_pydict()
     times = table.column("event_time").cast(pa.int64()).to_pylist()

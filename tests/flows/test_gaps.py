@@ -225,6 +225,32 @@ def test_a_child_inherits_what_its_parent_missed() -> None:
     assert found[1].counts.rows == 1
 
 
+def test_expired_shards_are_closed_in_their_order() -> None:
+    """A child that expired too waits for its parent: it would take nothing as known, and lose records without a gap."""
+    house = House()
+    house.put(4)
+    house.work()
+    child, _ = house.stream.split(FIRST)
+    house.put(1, child)
+    house.stream.split(child)
+    house.shards().ready()  # all are known, and wait
+    house.away(30)
+    house.stream.expire(FIRST)
+    house.stream.expire(child)
+    shards = house.shards()
+    [first] = shards.ready()
+    assert first.shard_id == FIRST
+    closed: list[str] = []
+
+    def close(lineage: Lineage) -> None:
+        closed.append(lineage.shard_id)
+        house.read(lineage, lambda: False, lambda _ms: None)
+
+    house.shards().chosen("shardId-000000000003", 1.0, close)
+    assert closed == [FIRST, child]
+    assert [gap.from_us for gap in house.gaps()] == [house.gaps()[0].from_us] * 2
+
+
 def test_the_gap_of_a_dead_worker_is_told() -> None:
     """Planned and not committed: whoever finishes it raises the alarm."""
     house = House()

@@ -205,3 +205,18 @@ def test_an_empty_shard_ends_with_an_empty_segment() -> None:
         None,
         0,
     )
+
+
+def test_an_empty_last_segment_looks_no_older_than_the_one_before() -> None:
+    """A worker whose clock is days behind ends a shard: its children still find the ids before that end."""
+    house = House()
+    first = house.loader()
+    first.start()
+    first.process(house.put(event(1)))
+    first.cut("test")
+    house.clock.advance(-3 * 86_400)
+    last = house.loader()
+    last.start()
+    last.cut("shard end", shard_end=True)
+    before, ended = house.ledger.segments(house.lineage.short)
+    assert ended.max_arrival_us == before.max_arrival_us

@@ -1,6 +1,7 @@
 """What the simulated producers send, and what must become of it, known without the product's decoder."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -16,13 +17,19 @@ from pipeline.core.window import fingerprints
 TENANTS = ("acme", "globex")
 DEADLY = b"whoever decodes this is dead"
 TYPES = ("door.opened", "meter.read")
+NEW_TENANT, NEW_TYPE = "initech", "lamp.lit"  # known to the later rules only
+VERSIONS = (0, 1)
 DAYS = ("2024-03-08", "2024-03-09", "2024-03-10")
 BEGIN_US = 1_710_115_080_000_000  # 2024-03-10T23:58:00Z: arrivals pass midnight early in a run
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One produced unit. Accepted: `codes` is empty. Refused: with one of `codes`, and the rest is empty."""
+    """One produced unit.
+
+    `codes` are for each version of the rules those that it may be refused with; none: these rules accept it. What all
+    versions refuse has no other fields.
+    """
 
     raw: bytes
     tenant_id: str = ""
@@ -30,12 +37,16 @@ class Unit:
     event_type: str = ""
     day: str = ""
     data: str = ""
-    codes: tuple[str, ...] = ()
+    codes: tuple[tuple[str, ...], ...] = ((), ())
+
+    def accepted(self, version: int) -> bool:
+        """True when the unit must become a row under a version of the rules."""
+        return not self.codes[version]
 
     @property
-    def accepted(self) -> bool:
-        """True when the unit must become a row."""
-        return not self.codes
+    def valid(self) -> bool:
+        """True when some version accepts it."""
+        return not all(self.codes)
 
 
 @dataclass(frozen=True)
@@ -58,11 +69,21 @@ class Payload:
 
 
 @cache
-def rules() -> Rules:
-    """Return the rules everything is judged by."""
+def rules(version: int = 0) -> Rules:
+    """Return the rules of a version of the deployment: 0 before it, 1 after it.
+
+    The later ones know one tenant, one event type and one schema version more; what both accept becomes other bytes.
+    """
     number: dict[str, Any] = {"n": {"type": "integer"}, "note": {"type": "string"}}
+    more = {**number, "unit": {"type": "string"}}
+    published = [(name, 1, number) for name in TYPES]
+    tenants: tuple[str, ...] = TENANTS
+    if version:
+        published += [(TYPES[1], 2, more), (NEW_TYPE, 1, number)]
+        tenants = (*TENANTS, NEW_TENANT)
     schemas = [
-        parse_schema(name, 1, {"type": "object", "properties": number, "required": ["n"]}) for name in TYPES
+        parse_schema(name, one, {"type": "object", "properties": properties, "required": ["n"]})
+        for name, one, properties in published
     ]
     words = {name: {"type": "string", "minLength": 1} for name in _ENVELOPE if name != "data"}
     properties = {**words, "schema_version": {"type": "integer", "minimum": 1}, "data": {"type": "object"}}
@@ -72,7 +93,21 @@ def rules() -> Rules:
         "required": list(_ENVELOPE),
         "additionalProperties": False,
     }
-    return make_rules(schemas, TENANTS, Limits(max_event_bytes=2_000), envelope)
+    return make_rules(schemas, tenants, Limits(max_event_bytes=2_000), envelope)
+
+
+@cache
+def _versions() -> dict[str, int]:
+    return {rules(version).digest: version for version in VERSIONS}
+
+
+def version_of(digest: str) -> int:
+    """Return the version whose rules have this digest.
+
+    Raises:
+        KeyError: none has.
+    """
+    return _versions()[digest]
 
 
 _ENVELOPE = (
@@ -90,14 +125,14 @@ _ENVELOPE = (
 def deadly(serial: int) -> Payload:
     """Return a record that kills whoever decodes it."""
     raw = DEADLY + b" %d" % serial
-    return Payload(raw, "plain-deadly", (Unit(raw, codes=("kills_worker",)),), None)
+    return Payload(raw, "plain-deadly", (Unit(raw, codes=(("kills_worker",),) * len(VERSIONS)),), None)
 
 
 class Producer:
     """Makes records out of a seed; remembers what it sent, to send it again."""
 
-    def __init__(self, random: Random, days: int, repeats: float, refusals: float) -> None:
-        self._random, self._repeats, self._refusals = random, repeats, refusals
+    def __init__(self, random: Random, days: int, repeats: float, refusals: float, news: float) -> None:
+        self._random, self._repeats, self._refusals, self._news = random, repeats, refusals, news
         self._days = DAYS[-days:]
         self._sent: dict[str, list[Unit]] = {}
         self._serial = 0
@@ -108,12 +143,12 @@ class Producer:
         random = self._random
         pool = [unit for name in kin for unit in self._sent.get(name, [])]
         if random.random() < 0.5:
-            unit = self._unit(pool)
+            unit = self.unit(pool)
             self._remember(shard, [unit])
             return Payload(unit.raw, f"plain-{random.randrange(9)}", (unit,), None)
         units: list[Unit] = []
         for _ in range(random.randint(1, 5)):
-            units.append(self._unit(pool + units))
+            units.append(self.unit(pool + units))
         self._remember(shard, units)
         return self._aggregate(units)
 
@@ -129,18 +164,19 @@ class Producer:
         data = aggregate.encode(str(label) if label else "others", "0")
         if random.random() < self._refusals / 4:
             broken = data[:-1] + bytes([data[-1] ^ 1])
-            units = [Unit(broken, codes=("bad_aggregate", "not_json", "too_large"))]
+            units = [_refused(broken, "bad_aggregate", "not_json", "too_large")]
             data = broken
         return Payload(data, str(label) if label else "others", tuple(units), label)
 
     def _remember(self, shard: str, units: list[Unit]) -> None:
-        self._sent.setdefault(shard, []).extend(unit for unit in units if unit.accepted)
+        self._sent.setdefault(shard, []).extend(unit for unit in units if unit.valid)
 
-    def _unit(self, pool: list[Unit]) -> Unit:
+    def unit(self, pool: list[Unit]) -> Unit:
+        """Make one event; its id may be one out of the pool."""
         random = self._random
         self._serial += 1
         again = None
-        pool = [unit for unit in pool if unit.accepted]
+        pool = [unit for unit in pool if unit.valid]
         if pool and random.random() < self._repeats:
             again = random.choice(pool[-6:] if random.random() < 0.6 else pool)
             if random.random() < 0.3:
@@ -158,12 +194,14 @@ class Producer:
         }
         if random.random() < self._refusals:
             return self._refused(event)
+        if self._news and random.random() < self._news:
+            return _accepted({**event, **random.choice(_NEWS)})
         return _accepted(event)
 
     def _refused(self, event: dict[str, Any]) -> Unit:
         kind = self._random.randrange(7)
         if kind == 0:
-            return Unit(b'{"event_id": ' + str(self._serial).encode(), codes=("not_json",))
+            return _refused(b'{"event_id": ' + str(self._serial).encode(), "not_json")
         change: dict[str, Any]
         code, change = (
             ("bad_envelope", {"entity_id": None}),
@@ -173,7 +211,28 @@ class Producer:
             ("time_in_future", {"event_time": "2031-01-01T00:00:00Z"}),
             ("too_large", {"data": {"n": 1, "note": "y" * 2_000}}),
         )[kind - 1]
-        return Unit(_encode({**event, **change}), codes=(code,))
+        return Unit(_encode({**event, **change}), codes=((code, *_unknown(event)), (code,)))
+
+
+_NEWS: tuple[dict[str, Any], ...] = (
+    {"tenant_id": NEW_TENANT},
+    {"event_type": NEW_TYPE},
+    {"event_type": TYPES[1], "schema_version": 2},
+)
+
+
+def _unknown(event: dict[str, Any]) -> tuple[str, ...]:
+    """Return what the earlier rules may say of an event that the later ones accept."""
+    found = {
+        "unknown_tenant": event["tenant_id"] == NEW_TENANT,
+        "unknown_type": event["event_type"] == NEW_TYPE,
+        "unknown_version": event["schema_version"] == 2,
+    }
+    return tuple(code for code, holds in found.items() if holds)
+
+
+def _refused(raw: bytes, *codes: str) -> Unit:
+    return Unit(raw, codes=(codes, codes))
 
 
 def _accepted(event: dict[str, Any]) -> Unit:
@@ -184,6 +243,7 @@ def _accepted(event: dict[str, Any]) -> Unit:
         event["event_type"],
         event["event_time"][:10],
         _encode(event["data"]).decode(),
+        (_unknown(event), ()),
     )
 
 
@@ -191,7 +251,7 @@ def _encode(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def prints_of(units: list[Unit]) -> list[tuple[int, int]]:
+def prints_of(units: Sequence[Unit]) -> list[tuple[int, int]]:
     """Return the sorted fingerprints of accepted units."""
     found = fingerprints((unit.tenant_id, unit.event_id) for unit in units)
     return sorted(zip(found.high.tolist(), found.low.tolist(), strict=True))

@@ -4,32 +4,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.core.aggregate import Aggregate
 from pipeline.core.index import partitions_of, read_item
-from tests.sim.archive import is_data
-from tests.sim.events import rules
+from pipeline.core.rules import Rules
+from tests.sim.events import rules, version_of
 from tests.sim.invariants import Invariant, Violation
 from tests.sim.world import World
-
-_DATA = ["tenant_id", "entity_id", "event_time", "source", "is_duplicate"]
-_REFUSED = ["tenant_id", "event_type", "ingested_time"]
 
 
 def check_packed(world: World) -> Iterator[Violation]:
     """Every row is under its entity once; every total is what the archive holds."""
-    files = {
-        key: pq.read_table(
-            pa.BufferReader(stored.body),
-            columns=_REFUSED if key.startswith("quarantine/") else _DATA,
-            use_threads=False,
-            partitioning=None,
-        ).to_pylist()
-        for key, stored in world.objects.stored.items()
-        if is_data(key)
-    }
+    files = {key: file.plain for key, file in world.monitor.files.items()}
     yield from _index(world, {key: rows for key, rows in files.items() if not key.startswith("quarantine/")})
     yield from _aggregates(world, files)
 
@@ -60,9 +45,9 @@ def _index(world: World, files: dict[str, list[dict[str, Any]]]) -> Iterator[Vio
 def _aggregates(world: World, files: dict[str, list[dict[str, Any]]]) -> Iterator[Violation]:
     expected: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     last: dict[tuple[str, str], int] = defaultdict(int)
-    known = rules()
     for key, found in files.items():
         lineage, ordinal = key.rpartition("/")[2].removesuffix(".parquet").rsplit("-", 1)
+        known = _known(world, lineage, int(ordinal))
         tier = "late" if key.startswith("late/") else "open"
         for row in found:
             if "is_duplicate" not in row:
@@ -83,6 +68,12 @@ def _aggregates(world: World, files: dict[str, list[dict[str, Any]]]) -> Iterato
             yield Violation(
                 Invariant.AGGREGATES, f"{name}: {total}, not {dict(expected[name])} at {last[name]}"
             )
+
+
+def _known(world: World, lineage: str, ordinal: int) -> Rules:
+    """Return the rules that a segment was judged by."""
+    segment = world.ledger.rows.get((lineage, ordinal))
+    return rules(version_of(segment.rules_digest) if segment else 0)
 
 
 def _counter(one: Aggregate) -> Counter[str]:

@@ -7,6 +7,7 @@ from random import Random
 
 from pipeline.flows import load
 from tests.sim.guards import NONE, Guard
+from tests.sim.history import shortened
 from tests.sim.invariants import ViolatedError, Violation
 from tests.sim.oracle import check
 from tests.sim.scenario import Scenario, draw
@@ -20,23 +21,25 @@ class Outcome:
 
     seed: int
     guard: str
-    scenario: Scenario
+    scenario: Scenario | None
     violations: list[Violation]
     history: list[str]
 
-    def report(self) -> str:
+    def report(self, *, full: bool = False) -> str:
         """Return the story of a failed seed: how to repeat it, what happened, what broke."""
         command = f"python -m tests.sim --first {self.seed} --seeds 1"
         command += f" --guard {self.guard!r}" if self.guard != NONE.name else ""
         broken = [f"  {violation}" for violation in self.violations]
-        return "\n".join([f"repeat with: {command}", str(self.scenario), *self.history, *broken])
+        history = self.history if full else shortened(self.history)
+        said = ["what broke:", *broken, f"repeat with: {command} (--full shows every effect)"]
+        return "\n".join([str(self.scenario or ""), *history, *said])
 
 
 def simulate(seed: int, guard: Guard = NONE) -> Outcome:
     """Run one seed; the same seed gives the same history every time."""
     random = Random(seed)
     scenario = draw(random)
-    with _chunks_of(scenario.chunk_records):
+    with guard.off(), _chunks_of(scenario.chunk_records):
         world = World(random, scenario, guard)
         scheduler = Scheduler(random, world)
         try:

@@ -11,12 +11,14 @@ from pipeline.ports.ledger import Opening
 from pipeline.ports.stream import Batch
 from tests.fakes.watched import Effect
 from tests.sim.invariants import Invariant, ViolatedError
+from tests.sim.producers import ProducerLife
 from tests.sim.trouble import watch_note
 from tests.sim.workers import NEVER, SOON, Life, Worker
 from tests.sim.world import Shard, World
 
 T = TypeVar("T")
-_DRIVERS = ("reader", "reader", "checkpoint", "apart", "apart checkpoint")
+_DRIVERS = ("reader", "reader", "checkpoint", "apart", "apart checkpoint", "kcl", "kcl")
+_SERVICES = ("ledger", "objects", "manifest", "index", "aggregates", "stream", "lease", "receipts")
 _MAX_WORKERS = 6
 _MAX_CHAOS_STEPS = 450
 _MAX_DRAIN_STEPS = 1_500
@@ -28,6 +30,8 @@ _DECISIVE = (
     "manifest.put_all",
     "index.put_all",
     "aggregates.put_newer",
+    "stream.put",
+    "receipts.put",
 )  # rare among reads and puts, and the heart of it
 _MORE_FAULTS = 4
 
@@ -41,6 +45,8 @@ class Scheduler:
         self._workers: list[Worker] = []
         self._delayed: list[tuple[str, Effect[Any]]] = []
         self._drained: set[str] = set()
+        self._throttled: dict[str, int] = {}
+        self._producers_left = world.scenario.producers
         self._step = self._started = 0
         self.history: list[str] = []
 
@@ -52,19 +58,59 @@ class Scheduler:
         """
         try:
             self._chaos()
-            self._world.draining = True
-            self._say("-", "no more faults: fresh workers drain")
-            self._drain()
-            self._aftermath()
+            self.finish()
         finally:
-            for worker in self._workers:
-                self._kill(worker)
+            self.end()
+
+    def finish(self) -> None:
+        """No faults any more: fresh workers load what is left, then zombies wake and late requests arrive."""
+        self._end_producers()
+        self._world.draining = True
+        self._say("-", "no more faults: fresh workers drain")
+        self._drain()
+        self._aftermath()
+
+    def end(self) -> None:
+        """Let go of all workers; call once nothing more is to run."""
+        for worker in list(self._workers):
+            self._kill(worker)
+
+    # one step at a time, for whoever chooses himself -----------------------------------------------------
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Return the workers that live."""
+        return self._workers
+
+    @property
+    def on_their_way(self) -> int:
+        """Return how many effects were sent and have not arrived."""
+        return len(self._delayed)
+
+    def start(self, shard: Shard) -> None:
+        """Start a worker that does what `Worker.life` is told to."""
+        self._start(shard, driver="obey")
+
+    def meet(self, worker: Worker, fate: str) -> None:
+        """Let a worker's next effect meet its fate."""
+        if worker.pending is not None and _possible(worker.pending, fate):
+            self._meet(worker, worker.pending, fate)
+
+    def happen(self, what: str) -> None:
+        """Note what somebody let happen in the world."""
+        self._say("world", what)
+
+    def arrive(self, index: int) -> None:
+        """Let an effect arrive that was sent long ago."""
+        self._arrive(index)
+
+    # by the seed -----------------------------------------------------------------------------------------
 
     def _chaos(self) -> None:
         quiet_steps = self._random.randint(10, 60)
         while quiet_steps and self._step < _MAX_CHAOS_STEPS:
             self._step += 1
-            quiet_steps -= self._world.quiet
+            quiet_steps -= self._world.quiet and not self._producers_left
             self._staff()
             if self._random.random() < _WORLD_RATE:
                 self._happen()
@@ -77,6 +123,16 @@ class Scheduler:
     def _happen(self) -> None:
         """One thing happens outside the workers."""
         self._say("world", self._world.act())
+        random, scenario = self._random, self._world.scenario
+        if random.random() < scenario.throttle_rate:
+            service, steps = random.choice(_SERVICES), random.choice((5, 30, 200))
+            self._throttled[service] = self._step + steps
+            self._say("world", f"{service} is throttled for {steps} steps")
+        clocks = [(worker.name, worker.life.clock) for worker in self._workers if worker.life is not None]
+        if clocks and random.random() < scenario.clock_rate:
+            (name, clock), seconds = random.choice(clocks), random.choice(scenario.clock_errors)
+            clock.wrong_us = seconds * 1_000_000
+            self._say("world", f"the wall clock of {name} is {seconds} s wrong from now on")
         if self._random.random() < self._world.scenario.fault_rate / 4:
             self._say("world", "every worker dies")
             for worker in self._awake():
@@ -86,20 +142,47 @@ class Scheduler:
         """Start a worker where none is awake, and now and then where one is."""
         if len(self._workers) >= _MAX_WORKERS:
             return
+        if self._producers_left and self._random.random() < 0.05:
+            self._producers_left -= 1
+            self._start_producer()
         busy = {worker.shard for worker in self._awake()}
         for shard in self._world.ready():
             rate = self._world.scenario.steal_rate if shard in busy else 0.5
             if self._random.random() < rate:
                 self._start(shard)
 
-    def _start(self, shard: Shard, *, fresh: bool = False) -> None:
+    def _start(self, shard: Shard, *, fresh: bool = False, driver: str = "") -> None:
         self._started += 1
-        driver = self._random.choice(_DRIVERS)
-        life = Life(self._world, shard, driver, self._perform)
-        worker = Worker(f"w{self._started}", shard, driver, greenlet(life.run), fresh=fresh)
+        driver = driver or self._random.choice(_DRIVERS)
+        name = f"w{self._started}"
+        life = Life(self._world, shard, name, driver, self._perform)
+        worker = Worker(name, shard, driver, greenlet(life.run), fresh=fresh, life=life)
         self._workers.append(worker)
-        self._say(worker.name, f"starts on {shard.lineage.name} ({shard.lineage.short}), driver: {driver}")
+        code = "later" if life.code.version else "earlier"
+        self._say(
+            name,
+            f"starts on {shard.lineage.name} ({shard.lineage.short}), driver: {driver}, the {code} code",
+        )
         self._resume(worker, worker.greenlet.switch)
+
+    def _start_producer(self) -> None:
+        self._started += 1
+        name = f"prod{self._started}"
+        life = ProducerLife(self._world, name, self._perform)
+        worker = Worker(name, None, "producer", greenlet(life.run))
+        self._workers.append(worker)
+        self._say(name, "starts to produce")
+        self._resume(worker, worker.greenlet.switch)
+
+    def _end_producers(self) -> None:
+        """Nothing may be produced while all is drained: producers come to their end, or die."""
+        for one in [one for one in self._delayed if one[1].name.startswith("stream.put")]:
+            self._arrive(self._delayed.index(one))
+        for worker in [one for one in self._workers if one.shard is None]:
+            if self._random.random() < 0.3:
+                self._say(worker.name, "dies")
+                self._kill(worker)
+            self._to_its_end(worker)
 
     def _perform(self, effect: Effect[T]) -> T:
         answer: T = self._hub.switch(effect)
@@ -114,7 +197,9 @@ class Scheduler:
         effect = worker.pending
         if effect is None:
             raise AssertionError(f"{worker.name} waits for nothing")
-        fate = self._fate(effect) if faults else "go"
+        self._meet(worker, effect, self._fate(effect) if faults else "go")
+
+    def _meet(self, worker: Worker, effect: Effect[Any], fate: str) -> None:
         if fate == "go":
             self._go(worker, effect)
         elif fate == "suspend":
@@ -122,8 +207,8 @@ class Scheduler:
                 NEVER if self._random.random() < 0.2 else self._step + self._random.randint(3, 90)
             )
             self._say(worker.name, f"{effect.name} | suspended before it")
-        elif fate == "fail":
-            self._say(worker.name, f"{effect.name} | fails")
+        elif fate in {"fail", "throttled"}:
+            self._say(worker.name, f"{effect.name} | {'fails' if fate == 'fail' else fate}")
             self._raise(worker, Transient(f"{effect.name} failed"))
         elif fate == "crash before":
             self._say(worker.name, f"{effect.name} | crashes before it")
@@ -137,9 +222,11 @@ class Scheduler:
             self._say(worker.name, f"{effect.name} | answer lost, it may happen later")
             self._delayed.append((worker.name, effect))
         elif fate == "tear" and effect.torn is not None:
-            parts = self._random.randrange(effect.parts + 1)
-            self._say(worker.name, f"{effect.name} | torn after {parts} of {effect.parts}")
+            count = self._random.randrange(effect.parts + 1)
+            parts = sorted(self._random.sample(range(effect.parts), count))
+            self._say(worker.name, f"{effect.name} | torn: {count} of {effect.parts} took place")
             effect.torn(parts)
+            self._world.monitor.after(effect.name)
         else:
             try:
                 answer = _short(self._act(effect))
@@ -152,16 +239,12 @@ class Scheduler:
             self._raise(worker, effect.lost(f"{effect.name}: no answer"))
 
     def _fate(self, effect: Effect[Any]) -> str:
+        if self._throttled.get(effect.name.split(".")[0], 0) > self._step:
+            return "throttled"
         decisive = effect.name.startswith(_DECISIVE)
         if self._random.random() >= self._world.scenario.fault_rate * (_MORE_FAULTS if decisive else 1):
             return "go"
-        possible = [
-            fate
-            for fate in self._world.scenario.faults
-            if (fate != "tear" or effect.torn is not None)
-            and (fate != "delay" or effect.lost is OutcomeUnknown)
-            and (fate != "lose answer" or effect.lost is not None)
-        ]
+        possible = [fate for fate in self._world.scenario.faults if _possible(effect, fate)]
         return self._random.choice(possible) if possible else "go"
 
     def _go(self, worker: Worker, effect: Effect[Any]) -> None:
@@ -211,9 +294,7 @@ class Scheduler:
             killed = isinstance(found, GreenletExit)
             self._say(worker.name, "is killed by a record" if killed else "ends in order")
             self._workers.remove(worker)
-            if killed:
-                return
-            if worker.fresh:
+            if worker.fresh and not killed and worker.shard is not None:
                 self._drained.add(worker.shard.lineage.name)
 
     def _kill(self, worker: Worker) -> None:
@@ -249,16 +330,27 @@ class Scheduler:
             self._arrive(0)
         for worker in list(self._workers):
             worker.wake_at = SOON
-            for _ in range(_MAX_DRAIN_STEPS):
-                if worker not in self._workers:
-                    break
-                self._step += 1
-                self._advance(worker, faults=False)
-            else:
-                raise ViolatedError(Invariant.DRAINS, f"{worker.name} never comes to its end")
+            self._to_its_end(worker)
+
+    def _to_its_end(self, worker: Worker) -> None:
+        for _ in range(_MAX_DRAIN_STEPS):
+            if worker not in self._workers:
+                return
+            self._step += 1
+            self._advance(worker, faults=False)
+        raise ViolatedError(Invariant.DRAINS, f"{worker.name} never comes to its end")
 
     def _say(self, who: str, what: str) -> None:
         self.history.append(f"{len(self.history) + 1:4d}  {who:8} {what}")
+
+
+def _possible(effect: Effect[Any], fate: str) -> bool:
+    """True when this may happen to an effect."""
+    return (
+        (fate != "tear" or effect.torn is not None)
+        and (fate != "delay" or effect.lost is OutcomeUnknown)
+        and (fate != "lose answer" or effect.lost is not None)
+    )
 
 
 def _short(answer: object) -> str:

@@ -6,9 +6,10 @@ from greenlet import GreenletExit
 
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.event import Record
+from pipeline.core.rules import Rules
 from pipeline.core.segment import Segment
 from pipeline.flows.load import Loader
-from tests.sim.events import DEADLY, Produced, rules
+from tests.sim.events import DEADLY, Produced
 from tests.sim.invariants import Invariant, ViolatedError, Violation
 from tests.sim.world import Shard, World
 
@@ -32,9 +33,9 @@ class FakeProbe:
         return not any(DEADLY in record.data for record in records)
 
 
-def arm(loader: Loader) -> None:
+def arm(loader: Loader, judged_by: Rules) -> None:
     """Let a loader be killed by deadly records."""
-    loader._decoder = DeadlyDecoder(rules())
+    loader._decoder = DeadlyDecoder(judged_by)
     loader._clear()
 
 
@@ -86,6 +87,7 @@ def settle_gaps(world: World) -> Iterator[Violation]:
     """
     stored = {row.place[:2] for file in world.monitor.rows.values() for row in file}
     stored |= {one.place[:2] for file in world.monitor.refusals.values() for one in file}
+    slack = world.scenario.jitter_us + max(world.scenario.clock_errors) * 1_000_000
     for shard in world.shards:
         name, short = shard.lineage.name, shard.lineage.short
         segments = world.ledger.segments(short)
@@ -102,10 +104,7 @@ def settle_gaps(world: World) -> Iterator[Violation]:
         world.produced[name] = kept
         known = 0
         for segment in segments:
-            if (
-                segment.gap is not None
-                and not known - world.scenario.jitter_us <= segment.gap.from_us <= segment.gap.until_us
-            ):
+            if segment.gap is not None and not known - slack <= segment.gap.from_us <= segment.gap.until_us:
                 yield Violation(
                     Invariant.GAPS, f"{short}/{segment.ordinal}: {segment.gap}, known until {known}"
                 )

@@ -1,14 +1,19 @@
-"""Workers: one greenlet each, driving the real loader the way the two real consumers do."""
+"""Workers: one greenlet each, driving the real loader the way real consumers do.
+
+Drivers: `reader` is the product's own loop; `checkpoint` keeps positions of its own, `apart` takes aggregates apart before
+the loader sees them, and `kcl` does what KCL does: a lease with a counter and a checkpoint, a lease that is lost without
+notice, a checkpoint that is refused then, a shutdown that is asked for.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from greenlet import greenlet
 
-from pipeline.core.errors import InvalidEvent, Transient
+from pipeline.core.errors import InvalidEvent, LeaseLost, Transient
 from pipeline.core.event import Record
 from pipeline.core.kpl import is_aggregate, split
 from pipeline.core.segment import Position
@@ -32,7 +37,7 @@ from tests.fakes.watched import (
 )
 from tests.sim.events import rules
 from tests.sim.trouble import FakeProbe, arm
-from tests.sim.world import Shard, World
+from tests.sim.world import Lease, OwnClock, Shard, World
 
 SOON = 0
 NEVER = 10**9  # wakes only when somebody wakes it
@@ -40,27 +45,34 @@ NEVER = 10**9  # wakes only when somebody wakes it
 
 @dataclass
 class Worker:
-    """One worker on one shard; `pending` is the effect it waits for, None once it is gone."""
+    """One worker on one shard, or a producer; `pending` is the effect it waits for, None once it is gone."""
 
     name: str
-    shard: Shard
+    shard: Shard | None
     driver: str
     greenlet: "greenlet[Any]"
     pending: Effect[Any] | None = None
     wake_at: int = SOON
     fresh: bool = False  # started after the last fault
-    facts: FactList = field(default_factory=FactList)
+    life: "Life | None" = None  # a producer has none
 
 
 class Life:
     """What a worker does from its start to its end."""
 
-    def __init__(self, world: World, shard: Shard, driver: str, perform: Perform) -> None:
-        self._world, self._shard, self._perform = world, shard, perform
+    def __init__(self, world: World, shard: Shard, name: str, driver: str, perform: Perform) -> None:
+        self._world, self._shard, self._perform, self._name = world, shard, perform, name
         self._random: Random = world.random
         self._caught_up = False
-        self._from_checkpoint, self._apart = "checkpoint" in driver, "apart" in driver
-        self._clock, self._facts = WatchedClock(world.clock, perform), FactList()
+        self._from_checkpoint, self._kcl, self._obeys = (
+            "checkpoint" in driver,
+            driver == "kcl",
+            driver == "obey",
+        )
+        self.order = "stop"  # what one that obeys does next: read, cut or stop
+        self._apart = "apart" in driver or self._kcl
+        self.clock, self.code = OwnClock(world.clock, world.clock_error()), world.code()
+        self._clock, self._facts = WatchedClock(self.clock, perform), FactList()
         self._ledger = WatchedLedger(world.ledger, perform)
         ports = WritePorts(
             ledger=self._ledger,
@@ -73,16 +85,38 @@ class Life:
             each=self._each,
             probe=FakeProbe(),
         )
-        self._loader = world.guard.loader(shard.lineage, rules(), world.scenario.limits, ports)
-        arm(self._loader)
+        judged_by, limits = rules(self.code.version), self.code.limits
+        self._loader = world.guard.loader(shard.lineage, judged_by, limits, ports)
+        arm(self._loader, judged_by)
 
     def run(self) -> None:
         """Load the shard, as `consumers/reader.py` does or as a consumer with checkpoints does."""
-        if self._from_checkpoint or self._apart:
+        if self._obeys:
+            self._obey()
+        elif self._kcl:
+            with suppress(LeaseLost):  # the record processor is dropped as it stands
+                self._hold_lease()
+        elif self._from_checkpoint or self._apart:
             self._consume()
-            return
-        ports = ReadPorts(_Source(self), self._ledger, self._clock, self._facts, self._stopping)
-        load_shard(self._loader, ports, idle_seconds=1.0, behind=lambda _: None)
+        else:
+            ports = ReadPorts(_Source(self), self._ledger, self._clock, self._facts, self._stopping)
+            load_shard(self._loader, ports, idle_seconds=1.0, behind=lambda _: self._perhaps_cut())
+
+    def _obey(self) -> None:
+        loader = self._loader
+        reader = self.open(loader.start())
+        order = Effect("order", lambda: "stop" if self._world.draining else self.order)
+        while (what := self._perform(order)) != "stop":
+            if what == "cut":
+                loader.cut("any moment")
+                continue
+            if self._read(reader).ended:
+                return
+        loader.stop()
+
+    def _perhaps_cut(self) -> None:
+        if self._random.random() < 0.1:
+            self._loader.cut("any moment")
 
     def _each(self, write: Callable[[StagedObject], None], objects: Iterable[StagedObject]) -> None:
         shuffled = list(objects)
@@ -102,25 +136,87 @@ class Life:
             after = self._stale_checkpoint()
         reader = self.open(after)
         while not self._stopping():
-            asked_us = self._clock.now_us()
-            batch = again("read", reader.read, clock=self._clock, facts=self._facts)
-            loader.process(self._handed_over(batch.records, after), trimmed=batch.trimmed)
+            batch = self._read(reader, after)
             if batch.ended:
-                loader.cut("shard end", shard_end=True)
                 return
-            if not batch.records and batch.behind_ms == 0:
-                loader.caught_up(asked_us, trimmed=batch.trimmed)
-            loader.tick()
-            if self._random.random() < 0.15:
-                loader.cut("any moment")
+            self._perhaps_cut()
             if self._random.random() < 0.5:
                 self._checkpoint(batch)
             if not batch.records:
                 self._clock.pause(1.0)
         loader.stop()
 
+    def _read(self, reader: "_Tracking", after: Position | None = None) -> Batch:
+        """Read once and do with it what every driver does."""
+        loader, asked_us = self._loader, self._clock.now_us()
+        batch = again("read", reader.read, clock=self._clock, facts=self._facts)
+        loader.process(self._handed_over(batch.records, after), trimmed=batch.trimmed)
+        if batch.ended:
+            loader.cut("shard end", shard_end=True)
+            return batch
+        if not batch.records and batch.behind_ms == 0:
+            loader.caught_up(asked_us, trimmed=batch.trimmed)
+        loader.tick()
+        return batch
+
+    # as KCL does -----------------------------------------------------------------------------------------
+
+    def _hold_lease(self) -> None:
+        lease, loader = self._world.leases[self._shard.lineage.name], self._loader
+        if self._shard.expired:  # KCL gives it to nobody: whoever begins with a child closes it
+            loader.start()
+            loader.cut("shard end", shard_end=True)
+            return
+        self._change_lease("taken", lambda: _take(lease, self._name))
+        loader.start()
+        after = lease.checkpoint
+        reader = self.open(after)
+        while not self._stopping():
+            if self._random.random() < 0.2:  # else the loss of a lease goes unnoticed for a while
+                self._change_lease("renewed", lambda: self._keep(lease))
+            batch = self._read(reader, after)
+            if batch.ended:
+                self._change_lease("ended", lambda: self._end(lease))
+                return
+            self._perhaps_cut()
+            if self._random.random() < 0.4:
+                self._checkpoint_lease(lease, batch)
+            if not batch.records:
+                self._clock.pause(1.0)
+        loader.stop()
+        self._checkpoint_lease(lease, None)
+
+    def _checkpoint_lease(self, lease: Lease, batch: Batch | None) -> None:
+        at = self._reached(batch)
+
+        def store() -> None:
+            self._keep(lease)
+            lease.checkpoint = at
+
+        if at is not None:
+            self._change_lease(f"checkpoint {at.sequence_number}/{at.subsequence_number}", store)
+
+    def _change_lease(self, what: str, change: Callable[[], None]) -> None:
+        """Change the lease; raises LeaseLost (KCL's ShutdownException) when it is another's by now."""
+        effect = Effect(
+            f"lease.{what.split(maxsplit=1)[0]} {self._shard.lineage.short} {what}", change, Transient
+        )
+        again("lease", lambda: self._perform(effect), clock=self._clock, facts=self._facts)
+
+    def _keep(self, lease: Lease) -> None:
+        if lease.owner != self._name:
+            raise LeaseLost(f"the lease is {lease.owner}'s")
+        lease.counter += 1
+
+    def _end(self, lease: Lease) -> None:
+        self._keep(lease)
+        lease.ended = True
+
+    # reading ---------------------------------------------------------------------------------------------
+
     def open(self, after: Position | None) -> "_Tracking":
         """Open the shard at a position, the record itself included where only part of it was covered."""
+        self._last: list[Record] = []
         if self._apart and after is not None:
             after = Position(str(int(after.sequence_number) - 1), 0)
         shard_id = self._shard.lineage.shard_id
@@ -131,6 +227,11 @@ class Life:
         reader.limit = self._random.choice((1, 2, 4, 100))
         batch = watched.read()
         self._caught_up = not batch.records
+        # What the stream dropped it cannot give again.
+        before = [one for one in self._last if one in self._shard.records]
+        self._last = batch.records
+        if before and batch.records and self._random.random() < self._world.scenario.reread_rate:
+            return batch._replace(records=before + batch.records)  # delivered at least once
         return batch
 
     def _handed_over(self, records: list[Record], after: Position | None) -> list[Record]:
@@ -146,15 +247,23 @@ class Life:
         return self._random.choice([None, *known])
 
     def _checkpoint(self, batch: Batch) -> None:
-        at = self._loader.committed
-        if self._world.guard.checkpoint_ahead and batch.records:
-            at = _position(list(taken_apart(batch.records[-1]))[-1])
+        at = self._reached(batch)
         if at is None:
             return
         known = self._world.checkpoints[self._shard.lineage.name]
         name = f"checkpoint {self._shard.lineage.short} at {at.sequence_number}/{at.subsequence_number}"
         effect = Effect(name, lambda: known.append(at), Transient)
         again("checkpoint", lambda: self._perform(effect), clock=self._clock, facts=self._facts)
+
+    def _reached(self, batch: Batch | None) -> Position | None:
+        """Return what may be checkpointed; with the guard off, what was delivered."""
+        if self._world.guard.checkpoint_ahead and batch is not None and batch.records:
+            return _position(list(taken_apart(batch.records[-1]))[-1])
+        return self._loader.committed
+
+
+def _take(lease: Lease, name: str) -> None:
+    lease.owner, lease.counter = name, lease.counter + 1
 
 
 @dataclass(frozen=True)
