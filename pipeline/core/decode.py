@@ -91,7 +91,7 @@ class Decoder:
                     units += 1
                     continue
             numbers = range(first, first + len(payloads))
-            units += self._units(payloads, numbers, index, not_after, into, apart=True)
+            units += self._units(payloads, numbers, index, not_after, into, apart=not record.is_event)
         return units
 
     def decode_events(self, records: Iterable[Record], into: Decoded) -> None:

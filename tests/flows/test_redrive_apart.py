@@ -1,0 +1,72 @@
+"""Redrive: what comes apart, and what was taken apart already and never does again."""
+
+import pytest
+
+from pipeline.core.event import Limits
+from pipeline.core.kpl import Aggregate
+from pipeline.core.redriven import Wanted
+from tests.core.kit import DOOR, rules_for
+from tests.flows.deployment import Deployment
+from tests.flows.redriving import again, archived, bare, marks, send
+
+FEW = rules_for(DOOR, limits=Limits(max_record_events=2))
+
+
+def aggregate(*payloads: bytes) -> bytes:
+    maker = Aggregate()
+    for payload in payloads:
+        maker.add(payload)
+    return maker.encode("key", "0")
+
+
+def batch(*payloads: bytes) -> bytes:
+    return b"[" + b",".join(payloads) + b"]"
+
+
+def lines(*payloads: bytes) -> bytes:
+    return b"\n".join(payloads)
+
+
+def places(house: Deployment) -> list[tuple[str, int]]:
+    return [(row["event_id"], row["subsequence_number"]) for row in archived(house)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (aggregate(bare(1), aggregate(bare(2), bare(3)), bare(4)), "bad_aggregate"),
+        (aggregate(aggregate(bare(2), bare(3)), bare(1), bare(4)), "bad_aggregate"),
+        (aggregate(bare(1), aggregate(bare(2)), bare(4)), "bad_aggregate"),
+        (lines(bare(1), batch(bare(2), bare(3)), bare(4)), "bad_envelope"),
+        (lines(batch(bare(2), bare(3)), bare(1), bare(4)), "bad_envelope"),
+        (lines(bare(1), batch(bare(2), b"{}"), bare(4)), "bad_envelope"),
+        (batch(bare(1), batch(bare(2), bare(3)), bare(4)), "bad_envelope"),
+        (batch(batch(bare(2), bare(3)), bare(1), bare(4)), "bad_envelope"),
+        (aggregate(bare(1), batch(batch(bare(2), bare(3)), bare(4))), "bad_envelope"),
+    ],
+)
+def test_what_was_taken_apart_is_one_event_for_good(payload: bytes, code: str) -> None:
+    """Its parts would take the places of its neighbours: it stays refused, and nothing is archived a second time."""
+    house = Deployment(max_rows=1_000)
+    send(house, payload)
+    before = places(house)
+    done = again(house)
+    assert (done.looked_at, done.refused, done.rows) == (1, {code: 1}, 0)
+    assert not marks(house)
+    assert places(house) == before
+    assert house.audit().balanced, house.audit().differences
+
+
+def test_user_records_that_were_refused_whole_come_apart_in_their_places() -> None:
+    """Of one Kinesis record two user records had too many events: each comes apart into numbers of its own."""
+    house = Deployment(max_rows=1_000)
+    house.rules = FEW
+    send(house, aggregate(lines(bare(1), bare(2), bare(3)), batch(bare(4), bare(5), bare(6))))
+    done = again(house)
+    assert (done.redriven, done.rows) == ({"too_many_events": 2}, 6)
+    unit = 1 << 32
+    assert sorted(places(house)) == [
+        *(("e1", 0), ("e2", unit), ("e3", 2 * unit)),
+        *(("e4", 1), ("e5", unit + 1), ("e6", 2 * unit + 1)),
+    ]
+    assert again(house, wanted=Wanted()).rows == 0
