@@ -70,6 +70,7 @@ def rejoined(
             before.quarantined + one.quarantined - gone,
             before.distinct + one.distinct - gone,
             min(before.arrived_us, one.arrived_us),
+            whole=before.whole or (one.whole and not gone),  # what was redriven was taken apart
         )
     return found
 
