@@ -6,7 +6,7 @@ naming one row of one quarantine file; a row that is marked is redriven, once, f
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -89,12 +89,17 @@ class RefusedUnit:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which refused units: None is any; `arrived` is a span of arrival times."""
+    """Which refused units: None is any; `arrived` is a span of arrival times; not `deadly` leaves kills_worker out."""
 
     code: str | None = None
     tenant_id: str | None = None
     event_type: str | None = None
     arrived: Span = field(default_factory=Span)
+    deadly: bool = True
+
+    def survivable(self) -> "Wanted":
+        """Return the same without what kills a process that judges it, unless just that is wanted."""
+        return replace(self, deadly=self.code == RefusalCode.KILLS_WORKER)
 
     def partitions(self, known: Iterable[str]) -> list[str]:
         """Return those of the manifest's partitions that may hold such units, by day."""
@@ -113,6 +118,8 @@ class Wanted:
             if value is not None:
                 same = pc.equal(table.column(name), refused_name(value))
                 chosen = pc.and_(chosen, pc.fill_null(same, fill_value=False))
+        if not self.deadly:
+            chosen = pc.and_(chosen, pc.not_equal(table.column("code"), RefusalCode.KILLS_WORKER))
         found: list[int] = pc.indices_nonzero(chosen).to_pylist()
         return found
 

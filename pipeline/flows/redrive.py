@@ -95,12 +95,13 @@ class RedrivePorts:
 def redrive(wanted: Wanted, rules: Rules, limits: LoadLimits, ports: RedrivePorts) -> Outcome:
     """Archive the wanted refused units that today's rules accept; leave the others as they are.
 
-    May be stopped at any moment and repeated, by any number at once: each unit goes through once.
+    May be stopped at any moment and repeated, by any number at once: each unit goes through once. They are judged in
+    this process: `kills_worker` is left out unless it is what is wanted.
 
     Raises:
         Corrupt: a quarantine file is gone, or is not what was written.
     """
-    outcome, register = Outcome(), ports.write.ledger.register_redrive
+    outcome, register, wanted = Outcome(), ports.write.ledger.register_redrive, wanted.survivable()
     for source, files in _by_source(wanted, ports).items():
         lineage = ports.quarantine.call("register", partial(register, source))
         Redriver(lineage, rules, limits, ports, outcome).run(files, wanted)
@@ -112,7 +113,7 @@ def try_redrive(wanted: Wanted, rules: Rules, ports: RedrivePorts) -> Outcome:
 
     What another redrive has decided and not committed yet counts as not redriven.
     """
-    outcome, decoder, reading = Outcome(), Decoder(rules), ports.quarantine
+    outcome, decoder, reading, wanted = Outcome(), Decoder(rules), ports.quarantine, wanted.survivable()
     for files in _by_source(wanted, ports).values():
         for entry in files:
             units = units_in(entry, wanted, reading)

@@ -1,13 +1,15 @@
 """Redrive: what comes apart, and what was taken apart already and never does again."""
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.core.event import Limits
 from pipeline.core.kpl import Aggregate
-from pipeline.core.redriven import Wanted
+from pipeline.core.open_segment import unit_key
+from pipeline.core.redriven import RefusedUnit, Wanted
 from tests.core.kit import DOOR, rules_for
 from tests.flows.deployment import Deployment
-from tests.flows.redriving import again, archived, bare, marks, send
+from tests.flows.redriving import again, archived, bare, dry, marks, send
 
 FEW = rules_for(DOOR, limits=Limits(max_record_events=2))
 
@@ -70,3 +72,59 @@ def test_user_records_that_were_refused_whole_come_apart_in_their_places() -> No
         *(("e4", 1), ("e5", unit + 1), ("e6", 2 * unit + 1)),
     ]
     assert again(house, wanted=Wanted()).rows == 0
+
+
+def deadly_house(*payloads: bytes, label: bool = False) -> Deployment:
+    """Return a deployment whose first record was refused as one that kills; with `label` all are one batch."""
+    house = Deployment(max_rows=1_000)
+    shard = house.stream.shards()[0].shard_id
+    if label:
+        producer = house.producer()
+        for payload in payloads:
+            producer.put("acme", "door-1", payload)
+        producer.close()
+    else:
+        for payload in payloads:
+            house.stream.append(shard, payload, "key")
+    loader = house.loader(house.ledger.register(house.stream.name, house.stream.epoch, shard, ()))
+    records = house.stream.reader(shard, loader.start()).read().records
+    loader._suspicion.deadly = frozenset({unit_key(records[0])})
+    loader.process(records)
+    loader.cut("stop")
+    return house
+
+
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(tenant_id="acme"), Wanted(code="bad_gzip")])
+def test_what_kills_is_judged_only_when_it_is_named(wanted: Wanted) -> None:
+    """A redrive has no child to try it in: every other wish leaves it out."""
+    house = deadly_house(aggregate(bare(1), bare(2)), bare(3))
+    assert again(house, wanted=wanted).looked_at == dry(house, wanted=wanted).looked_at == 0
+    assert places(house) == [("e3", 0)]
+    deadly = Wanted(code="kills_worker")
+    assert dry(house, wanted=deadly).rows == again(house, wanted=deadly).rows == 2
+    assert places(house) == [("e1", 0), ("e2", 1), ("e3", 0)]
+    assert house.audit().balanced, house.audit().differences
+
+
+def test_a_deadly_batch_balances_before_and_after() -> None:
+    """Two acknowledged events in one record that nobody took apart count as one unit, until it was redriven."""
+    house = deadly_house(bare(1), bare(2), label=True)
+    again(house)
+    report = house.audit()
+    assert report.balanced, report.differences
+    assert (report.total().received, report.total().quarantined) == (1, 1)
+    assert again(house, wanted=Wanted(code="kills_worker")).rows == 2
+    report = house.audit()
+    assert report.balanced, report.differences
+    assert (report.total().received, report.total().archived) == (2, 2)
+
+
+def test_a_deadly_batch_that_comes_back_short_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it was taken apart it is one unit no longer: what its label says counts."""
+    house = deadly_house(bare(1), bare(2), label=True)
+    real = vars(RefusedUnit)["record"].fget
+    monkeypatch.setattr(
+        RefusedUnit, "record", property(lambda one: replace(real(one), data=aggregate(bare(1))))
+    )
+    assert again(house, wanted=Wanted(code="kills_worker")).rows == 1
+    assert "batch_differs" in house.kinds()
