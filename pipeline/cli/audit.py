@@ -55,19 +55,12 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
 
 
 def audit_with_progress(settings: Settings) -> Report:
-    """Run the audit, showing how many objects were read."""
+    """Run the audit, showing how many objects were read, and redriven units held against what was refused."""
     from pipeline import wiring
     from pipeline.cli.progress import Progress
 
-    done = 0
-    with Progress("audit", unit="objects") as progress:
-
-        def count(objects: int) -> None:
-            nonlocal done
-            done += objects
-            progress.update(done)
-
-        return wiring.audit(settings, count)
+    with Progress("audit", unit="objects and redriven units") as progress:
+        return wiring.audit(settings, progress.add)
 
 
 def as_document(report: Report) -> dict[str, Any]:

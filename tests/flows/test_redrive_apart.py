@@ -1,5 +1,7 @@
 """Redrive: what comes apart, and what was taken apart already and never does again."""
 
+import gzip
+
 import pytest
 from msgspec.structs import replace
 
@@ -128,3 +130,64 @@ def test_a_deadly_batch_that_comes_back_short_shows(monkeypatch: pytest.MonkeyPa
     )
     assert again(house, wanted=Wanted(code="kills_worker")).rows == 1
     assert "batch_differs" in house.kinds()
+
+
+def _apart_again(house: Deployment, patch: pytest.MonkeyPatch, number: int | None) -> None:
+    """Redrive, taking apart what was taken apart already."""
+    real = vars(RefusedUnit)["record"].fget
+    change = {"is_event": False} | ({"subsequence_number": number} if number != 0 else {})
+    patch.setattr(RefusedUnit, "record", property(lambda one: replace(real(one), **change)))
+    again(house)
+
+
+@pytest.mark.parametrize(
+    ("payload", "number"),
+    [
+        (aggregate(bare(1), aggregate(bare(2), bare(3)), bare(4)), None),
+        (lines(bare(1), batch(bare(2), bare(3)), bare(4)), 1 << 32),
+        (batch(batch(bare(2), bare(3)), bare(1)), 0),
+    ],
+)
+def test_a_place_that_is_taken_twice_shows(
+    payload: bytes, number: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit counts places over a shard and its redrives together: no redrive may put two units in one."""
+    house = Deployment(max_rows=1_000)
+    send(house, payload)
+    assert house.audit().balanced
+    _apart_again(house, monkeypatch, number)
+    assert "row_repeated" in house.kinds()
+
+
+def test_user_records_of_one_record_are_held_against_their_own_bytes() -> None:
+    """Two user records came apart: each row is held against that which it is of."""
+    house = Deployment(max_rows=1_000)
+    house.rules = FEW
+    events = [bare(number, data={"n": 1_000 + number}) for number in range(6)]
+    send(house, aggregate(lines(*events[:3]), batch(*events[3:])))
+    assert again(house).rows == 6
+    assert house.audit().balanced, house.audit().differences
+
+
+@pytest.mark.parametrize("altered", [1, 2])
+def test_a_gzip_hides_its_own_rows_only(altered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed bytes do not hold those of an event; the bytes beside them do."""
+    house = deadly_house(aggregate(gzip.compress(bare(1)), bare(2, data={"n": 77}), bare(3)))
+    real = vars(RefusedUnit)["record"].fget
+    other = [gzip.compress(bare(1)), bare(2, data={"n": 77}), bare(3)]
+    other[altered] = bare(altered + 1, data={"n": 78})
+    monkeypatch.setattr(
+        RefusedUnit, "record", property(lambda one: replace(real(one), data=aggregate(*other)))
+    )
+    again(house, wanted=Wanted(code="kills_worker"))
+    assert house.kinds() == ["redriven_altered"]
+    monkeypatch.undo()
+
+
+def test_a_gzip_that_comes_apart_balances() -> None:
+    """Rows of a gzip have no bytes to be held against, and are no difference for that."""
+    house = Deployment(max_rows=1_000)
+    house.rules = FEW
+    send(house, aggregate(bare(9), gzip.compress(lines(bare(1), bare(2), bare(3)), mtime=0)))
+    assert again(house).rows == 3
+    assert house.audit().balanced, house.audit().differences
