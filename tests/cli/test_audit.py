@@ -9,7 +9,7 @@ from rich.console import Console
 from pipeline.cli.audit import loader_runs, show
 from pipeline.config import load_settings
 from pipeline.core.audit import Line, Report
-from pipeline.laptop.home import Home
+from pipeline.laptop.home import Home, prepare
 from pipeline.laptop.processes import ProcessRef, process_ref
 from pipeline.laptop.stack import Stack, write_stack
 
@@ -26,6 +26,7 @@ def test_a_dead_loader_is_seen_where_it_is_the_audited_stack(
     """A stack of another endpoint says nothing of what is audited."""
     home, me = Home(tmp_path), process_ref(os.getpid())
     loader = me if alive else ProcessRef(os.getpid(), "another start")
+    prepare(home)
     write_stack(
         home,
         Stack(

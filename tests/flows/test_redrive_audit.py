@@ -14,6 +14,7 @@ from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.segment import Segment
 from pipeline.core.span import parse_span
 from pipeline.flows import redrive
+from pipeline.flows.marks import Marks
 from tests.flows.deployment import Deployment
 from tests.flows.redriving import again, bare, labelled, send, strict_house, tables
 
@@ -132,7 +133,7 @@ def _mark_of_another_shard(house: Deployment, patch: pytest.MonkeyPatch) -> None
 
 
 def _marks_not_looked_at(house: Deployment, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(redrive.Redriver, "_take", lambda _self, _days: None)
+    patch.setattr(Marks, "of", lambda _self, _day: {})
     again(house)
     again(house)
 
