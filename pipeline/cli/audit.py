@@ -17,6 +17,10 @@ from pipeline.core.days import second_of
 
 SHOWN_DIFFERENCES = 50
 LOOK_AGAIN_SECONDS = 1.0
+_UNREAD = (
+    "; [bold yellow]the stack's loader is not running[/]: records without a receipt that are still in the stream count "
+    "nowhere; run `headrace up`, then audit again"
+)
 
 
 @click.command("audit")
@@ -50,24 +54,27 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     if as_json:
         click.echo(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2))
     else:
-        show(report, Console())
+        show(report, Console(), unread=not loader_runs(settings))
     return 0 if report.complete else 1
 
 
+def loader_runs(settings: Settings) -> bool:
+    """False when it is the local stack that was audited, and its loader is dead; of AWS nothing is known here."""
+    from pipeline.laptop.home import Home
+    from pipeline.laptop.processes import alive
+    from pipeline.laptop.stack import find_stack
+
+    stack = find_stack(Home(settings.paths.home)).stack
+    return stack is None or stack.endpoint_url != settings.aws.endpoint_url or alive(stack.loader)
+
+
 def audit_with_progress(settings: Settings) -> Report:
-    """Run the audit, showing how many objects were read."""
+    """Run the audit, showing how many objects were read, and redriven units held against what was refused."""
     from pipeline import wiring
     from pipeline.cli.progress import Progress
 
-    done = 0
-    with Progress("audit", unit="objects") as progress:
-
-        def count(objects: int) -> None:
-            nonlocal done
-            done += objects
-            progress.update(done)
-
-        return wiring.audit(settings, count)
+    with Progress("audit", unit="objects and redriven units") as progress:
+        return wiring.audit(settings, progress.add)
 
 
 def as_document(report: Report) -> dict[str, Any]:
@@ -107,8 +114,8 @@ def as_document(report: Report) -> dict[str, Any]:
     }
 
 
-def show(report: Report, console: Console) -> None:
-    """Print the balance, and below it what differs."""
+def show(report: Report, console: Console, *, unread: bool = False) -> None:
+    """Print the balance, and below it what differs; `unread` when nobody reads the stream."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("shard", "arrival day"):
         table.add_column(name)
@@ -127,7 +134,7 @@ def show(report: Report, console: Console) -> None:
         console.print(_gap_line(gap), style="red", highlight=False, markup=False)
     for note in _notes(report):
         console.print(note)
-    console.print(_verdict(report))
+    console.print(_verdict(report) + (_UNREAD if unread else ""))
 
 
 def _notes(report: Report) -> list[str]:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
 @click.command("redrive")
 @refused_options
 @click.option(
-    "--all", "everything", is_flag=True, help="Everything in quarantine, where no other option says less."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Everything in quarantine but kills_worker; excludes the options that say less.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go through, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -34,12 +37,20 @@ def command(*, everything: bool, dry_run: bool, as_json: bool, home: Path | None
     times; what is refused still stays where it is. Redriven events stay in quarantine too, marked. To do it again does
     nothing, and a redrive that was interrupted goes on. It cannot be undone: look with --dry-run first.
 
+    What was refused as kills_worker ends the process that judges it, this one too: it goes through only with
+    --reason kills_worker, once the defect is mended.
+
     \b
     headrace redrive --reason schema_mismatch --type flight.departed --dry-run
     headrace redrive --reason schema_mismatch --type flight.departed
     headrace redrive --all
     """  # noqa: D301 - click's mark against re-wrapping
-    if everything == any(value is not None for value in chosen.values()):
+    narrowed = any(value is not None for value in chosen.values())
+    if everything and narrowed:
+        raise click.UsageError(
+            "--all excludes --reason, --type, --tenant, --from and --to: give one or the other"
+        )
+    if not everything and not narrowed:
         raise click.UsageError(
             "say which refused units: --reason, --type, --tenant, --from or --to; or --all for everything in quarantine"
         )
@@ -50,6 +61,8 @@ def command(*, everything: bool, dry_run: bool, as_json: bool, home: Path | None
         return
     for line in text_lines(outcome, dry_run=dry_run):
         click.echo(line)
+    if everything and not outcome.looked_at:
+        say("--all leaves kills_worker out: only --reason kills_worker takes it in")
 
 
 def _redriven(settings: "Settings", wanted: "Wanted", *, dry_run: bool) -> "Outcome":

@@ -20,6 +20,7 @@ from pipeline.core.kpl import MAGIC, is_aggregate, split
 from pipeline.core.structure import elements, is_one_value
 
 GZIP = b"\x1f\x8b\x08"  # RFC 1952: magic, and deflate, the only method there is
+NESTED = "an aggregate inside an aggregate, or one that the consumer could not take apart"
 BYTES_PER_EVENT = 4  # as they travelled; a real event cannot be squeezed below its id
 _FEW_EVENTS = 16  # of any record, however short
 _GZIP_WINDOW = 31  # zlib: expect the header and trailer of gzip
@@ -40,8 +41,7 @@ def take_apart(data: bytes, limits: Limits) -> list[bytes]:
     """
     if is_aggregate(data):
         # KCL hands over as it is what it cannot take apart; and it takes apart once, as we do.
-        message = "an aggregate inside an aggregate, or one that the consumer could not take apart"
-        raise InvalidEvent(RefusalCode.BAD_AGGREGATE, "", message)
+        raise InvalidEvent(RefusalCode.BAD_AGGREGATE, "", NESTED)
     text = _inflate(data, limits) if data.startswith(GZIP) else data
     is_batch = text.lstrip(_SPACE)[:1] == b"["
     units = (_batch(text) if is_batch else []) or _lines(text, limits.max_record_events + 1) or [text]

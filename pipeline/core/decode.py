@@ -96,11 +96,14 @@ class Decoder:
                         continue
             for number, payload in enumerate(payloads, first):
                 row = quick(payload, index, number, not_after)
-                if row is None:
-                    units += self._apart(payload, index, number, not_after, into)
-                else:
+                if row is not None:
                     into.rows.append(row)
                     units += 1
+                elif record.is_event:
+                    self._slow(payload, index, number, not_after, into)
+                    units += 1
+                else:
+                    units += self._apart(payload, index, number, not_after, into)
         return units
 
     def decode_events(self, records: Iterable[Record], into: Decoded) -> None:

@@ -88,7 +88,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as a consumer hands it over.
 
     `subsequence_number` is None for a Kinesis record that still has to be taken apart, and set where the
-    consumer (KCL) has already taken an aggregate apart.
+    consumer (KCL) has already taken an aggregate apart. With `is_event` a user record was taken apart too: this is one
+    of its units, whatever its first bytes are.
     """
 
     sequence_number: str
@@ -96,6 +97,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     arrived_us: int  # ApproximateArrivalTimestamp, microseconds since the epoch, UTC
     subsequence_number: int | None = None
+    is_event: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -6,13 +6,14 @@ naming one row of one quarantine file; a row that is marked is redriven, once, f
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.core.apart import NESTED
 from pipeline.core.columns import MICROS, quarantine_schema, redriven_schema
 from pipeline.core.days import day_of
 from pipeline.core.decode import Decoded, Decoder, refused_name
@@ -20,11 +21,21 @@ from pipeline.core.encode import Place, write_parquet
 from pipeline.core.errors import Corrupt
 from pipeline.core.event import Record, RefusalCode
 from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, segment_name
+from pipeline.core.kpl import is_aggregate
 from pipeline.core.manifest import DataFile, file_name, partition_name
 from pipeline.core.span import Span
 from pipeline.core.staging import digest_of
+from pipeline.core.subsequence import user_record
 
 _HELD = ("sequence_number", "subsequence_number", "tenant_id", "event_id", "data_json")
+_NOT_TAKEN_APART = frozenset(  # such a unit's bytes are a whole user record
+    {
+        RefusalCode.BAD_AGGREGATE,
+        RefusalCode.BAD_GZIP,
+        RefusalCode.TOO_MANY_EVENTS,
+        RefusalCode.KILLS_WORKER,
+    }
+)
 QUARANTINED, REDRIVEN = "quarantine", "redriven"  # tiers of the manifest's partitions `_quarantine#<dt>`
 
 
@@ -57,22 +68,38 @@ class RefusedUnit:
     def record(self) -> Record:
         """Return what has to be judged again, in its old place and of its old arrival.
 
-        A broken aggregate is refused whole: if it can be taken apart today, its units have their own places. Every
-        other unit was taken apart already.
+        What was taken apart once is one event for good: its neighbours have the places that it would come apart into.
+        The first unit of a batch has the number of the whole user record, so the number alone does not tell: a code
+        does that is given only to what nobody took apart.
         """
-        whole = self.code == RefusalCode.BAD_AGGREGATE
-        inner = None if whole else self.subsequence_number
-        return Record(self.sequence_number, self.partition_key, self.raw, self.arrived_us, inner)
+        number = self.subsequence_number
+        is_event = self.code not in _NOT_TAKEN_APART or user_record(number) != number
+        inner = None if self.is_kinesis_record else number
+        return Record(self.sequence_number, self.partition_key, self.raw, self.arrived_us, inner, is_event)
+
+    @property
+    def is_kinesis_record(self) -> bool:
+        """True for an aggregate that was refused before its user records were looked at: there is nothing beside it."""
+        first, broken = self.subsequence_number == 0, self.code == RefusalCode.BAD_AGGREGATE
+        return first and (
+            (broken and self.message != NESTED)
+            or (self.code == RefusalCode.KILLS_WORKER and is_aggregate(self.raw))
+        )
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which refused units: None is any; `arrived` is a span of arrival times."""
+    """Which refused units: None is any; `arrived` is a span of arrival times; not `deadly` leaves kills_worker out."""
 
     code: str | None = None
     tenant_id: str | None = None
     event_type: str | None = None
     arrived: Span = field(default_factory=Span)
+    deadly: bool = True
+
+    def survivable(self) -> "Wanted":
+        """Return the same without what kills a process that judges it, unless just that is wanted."""
+        return replace(self, deadly=self.code == RefusalCode.KILLS_WORKER)
 
     def partitions(self, known: Iterable[str]) -> list[str]:
         """Return those of the manifest's partitions that may hold such units, by day."""
@@ -91,6 +118,8 @@ class Wanted:
             if value is not None:
                 same = pc.equal(table.column(name), refused_name(value))
                 chosen = pc.and_(chosen, pc.fill_null(same, fill_value=False))
+        if not self.deadly:
+            chosen = pc.and_(chosen, pc.not_equal(table.column("code"), RefusalCode.KILLS_WORKER))
         found: list[int] = pc.indices_nonzero(chosen).to_pylist()
         return found
 

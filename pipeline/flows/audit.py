@@ -10,7 +10,7 @@ What lands while it runs is on its way, never a difference; so the order of read
 5. what was redriven against what had been refused
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -29,7 +29,7 @@ from pipeline.core.segment import Segment, settled
 from pipeline.flows.audit_files import Counted, count_segment, split_segment
 from pipeline.flows.audit_others import altered_rules, ids_segment, stored_prints, stray_ids, unstaged
 from pipeline.flows.audit_packed import PackedAudit
-from pipeline.flows.audit_redriven import audit_redriven, rejoined
+from pipeline.flows.audit_redriven import audit_redriven, came_apart, rejoined
 from pipeline.flows.segment_rules import SegmentRules
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
@@ -47,7 +47,8 @@ class AuditPorts:
     Attributes:
         fetch: the bytes of a listed object; raises NotFound when it went away meanwhile.
         each: takes every segment's objects; here the answers may come in any order.
-        progress: told of every object read, and how many there are; called from any thread.
+        progress: told of objects read, and of redriven units held against what was refused, how many more; called from
+            any thread.
     """
 
     ledger: Ledger
@@ -73,6 +74,7 @@ class _Files:
             self._named[_segment_of(entry.key)][entry.key] = entry
         self.objects: list[ObjectCount] = []
         self.records: dict[tuple[str, str], RecordCount] = {}
+        self.places: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)  # of `Counted.places`
         self.tenants: dict[str, tuple[TenantRows, ...]] = {}
         self.times: dict[str, tuple[int, int]] = {}
         self.extents: dict[str, Extent] = {}
@@ -86,6 +88,8 @@ class _Files:
             key = (counted.lineage, sequence)
             before, redrive = self.records.get(key), counted.lineage in self._redrives
             self.records[key] = count if before is None else _add(before, count, apart=redrive)
+        for sequence, numbers in counted.places.items():
+            self.places[counted.lineage, sequence] += numbers
         if counted.recount is None:
             return False
         self.tenants |= counted.recount.tenants
@@ -123,13 +127,13 @@ def run_audit(ports: AuditPorts) -> Report:
     moving = _on_their_way(listed, decided, ports.ledger)
     entries = [entry for entry in manifest if _segment_of(entry.key) not in moving]
     files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries, redrives)
-    rules = SegmentRules(ports.objects, every)
-    for counted in ports.each(lambda infos: _count(infos, rules, ports), files.listed.values()):
+    rules, apart = SegmentRules(ports.objects, every), came_apart(redrives, files.listed, ports.fetch)
+    for counted in ports.each(lambda infos: _count(infos, rules, apart, ports), files.listed.values()):
         if files.take(counted):
             packed.take(counted)
     for lineage, places in files.damaged():
         packed.damaged(lineage, places)
-    redriven = audit_redriven(redrives, files.listed, ports.fetch)
+    redriven = audit_redriven(redrives, files.listed, ports.fetch, apart, ports.progress)
     ids = {info.key: (ids_segment(info.key), info.size) for info in ports.objects.list(IDS)}
     written = _on_their_way([name for name, _ in ids.values()], decided, ports.ledger)
     witnesses = Witnesses(
@@ -137,7 +141,7 @@ def run_audit(ports: AuditPorts) -> Report:
         every,
         entries,
         files.objects,
-        rejoined(files.records, redrives, redriven.marked),
+        rejoined(files.records, redrives, redriven, files.places),
         receipts,
         # before and after: one may have come in between
         partitions=sorted({*partitions, *ports.manifest.partitions()}),
@@ -187,9 +191,11 @@ def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
     return groups
 
 
-def _count(infos: list[ObjectInfo], rules: SegmentRules, ports: AuditPorts) -> Counted:
+def _count(
+    infos: list[ObjectInfo], rules: SegmentRules, apart: Collection[str], ports: AuditPorts
+) -> Counted:
     segment = _segment_of(infos[0].key)
-    counted = count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress)
+    counted = count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress, apart)
     if not counted.prints:
         return counted
     rows = sum(one.rows for one in counted.objects if not one.quarantined)

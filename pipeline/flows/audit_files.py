@@ -1,8 +1,9 @@
 """The audit's reading of data files: units, records, tenants, and what index and totals must be."""
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,8 @@ class Counted:
     """One segment's objects, read again; a Kinesis record never spans two segments.
 
     `recount` is None when a file could not be read, or stands where no loader writes. `prints` is the digest of the rows'
-    fingerprints, `ids` of those stored for them; both "" where there are none.
+    fingerprints, `ids` of those stored for them; both "" where there are none. `places` has the numbers of the units of
+    those records that were asked for.
     """
 
     lineage: str
@@ -41,6 +43,7 @@ class Counted:
     recount: Recount | None
     prints: str = ""
     ids: str = ""
+    places: dict[str, Counter[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def count_segment(
     fetch: Callable[[ObjectInfo], bytes],
     known: Known | None,
     progress: Callable[[int], None],
+    apart: Collection[str] = (),
 ) -> Counted:
     """Read the objects of one segment.
 
@@ -66,20 +70,34 @@ def count_segment(
         fetch: returns an object's bytes.
         known: tenants and types of the segment's rules; None when they are gone.
         progress: told of every object read.
+        apart: sequence numbers of the records whose units' places are wanted.
     """
     files = []
     for info in infos:
         files.append(_read(segment, info, fetch))
         progress(1)
     lineage, ordinal = split_segment(segment)
+    units = [file.units for file in files if file.units is not None]
     return Counted(
         lineage,
         ordinal,
         [file.count for file in files],
-        _records([file.units for file in files if file.units is not None]),
+        _records(units),
         _recount(files, lineage, ordinal, known),
         _prints([file.prints for file in files if file.prints is not None]),
+        places=_places(units, apart),
     )
+
+
+def _places(tables: Sequence[pa.Table], apart: Collection[str]) -> dict[str, Counter[int]]:
+    found: dict[str, Counter[int]] = defaultdict(Counter)
+    wanted = pa.array(apart, pa.string())
+    for table in tables if apart else ():
+        chosen = table.filter(pc.is_in(table.column("sequence_number"), wanted))
+        columns = (chosen.column(name).to_pylist() for name in ("sequence_number", "subsequence_number"))
+        for sequence, number in zip(*columns, strict=True):
+            found[sequence][number] += 1
+    return found
 
 
 def _prints(found: Sequence[Fingerprints]) -> str:

@@ -3,17 +3,22 @@
 Damage to a file itself is named elsewhere, by its digest; here the files are held against each other.
 """
 
+import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from pipeline.core.apart import GZIP
 from pipeline.core.audit import Difference, RecordCount
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import HeadraceError, InvalidEvent
 from pipeline.core.keys import QUARANTINE, REDRIVEN
+from pipeline.core.kpl import split
 from pipeline.core.redriven import (
     Mark,
     RefusedPlace,
@@ -23,20 +28,28 @@ from pipeline.core.redriven import (
     read_refused,
     refused_units,
 )
+from pipeline.core.subsequence import user_record
 from pipeline.flows.audit_files import split_segment
 from pipeline.ports.objects import ObjectInfo
 
-_GZIP = b"\x1f\x8b"  # bytes that are compressed do not hold those of an event
 _KEPT_FILES = 4  # of quarantine, decoded: marks lie in their order, file after file
 Record = tuple[str, str]  # lineage and sequence number
 
 
 @dataclass
 class RedrivenReport:
-    """What disagrees, and how many rows of quarantine are marked, by lineage and record."""
+    """What disagrees, and what is marked.
 
+    Attributes:
+        apart: sequence numbers of records of which a unit came apart, as `came_apart` says.
+        marked: how many rows of quarantine are marked, by lineage and record.
+        left: the places that redriven units left, of those records only, by the shard's own lineage and record.
+    """
+
+    apart: Collection[str] = ()
     differences: list[Difference] = field(default_factory=list)
     marked: Counter[Record] = field(default_factory=Counter)
+    left: dict[Record, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
 
 @dataclass
@@ -50,19 +63,43 @@ class _Segment:
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))  # by record
 
 
+def came_apart(
+    redrives: Mapping[str, str],
+    listed: Mapping[str, Sequence[ObjectInfo]],
+    fetch: Callable[[ObjectInfo], bytes],
+) -> set[str]:
+    """Return the sequence numbers of records of which a redriven unit became several, or none."""
+    found: set[str] = set()
+    for name, infos in listed.items():
+        for info in infos:
+            if info.key.startswith(REDRIVEN) and split_segment(name)[0] in redrives:
+                try:
+                    table = pq.ParquetFile(io.BytesIO(fetch(info))).read(columns=["sequence_number", "units"])
+                    several = table.filter(pc.not_equal(table.column("units"), 1))
+                    found |= set(several.column("sequence_number").to_pylist())
+                except (pa.ArrowException, HeadraceError, LookupError, OSError, TypeError, ValueError):
+                    continue  # the file is named for it
+    return found
+
+
 def rejoined(
-    records: Mapping[Record, RecordCount], redrives: Mapping[str, str], marked: Mapping[Record, int]
+    records: Mapping[Record, RecordCount],
+    redrives: Mapping[str, str],
+    report: RedrivenReport,
+    places: Mapping[Record, Counter[int]],
 ) -> dict[Record, RecordCount]:
     """Return the records with what was redriven put back into the record it came in.
 
     Args:
         records: as their own segments hold them.
         redrives: short form of each redrive lineage -> of the one whose refused units it takes in.
-        marked: rows of quarantine that went through again, which count no more.
+        report: which rows of quarantine went through again: they count no more.
+        places: units of the records that came apart by their numbers, as their own segments hold them.
     """
     found: dict[Record, RecordCount] = {}
     for (lineage, sequence), one in records.items():
-        key, gone = (redrives.get(lineage, lineage), sequence), marked.get((lineage, sequence), 0)
+        key = (redrives.get(lineage, lineage), sequence)
+        gone = report.marked.get((lineage, sequence), 0)
         before = found.get(key, RecordCount(0, 0, 0, 0, one.arrived_us))
         found[key] = RecordCount(
             before.archived + one.archived,
@@ -70,14 +107,32 @@ def rejoined(
             before.quarantined + one.quarantined - gone,
             before.distinct + one.distinct - gone,
             min(before.arrived_us, one.arrived_us),
+            whole=before.whole or (one.whole and not gone),  # what was redriven was taken apart
         )
+    for key, distinct in _distinct(redrives, report, places).items():
+        found[key] = replace(found[key], distinct=distinct)
     return found
+
+
+def _distinct(
+    redrives: Mapping[str, str], report: RedrivenReport, places: Mapping[Record, Counter[int]]
+) -> dict[Record, int]:
+    """Return how many places the units of records that came apart have, over the shard and its redrives together.
+
+    One unit in the place of another shows by that: units that came apart got places which nothing else tells.
+    """
+    together: dict[Record, Counter[int]] = defaultdict(Counter)
+    for (lineage, sequence), numbers in places.items():
+        together[redrives.get(lineage, lineage), sequence] += numbers
+    return {key: len(numbers - report.left[key]) for key, numbers in together.items() if key in report.left}
 
 
 def audit_redriven(
     redrives: Mapping[str, str],
     listed: Mapping[str, Sequence[ObjectInfo]],
     fetch: Callable[[ObjectInfo], bytes],
+    apart: Collection[str],
+    progress: Callable[[int], None],
 ) -> RedrivenReport:
     """Hold the segments of redrives against the quarantine.
 
@@ -85,8 +140,10 @@ def audit_redriven(
         redrives: short form of each redrive lineage -> of the one whose refused units it takes in.
         listed: the data objects by segment.
         fetch: returns an object's bytes.
+        apart: what `came_apart` said.
+        progress: told of redriven units that were looked at, and how many.
     """
-    report, seen = RedrivenReport(), set[RefusedPlace]()
+    report, seen = RedrivenReport(apart), set[RefusedPlace]()
     there = {info.key: info for infos in listed.values() for info in infos}
 
     @lru_cache(maxsize=_KEPT_FILES)
@@ -100,10 +157,11 @@ def audit_redriven(
         own = split_segment(name)[0]
         if own in redrives:
             found = _read(_Segment(name, redrives[own], own), listed[name], fetch)
-            units = {one.place: _unit(one, found, table_of) for one in found.marks}
-            report.differences += _check_marks(found, units, seen, report.marked)
+            units = _units(found, table_of)
+            report.differences += _check_marks(found, units, seen, report)
             report.differences += _check_places(found)
             report.differences += _check_bytes(found, units)
+            progress(len(units))
     return report
 
 
@@ -125,23 +183,39 @@ def _read(segment: _Segment, infos: Iterable[ObjectInfo], fetch: Callable[[Objec
     return segment
 
 
-def _unit(mark: Mark, segment: _Segment, table_of: Callable[[str], pa.Table | None]) -> RefusedUnit | None:
-    """Return the unit that a mark names; None where quarantine has no such unit of this shard."""
-    place, table = mark.place, table_of(mark.place.key)
-    writer = split_segment(place.key.rsplit("/", 1)[-1].removesuffix(".parquet"))[0]
-    if table is None or not 0 <= place.row < table.num_rows or writer not in {segment.source, segment.own}:
-        return None
-    (unit,) = refused_units(place.key, table, [place.row])
-    said = (mark.code, mark.arrived_us, mark.shard_id, mark.sequence_number, mark.subsequence_number)
-    held = (unit.code, unit.arrived_us, unit.shard_id, unit.sequence_number, unit.subsequence_number)
-    return unit if said == held else None
+def _units(
+    segment: _Segment, table_of: Callable[[str], pa.Table | None]
+) -> dict[RefusedPlace, RefusedUnit | None]:
+    """Return the unit that each mark names; None where quarantine has no such unit of this shard."""
+    found: dict[RefusedPlace, RefusedUnit | None] = {one.place: None for one in segment.marks}
+    files: dict[str, list[Mark]] = defaultdict(list)
+    for mark in segment.marks:
+        files[mark.place.key].append(mark)
+    for key, marks in files.items():
+        table = table_of(key)
+        if table is None or _writer(key) not in {segment.source, segment.own}:
+            continue
+        there = [one for one in marks if 0 <= one.place.row < table.num_rows]
+        units = refused_units(
+            key, table, [one.place.row for one in there]
+        )  # all at once: one take of a table is dear
+        for mark, unit in zip(there, units, strict=True):
+            said = (mark.code, mark.arrived_us, mark.shard_id, mark.sequence_number, mark.subsequence_number)
+            held = (unit.code, unit.arrived_us, unit.shard_id, unit.sequence_number, unit.subsequence_number)
+            found[mark.place] = unit if said == held else None
+    return found
+
+
+def _writer(key: str) -> str:
+    """Return the lineage that wrote a file."""
+    return split_segment(key.rsplit("/", 1)[-1].removesuffix(".parquet"))[0]
 
 
 def _check_marks(
     segment: _Segment,
     units: Mapping[RefusedPlace, RefusedUnit | None],
     seen: set[RefusedPlace],
-    marked: Counter[Record],
+    report: RedrivenReport,
 ) -> Iterator[Difference]:
     for mark in segment.marks:
         subject = f"{mark.place.key} row {mark.place.row}"
@@ -153,8 +227,9 @@ def _check_marks(
             yield Difference("redriven_twice", subject, message)
         else:
             seen.add(mark.place)
-            writer = split_segment(mark.place.key.rsplit("/", 1)[-1].removesuffix(".parquet"))[0]
-            marked[writer, mark.sequence_number] += 1
+            report.marked[_writer(mark.place.key), mark.sequence_number] += 1
+            if mark.sequence_number in report.apart:
+                report.left[segment.source, mark.sequence_number][mark.subsequence_number] += 1
 
 
 def _check_places(segment: _Segment) -> Iterator[Difference]:
@@ -176,28 +251,39 @@ def _check_places(segment: _Segment) -> Iterator[Difference]:
 
 def _check_bytes(segment: _Segment, units: Mapping[RefusedPlace, RefusedUnit | None]) -> Iterator[Difference]:
     """Each archived row says what the refused bytes said."""
-    whole: dict[str, RefusedUnit] = {}
     single: dict[tuple[str, int], RefusedUnit] = {}
+    apart: dict[tuple[str, int], tuple[RefusedUnit, bytes]] = {}  # by user record, with its bytes
     for mark in segment.marks:
-        unit = units[mark.place]
-        if unit is not None and mark.units == 1:
-            single[mark.sequence_number, mark.subsequence_number] = unit
+        unit, place = units[mark.place], (mark.sequence_number, mark.subsequence_number)
+        if unit is not None and unit.is_kinesis_record:
+            apart |= {(place[0], number): (unit, raw) for number, raw in enumerate(_user_records(unit))}
+        elif unit is not None and mark.units == 1:
+            single[place] = unit
         elif unit is not None:
-            whole[mark.sequence_number] = unit
+            apart[place] = (unit, unit.raw)
     for sequence, rows in segment.rows.items():
         for row in rows:
-            unit = single.get((sequence, row["subsequence_number"])) or whole.get(sequence)
-            if unit is not None and not _agrees(row, unit):
+            number = row["subsequence_number"]
+            own = single.get((sequence, number))
+            unit, raw = (own, own.raw) if own else apart.get((sequence, user_record(number)), (None, b""))
+            if unit is not None and not _agrees(row, unit, raw):
                 subject = f"{unit.place.key} row {unit.place.row}"
                 message = f"segment {segment.name} archived it with other bytes than were refused"
                 yield Difference("redriven_altered", subject, message)
 
 
-def _agrees(row: Mapping[str, Any], unit: RefusedUnit) -> bool:
-    """True when a row is one of a refused unit, as far as its bytes show."""
+def _user_records(unit: RefusedUnit) -> list[bytes]:
+    try:
+        return split(unit.raw)
+    except InvalidEvent:
+        return [unit.raw]  # and none of its rows can agree, unless it is the only one
+
+
+def _agrees(row: Mapping[str, Any], unit: RefusedUnit, raw: bytes) -> bool:
+    """True when a row is one of a refused unit, as far as its bytes show; those of a gzip do not hold its events'."""
     if "data_json" not in row:  # refused anew
         return True
     names = all(
         getattr(unit, name) is None or getattr(unit, name) == row[name] for name in ("tenant_id", "event_id")
     )
-    return names and (row["data_json"].encode() in unit.raw or _GZIP in unit.raw)
+    return names and (raw.startswith(GZIP) or row["data_json"].encode() in raw)

@@ -4,33 +4,32 @@ A unit is named by its arrival day, its segment and its row: `2013-07-04/0001-12
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from pipeline.core.days import day_of
-from pipeline.core.errors import ConfigProblem, Corrupt, NotFound
+from pipeline.core.errors import ConfigProblem, NotFound
 from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, manifest_place
 from pipeline.core.manifest import DataFile
 from pipeline.core.redriven import (
     QUARANTINED,
-    REDRIVEN,
     Mark,
     RefusedPlace,
     RefusedUnit,
     Wanted,
     is_tier,
-    read_marks,
     read_refused,
     refused_units,
     writer_of,
 )
 from pipeline.core.segment import settled
-from pipeline.core.staging import digest_of
 from pipeline.facts import FactSink
+from pipeline.flows.marks import Marks, verified
 from pipeline.flows.retrying import again
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
@@ -40,7 +39,6 @@ from pipeline.ports.objects import Objects
 T = TypeVar("T")
 _GROUPED = ("code", "event_type", "tenant_id")
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)/(\w{1,16})-(\d{1,12})/(\d{1,9})", re.ASCII)
-Marks = dict[RefusedPlace, Mark]
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,9 @@ def tally(wanted: Wanted, ports: QuarantinePorts) -> dict[Group, Tally]:
     files, marks = _gather(wanted, ports)
     for entry in files:
         columns = [*_GROUPED, "ingested_time"]
-        table = read_refused(entry.key, verified(entry, ports), columns)
+        table = read_refused(entry.key, read(entry, ports), columns)
         rows = wanted.rows(table)
-        marked = [RefusedPlace(entry.key, row) in marks for row in rows]
+        marked = [RefusedPlace(entry.key, row) in marks.of(_day(entry)) for row in rows]
         for group, one in _grouped(entry, table.take(pa.array(rows, pa.int64())), marked):
             before = found.get(group)
             found[group] = one if before is None else _added(before, one)
@@ -98,7 +96,7 @@ def _grouped(entry: DataFile, table: pa.Table, marked: list[bool]) -> Iterator[t
     table = table.select(_GROUPED).append_column("at", at)
     table = table.append_column("redriven", pa.array(marked, pa.bool_()).cast(pa.int64()))
     sums = [("at", "count"), ("redriven", "sum"), ("at", "min"), ("at", "max")]
-    dt = entry.partition.partition("#")[2]
+    dt = _day(entry)
     for row in table.group_by(list(_GROUPED)).aggregate(sums).to_pylist():
         group = Group(dt, row["code"], row["event_type"], row["tenant_id"])
         yield group, Tally(row["at_count"], row["redriven_sum"], row["at_min"], row["at_max"])
@@ -118,7 +116,7 @@ def refused(wanted: Wanted, ports: QuarantinePorts) -> Iterator[tuple[RefusedUni
     files, marks = _gather(wanted, ports)
     for entry in files:
         for unit in units_in(entry, wanted, ports):
-            yield unit, marks.get(unit.place)
+            yield unit, marks.of(_day(entry)).get(unit.place)
 
 
 def refused_at(place: RefusedPlace, ports: QuarantinePorts) -> tuple[RefusedUnit, Mark | None]:
@@ -132,9 +130,9 @@ def refused_at(place: RefusedPlace, ports: QuarantinePorts) -> tuple[RefusedUnit
     entry = next((one for one in entries if one.key == place.key), None)
     if entry is None or place.row >= entry.rows or not committed([entry], settled_of(ports)):
         raise NotFound(f"no unit {unit_name(place)} in quarantine: `headrace quarantine show` names them")
-    table = read_refused(entry.key, verified(entry, ports))
+    table = read_refused(entry.key, read(entry, ports))
     (unit,) = refused_units(entry.key, table, [place.row])
-    return unit, marks_in(entries, ports).get(place)
+    return unit, marks_from(ports).take(_day(entry), entries).get(place)
 
 
 def unit_name(place: RefusedPlace) -> str:
@@ -167,9 +165,14 @@ def _gather(wanted: Wanted, ports: QuarantinePorts) -> tuple[list[DataFile], Mar
     """Return the quarantine files that may hold wanted units, and the marks of their days."""
     settled_at = settled_of(ports)  # before the manifest: what is committed is in it
     entries = entries_of(wanted, ports)
-    marks = marks_in(committed(entries, settled_at), ports)
-    files = [one for one in committed(entries, settled_at) if is_tier(one, QUARANTINED)]
-    return files, marks
+    marks, found = marks_from(ports), committed(entries, settled_at)
+    for dt, files in groupby(found, _day):
+        marks.take(dt, files)
+    return [one for one in found if is_tier(one, QUARANTINED)], marks
+
+
+def _day(entry: DataFile) -> str:
+    return entry.partition.partition("#")[2]
 
 
 def settled_of(ports: QuarantinePorts) -> dict[str, int]:
@@ -199,39 +202,29 @@ def committed(entries: Iterable[DataFile], settled_at: dict[str, int]) -> list[D
     return found
 
 
-def marks_in(entries: Iterable[DataFile], ports: QuarantinePorts, known: Collection[str] = ()) -> Marks:
-    """Return the marks of those files that are such, by place; `known` are keys that need not be read."""
-    found: Marks = {}
-    for entry in entries:
-        if is_tier(entry, REDRIVEN) and entry.key not in known:
-            try:
-                marks = list(read_marks(verified(entry, ports)))
-            except (pa.ArrowException, LookupError, TypeError, ValueError) as exc:
-                raise Corrupt(f"{entry.key} cannot be read as marks: run `headrace audit`") from exc
-            found |= {one.place: one for one in marks}
-    return found
-
-
 def units_in(entry: DataFile, wanted: Wanted, ports: QuarantinePorts) -> list[RefusedUnit]:
     """Return the wanted units of a quarantine file, whole."""
-    table = read_refused(entry.key, verified(entry, ports))
+    table = read_refused(entry.key, read(entry, ports))
     return list(refused_units(entry.key, table, wanted.rows(table)))
 
 
-def verified(entry: DataFile, ports: QuarantinePorts) -> bytes:
+def read(entry: DataFile, ports: QuarantinePorts) -> bytes:
     """Return a file's bytes.
 
     Raises:
         Corrupt: it is gone, or not what was written.
     """
-    try:
-        body = ports.call("object", lambda: ports.objects.get(entry.key))
-    except NotFound as exc:
-        raise Corrupt(f"the manifest names {entry.key}, which is gone: run `headrace audit`") from exc
-    if digest_of(body) != entry.digest:
-        raise Corrupt(f"{entry.key} is not what was written: run `headrace audit`")
+    body = verified(entry, lambda one: ports.call("object", lambda: ports.objects.get(one.key)))
     ports.progress(1)
     return body
+
+
+def marks_from(ports: QuarantinePorts) -> Marks:
+    """Return the marks there are, read as they are asked for."""
+    return Marks(
+        lambda partition: ports.call("manifest", lambda: ports.manifest.files(partition)),
+        lambda entry: read(entry, ports),
+    )
 
 
 def days_of(units: Iterable[RefusedUnit]) -> list[str]:

@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from pipeline.core.days import day_of
 from pipeline.core.decode import Decoder
-from pipeline.core.keys import QUARANTINE_TABLE, staging_key
-from pipeline.core.manifest import DataFile, partition_name
+from pipeline.core.keys import staging_key
+from pipeline.core.manifest import DataFile
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.redriven import (
     QUARANTINED,
-    REDRIVEN,
-    RefusedPlace,
     RefusedUnit,
     Wanted,
     encode_marks,
@@ -42,7 +41,7 @@ from pipeline.flows.quarantine import (
     committed,
     days_of,
     entries_of,
-    marks_in,
+    marks_from,
     settled_of,
     units_in,
 )
@@ -95,12 +94,13 @@ class RedrivePorts:
 def redrive(wanted: Wanted, rules: Rules, limits: LoadLimits, ports: RedrivePorts) -> Outcome:
     """Archive the wanted refused units that today's rules accept; leave the others as they are.
 
-    May be stopped at any moment and repeated, by any number at once: each unit goes through once.
+    May be stopped at any moment and repeated, by any number at once: each unit goes through once. They are judged in
+    this process: `kills_worker` is left out unless it is what is wanted.
 
     Raises:
         Corrupt: a quarantine file is gone, or is not what was written.
     """
-    outcome, register = Outcome(), ports.write.ledger.register_redrive
+    outcome, register, wanted = Outcome(), ports.write.ledger.register_redrive, wanted.survivable()
     for source, files in _by_source(wanted, ports).items():
         lineage = ports.quarantine.call("register", partial(register, source))
         Redriver(lineage, rules, limits, ports, outcome).run(files, wanted)
@@ -112,20 +112,21 @@ def try_redrive(wanted: Wanted, rules: Rules, ports: RedrivePorts) -> Outcome:
 
     What another redrive has decided and not committed yet counts as not redriven.
     """
-    outcome, decoder, reading = Outcome(), Decoder(rules), ports.quarantine
+    outcome, decoder, reading, wanted = Outcome(), Decoder(rules), ports.quarantine, wanted.survivable()
+    marks = marks_from(reading)
     for files in _by_source(wanted, ports).values():
         for entry in files:
             units = units_in(entry, wanted, reading)
-            dt = entry.partition.partition("#")[2]
-            marks = marks_in(_marks_of_day(dt, reading), reading) if units else {}
-            left = [one for one in units if one.place not in marks]
-            outcome.looked_at += len(units)
-            outcome.already += len(units) - len(left)
-            for unit in left:
-                count, code = judge_again(unit, decoder)
-                (outcome.redriven if code is None else outcome.refused)[code or unit.code] += 1
-                outcome.rows += count
-            ports.progress(len(units))
+            marked = marks.of(entry.partition.partition("#")[2]) if units else {}
+            for unit in units:
+                outcome.looked_at += 1
+                if unit.place in marked:
+                    outcome.already += 1
+                else:
+                    count, code = judge_again(unit, decoder)
+                    (outcome.redriven if code is None else outcome.refused)[code or unit.code] += 1
+                    outcome.rows += count
+                ports.progress(1)
     return outcome
 
 
@@ -145,15 +146,6 @@ def _by_source(wanted: Wanted, ports: RedrivePorts) -> dict[Lineage, list[DataFi
     return found
 
 
-def _marks_of_day(dt: str, ports: QuarantinePorts) -> list[DataFile]:
-    partition = partition_name(QUARANTINE_TABLE, dt)
-    return [
-        one
-        for one in ports.call("manifest", lambda: ports.manifest.files(partition))
-        if is_tier(one, REDRIVEN)
-    ]
-
-
 class Redriver(Decider):
     """Redrives what one shard's lineage refused."""
 
@@ -162,9 +154,8 @@ class Redriver(Decider):
     ) -> None:
         super().__init__(lineage, rules, limits, ports.write)
         self._reading, self._progress, self._outcome = ports.quarantine, ports.progress, outcome
-        self._taken: set[RefusedPlace] = set()
-        self._read: set[str] = set()  # files of marks whose marks are taken
-        self._seen: dict[str, int] = {}  # day -> ordinal up to which its marks are taken
+        self._marks = marks_from(self._reading)
+        self._seen: dict[str, int] = {}  # day -> ordinal up to which its marks are known
 
     def run(self, files: Iterable[DataFile], wanted: Wanted) -> None:
         """Redrive what is wanted of some quarantine files."""
@@ -186,7 +177,9 @@ class Redriver(Decider):
         looked_at, chosen, refused = 0, list[tuple[RefusedUnit, int]](), Counter[str]()
         for chunk in _chunks(pending, min(_CHUNK_UNITS, self._limits.cut.max_rows)):
             verdicts = [
-                (one, *judge_again(one, self._decoder)) for one in chunk if one.place not in self._taken
+                (one, *judge_again(one, self._decoder))
+                for one in chunk
+                if one.place not in self._marks.of(day_of(one.arrived_us))
             ]
             accepted = [(one, units) for one, units, code in verdicts if code is None]
             refused.update(code for _, _, code in verdicts if code is not None)
@@ -210,9 +203,7 @@ class Redriver(Decider):
         newest = self._newest.ordinal if self._newest else 0
         for dt in days:
             if self._seen.get(dt, -1) < newest:
-                entries = [one for one in _marks_of_day(dt, self._reading) if one.key not in self._read]
-                self._taken |= marks_in(entries, self._reading).keys()
-                self._read |= {one.key for one in entries}
+                self._marks.renew(dt)
                 self._seen[dt] = newest
 
     def _is_full(self) -> bool:

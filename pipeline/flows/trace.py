@@ -24,7 +24,7 @@ from pipeline.core.sighting import (
 )
 from pipeline.flows.segment_rules import read_known
 from pipeline.flows.sight import Decided, TracePorts, look_everywhere, look_where
-from pipeline.flows.trace_redriven import marks_for, redriven_rows, split_place
+from pipeline.flows.trace_redriven import marks_for, marks_of, redriven_rows, split_place
 from pipeline.flows.window import family
 
 
@@ -44,11 +44,12 @@ def trace(tenant_id: str, event_id: str, hint: Hint, ports: TracePorts) -> Trace
     if not sightings:
         sightings, gone = look_everywhere(tenant_id, event_id, decided, ports)
         searched, by = searched_of(decided.segments, gone, decided.lineages), "ids"
-    marks = marks_for(sightings, decided.lineages, ports)
+    reading = marks_of(ports)
+    marks = marks_for(sightings, decided.lineages, reading)
     later = redriven_rows(tenant_id, event_id, sightings, marks.values(), ports)
     if later:
         sightings = sorted([*sightings, *later], key=lambda one: one.order)
-        marks |= marks_for(later, decided.lineages, ports)
+        marks |= marks_for(later, decided.lineages, reading)
     receipts: dict[str, Sequence[Receipt]] = {}
     found = [_explain(tenant_id, one, sightings, marks, decided, receipts, ports) for one in sightings]
     return Trace(tuple(found), by, searched)

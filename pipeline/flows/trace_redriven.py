@@ -1,34 +1,37 @@
 """What a trace says of redrives: a refused unit and the row it became lead to each other."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.core.days import day_of
-from pipeline.core.errors import Corrupt, NotFound
-from pipeline.core.keys import QUARANTINE_TABLE, manifest_place
-from pipeline.core.manifest import partition_name
-from pipeline.core.redriven import REDRIVEN, Mark, RefusedPlace, is_tier, read_marks, writer_of
+from pipeline.core.errors import Corrupt
+from pipeline.core.keys import manifest_place
+from pipeline.core.redriven import Mark, RefusedPlace
 from pipeline.core.segment import Lineage
 from pipeline.core.sighting import RowPlace, Sighting
+from pipeline.core.subsequence import user_record
+from pipeline.flows.marks import Marks
 from pipeline.flows.sight import TracePorts, look_in_segment
 
 
 def marks_for(
-    sightings: Iterable[Sighting], lineages: Sequence[Lineage], ports: TracePorts
+    sightings: Iterable[Sighting], lineages: Sequence[Lineage], marks: Marks
 ) -> dict[RowPlace, Mark]:
     """Return the mark of each sighting that has one: of a refused unit that went through, of a row that came so."""
     redrives = {one.short for one in lineages if one.redrives}
-    days: dict[str, list[Mark]] = {}
     found: dict[RowPlace, Mark] = {}
     for one in sightings:
         refused = one.outcome == "quarantined"
         if not redrives or not (refused or one.lineage in redrives):
             continue
-        dt = day_of(one.arrived_us)
-        if dt not in days:
-            days[dt] = list(_marks_of(dt, ports))
-        for mark in days[dt]:
-            if mark.place == (one.place.key, one.place.row) if refused else _became(mark, one):
-                found[one.place] = mark
+        of_day = marks.of(day_of(one.arrived_us))
+        if refused:
+            mark = of_day.get(RefusedPlace(one.place.key, one.place.row))
+        else:
+            mark = min(
+                (mark for mark in of_day.values() if _became(mark, one)), key=_closest_to(one), default=None
+            )
+        if mark is not None:
+            found[one.place] = mark
     return found
 
 
@@ -41,16 +44,15 @@ def _became(mark: Mark, row: Sighting) -> bool:
     )
 
 
-def _marks_of(dt: str, ports: TracePorts) -> Iterable[Mark]:
-    for file in ports.find.manifest.files(partition_name(QUARANTINE_TABLE, dt)):
-        if is_tier(file, REDRIVEN):
-            try:
-                yield from read_marks(ports.objects.get(file.key))
-            except NotFound as exc:
-                lineage, ordinal = writer_of(file)
-                raise Corrupt(
-                    f"the manifest names {file.key} of segment {lineage}/{ordinal}, which is gone: run `headrace audit`"
-                ) from exc
+def _closest_to(row: Sighting) -> Callable[[Mark], bool]:
+    """Return the order of marks that may be a row's: its own user record's before that of a whole Kinesis record."""
+    own = user_record(row.position.subsequence_number)
+    return lambda mark: user_record(mark.subsequence_number) != own
+
+
+def marks_of(ports: TracePorts) -> Marks:
+    """Return the marks there are, read as they are asked for."""
+    return Marks(ports.find.manifest.files, lambda file: ports.objects.get(file.key))
 
 
 def redriven_rows(

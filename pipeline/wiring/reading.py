@@ -55,7 +55,7 @@ def quarantine(settings: Settings, progress: Callable[[int], None]) -> Quarantin
 
 
 def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
-    """Run the audit; `progress` is told of every object read, from any thread."""
+    """Run the audit; `progress` is told of objects and redriven units, how many more, from any thread."""
     stores = archive(settings)
     cache = object_cache(settings, stores)
     readers = _LOCAL_READERS if settings.aws.endpoint_url else READERS

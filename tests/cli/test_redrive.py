@@ -180,7 +180,9 @@ def test_redrive_takes_what_is_named(run: Run, house: Deployment) -> None:
 @pytest.mark.parametrize("words", [(), ("--dry-run",), ("--all", "--reason", "not_json"), ("--tenant", "")])
 def test_redrive_takes_everything_only_when_told(run: Run, house: Deployment, words: tuple[str, ...]) -> None:
     """Without a filter --all is needed; with both nobody knows what is meant."""
-    assert run("redrive", *words).exit_code == 2
+    done = run("redrive", *words)
+    assert done.exit_code == 2
+    assert ("--all excludes" in done.stderr) == ("--all" in words)
     assert len(archived(house)) == 1
 
 

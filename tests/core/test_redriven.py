@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.apart import NESTED
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import Place, encode_refusals
 from pipeline.core.errors import Corrupt
+from pipeline.core.kpl import MAGIC
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.redriven import (
     RefusedPlace,
@@ -105,9 +107,17 @@ def test_refused_units_are_read_as_they_were_written() -> None:
 
 
 def test_a_unit_is_judged_in_its_place() -> None:
-    """What was taken apart stays apart; a broken aggregate may come apart anew."""
-    assert UNIT.record.subsequence_number == 2
-    assert dataclasses.replace(UNIT, code="bad_aggregate").record.subsequence_number is None
+    """What was taken apart stays apart; a broken aggregate may come apart anew, one inside another may not."""
+    assert (UNIT.record.subsequence_number, UNIT.record.is_event) == (2, True)
+    gzipped = dataclasses.replace(UNIT, code="bad_gzip").record
+    assert (gzipped.subsequence_number, gzipped.is_event) == (2, False)
+    broken = dataclasses.replace(UNIT, code="bad_aggregate", subsequence_number=0)
+    assert broken.record.subsequence_number is None
+    assert dataclasses.replace(broken, message=NESTED).record.subsequence_number == 0
+    assert dataclasses.replace(broken, subsequence_number=1).record.subsequence_number == 1
+    deadly = dataclasses.replace(broken, code="kills_worker", raw=MAGIC)
+    assert deadly.record.subsequence_number is None
+    assert dataclasses.replace(deadly, raw=b"x").record.subsequence_number == 0
     assert judge_again(UNIT, Decoder(RULES)) == (1, None)
     assert judge_again(dataclasses.replace(UNIT, raw=b"x"), Decoder(RULES)) == (0, "not_json")
 

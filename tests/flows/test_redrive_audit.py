@@ -14,6 +14,9 @@ from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.segment import Segment
 from pipeline.core.span import parse_span
 from pipeline.flows import redrive
+from pipeline.flows.audit import AuditPorts
+from pipeline.flows.marks import Marks
+from tests.flows import deployment
 from tests.flows.deployment import Deployment
 from tests.flows.redriving import again, bare, labelled, send, strict_house, tables
 
@@ -132,7 +135,7 @@ def _mark_of_another_shard(house: Deployment, patch: pytest.MonkeyPatch) -> None
 
 
 def _marks_not_looked_at(house: Deployment, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(redrive.Redriver, "_take", lambda _self, _days: None)
+    patch.setattr(Marks, "of", lambda _self, _day: {})
     again(house)
     again(house)
 
@@ -205,3 +208,17 @@ def test_quarantine_that_is_gone_leaves_its_marks_astray() -> None:
     key = next(iter(tables(house, "quarantine/")))
     del house.objects.stored[key]
     assert {"file_missing", "redriven_stray"} <= set(house.kinds())
+
+
+def test_progress_tells_objects_and_redriven_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long comparison of redriven units is not silent."""
+    house, told = _house(), list[int]()
+    again(house)
+    monkeypatch.setattr(
+        deployment, "AuditPorts", lambda **ports: AuditPorts(**{**ports, "progress": told.append})
+    )
+    assert house.audit().redriven == 3
+    objects = sum(
+        key.startswith(("events/", "late/", "quarantine/", "redriven/")) for key in house.objects.stored
+    )
+    assert sum(told) == objects + 3
