@@ -18,8 +18,9 @@ if __name__ == "__main__":  # before anything else is imported, as an import may
     os.dup2(2, 1)  # what anybody prints is log, and not an order to the daemon
 
 import gc
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipeline.startup import light
 
@@ -33,13 +34,14 @@ from consumers.multilang import (
     ProcessRecords,
     ShardHasEnded,
     ShutdownRequested,
+    WireRecord,
     to_records,
 )
 from consumers.process import run
 from consumers.telemetry import Telemetry
 from pipeline import __version__
 from pipeline.config import Settings
-from pipeline.core.errors import ConfigProblem, HeadraceError, LeaseLost
+from pipeline.core.errors import ConfigProblem, HeadraceError, LeaseLost, Transient
 from pipeline.core.segment import Lineage, Position
 from pipeline.facts import LagMeasured, ShardReleased, WorkerStarted
 from pipeline.flows.load import Loader
@@ -89,13 +91,13 @@ class Child:
                 try:
                     self._take(message)
                 except LeaseLost:
-                    self._release("lease lost")
+                    self._let_go("lease lost")
                 self._each()
                 self._answered_us.append(self._ports.clock.now_us())
                 self._daemon.done(message)
         except LeaseLost:  # the pipe broke: nobody is left to answer
             pass
-        self._release("hung up")
+        self._let_go("hung up")
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Initialize):
@@ -112,13 +114,13 @@ class Child:
             case ShardHasEnded():
                 loader.cut("shard end", shard_end=True)
                 self._checkpoint(None)  # the one place for it: all that was delivered is committed
-                self._release("shard end")
+                self._let_go("shard end")
             case ShutdownRequested():
                 loader.stop()
                 self._checkpoint_committed(loader)
-                self._release("stop")
+                self._let_go("stop")
             case LeaseWasLost():
-                self._release("lease lost")
+                self._let_go("lease lost")
             case _:
                 raise HeadraceError(f"the daemon sent {type(message).__name__} unasked")
 
@@ -137,10 +139,24 @@ class Child:
         self._loader, self._checkpointed = loader, checkpoint
 
     def _close(self, lineage: Lineage) -> None:
-        """Record the end, and with it the gap, of a shard that expired before it was read: KCL gives it to nobody."""
-        loader = self._make_loader(lineage)
-        loader.start()
+        """Record the end, and with it the gap, of a shard that expired before it was read: KCL gives it to nobody.
+
+        That it was not listed is no evidence: one answer may lack a shard that lives. Reading it is.
+
+        Raises:
+            Transient: it can be read, and so is its own worker's.
+        """
+        loader, ports = self._make_loader(lineage), self._ports
+        reader = ports.stream.reader(lineage.shard_id, loader.start())
+        batch = again("read", reader.read, clock=ports.clock, facts=ports.facts)
+        if batch.records or not batch.ended:
+            self._release(loader, "not expired")
+            raise Transient(
+                f"shard {lineage.shard_id} was not listed, but can be read: whether shard {self._shard_id} may begin is to be "
+                "looked at again"
+            )
         loader.cut("shard end", shard_end=True)
+        self._release(loader, "shard end")
 
     def _process(self, loader: Loader, message: ProcessRecords) -> None:
         records = to_records(message.records)
@@ -151,17 +167,23 @@ class Child:
         if not records and message.millis_behind_latest == 0 and len(self._answered_us) == _FETCHED_AHEAD:
             loader.caught_up(self._answered_us[0])
         loader.tick()  # time cuts, also when nothing came
+        self._checkpoint_committed(loader, message.records)
         if message.records:
-            last = message.records[-1]
-            self._delivered = Position(last.sequence_number, last.sub_sequence_number)
-        self._checkpoint_committed(loader)
+            self._delivered = _place(message.records[-1])
 
-    def _checkpoint_committed(self, loader: Loader) -> None:
-        """Tell KCL how far the ledger is; never further than KCL itself has delivered, which it would refuse."""
-        committed, delivered = loader.committed, self._delivered
-        if committed is None or delivered is None:
+    def _checkpoint_committed(self, loader: Loader, records: Sequence[WireRecord] = ()) -> None:
+        """Tell KCL how far the ledger is, by the last of what KCL itself has delivered: it knows no other positions.
+
+        What is committed ends in `records`, which came just now, or was delivered whole before them, or is the ledger's
+        from before; and of an aggregate that was refused whole the ledger covers parts that KCL may not have.
+        """
+        committed = loader.committed
+        if committed is None:
             return
-        position = min(committed, delivered)
+        reached = bisect_right(records, committed, key=_place)
+        position = _place(records[reached - 1]) if reached else self._delivered
+        if position is None or position > committed:
+            return
         if self._checkpointed is None or self._checkpointed < position:
             self._checkpoint(position)
             self._checkpointed = position
@@ -170,19 +192,23 @@ class Child:
         ports = self._ports
         again("checkpoint", lambda: self._daemon.checkpoint(position), clock=ports.clock, facts=ports.facts)
 
-    def _release(self, reason: str) -> None:
+    def _let_go(self, reason: str) -> None:
         """Let go of the shard: the open segment is thrown away, nothing more is written."""
         loader, self._loader = self._loader, None
         if loader is not None:
-            lineage = loader.lineage
-            self._ports.facts(
-                ShardReleased(
-                    lineage=lineage.short,
-                    shard_id=lineage.shard_id,
-                    reason=reason,
-                    units=loader.pending_units,
-                )
+            self._release(loader, reason)
+
+    def _release(self, loader: Loader, reason: str) -> None:
+        lineage = loader.lineage
+        self._ports.facts(
+            ShardReleased(
+                lineage=lineage.short, shard_id=lineage.shard_id, reason=reason, units=loader.pending_units
             )
+        )
+
+
+def _place(record: WireRecord) -> Position:
+    return Position(record.sequence_number, record.sub_sequence_number)
 
 
 def main(settings: Settings, telemetry: Telemetry) -> None:
