@@ -39,6 +39,7 @@ from consumers.multilang import (
 )
 from consumers.process import run
 from consumers.telemetry import Telemetry
+from consumers.watchdog import Watchdog
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem, HeadraceError, LeaseLost, Transient
@@ -52,6 +53,8 @@ from pipeline.wiring import loader_parts
 
 _NAME = "kcl"
 _PATIENCE_SECONDS = 60.0  # for parents that are not ended; far below kcl.timeout_seconds
+# Before KCL gives a message up: it would halt Java at once, with every other shard's process, and leave ours hanging.
+_EARLIER_SECONDS = 10
 # Before the oldest of so many answers, what comes now had not been fetched: polling reads 3 batches ahead, fan-out 10.
 _FETCHED_AHEAD = 16
 _PIPE_BYTES = 2**20  # a read of the pipe: lines have up to 14 MB
@@ -66,6 +69,7 @@ class Child:
         ports: clock and facts.
         make_loader: called once, for the shard's lineage.
         each: called after every message, for the meters.
+        watchdog: ends this process when it hangs over one message; by a thread of C, as Python's may be held up.
     """
 
     def __init__(
@@ -75,9 +79,10 @@ class Child:
         ports: ReadPorts,
         make_loader: Callable[[Lineage], Loader],
         each: Callable[[], None] = lambda: None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._daemon, self._shards, self._ports, self._make_loader = daemon, shards, ports, make_loader
-        self._each = each
+        self._each, self._watchdog = each, watchdog
         self._shard_id = ""
         self._loader: Loader | None = None  # from `initialize` to the moment the shard is let go of
         self._delivered: Position | None = None
@@ -88,10 +93,14 @@ class Child:
         """Deal with messages until the daemon hangs up; what is collected then and not committed is the next worker's."""
         try:
             for message in self._daemon.messages():
+                if self._watchdog:
+                    self._watchdog.watch((), 0)
                 try:
                     self._take(message)
                 except LeaseLost:
                     self._let_go("lease lost")
+                if self._watchdog:
+                    self._watchdog.rest()
                 self._each()
                 self._answered_us.append(self._ports.clock.now_us())
                 self._daemon.done(message)
@@ -232,6 +241,7 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
             ports,
             lambda lineage: Loader(lineage, parts.rules, parts.limits, parts.ports),
             meter,
+            Watchdog(settings.kcl.timeout_seconds - _EARLIER_SECONDS),
         ).run()
 
 

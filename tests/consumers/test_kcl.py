@@ -1,7 +1,10 @@
 """The child of KCL's daemon, in process: what it commits, what it checkpoints, and when it stops working."""
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -364,6 +367,27 @@ def test_a_shard_that_expired_is_let_go_of() -> None:
     assert [one.shard_end for one in house.segments() if one.lineage == "0001"][-1]
     released = [fact.shard_id for fact in house.facts.told if isinstance(fact, ShardReleased)]
     assert released == [FIRST, child]
+
+
+def test_a_child_that_hangs_ends_itself() -> None:
+    """Also where nobody reads its answers any more: with status 1, and the log says where it stood."""
+    code = (
+        "from consumers.watchdog import Watchdog\nfrom pipeline.core.decode import Decoder\n"
+        "from tests.consumers.test_kcl import *\nfrom tests.consumers.test_kcl import _child, _plain\n"
+        "def hang(*_):\n    while True: pass\n"
+        "Decoder.decode = hang\nhouse = Deployment()\n"
+        "child = _child(house, FakeDaemon(initialize(FIRST), process(_plain(house, 1))))\n"
+        "child._watchdog = Watchdog(1)\nchild.run()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (answer.returncode, "Timeout (" in answer.stderr, "hang" in answer.stderr) == (1, True, True)
 
 
 def test_a_child_shard_waits_for_its_parents() -> None:
