@@ -17,6 +17,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -44,6 +45,8 @@ from pipeline.facts import (
     DaemonStarted,
     Fact,
     LoaderOpened,
+    SegmentCommitted,
+    SegmentFinished,
     ShardReleased,
     WorkerCrashed,
     WorkerStarted,
@@ -60,6 +63,7 @@ _DOOMED_SECONDS = (
 )
 _MOURNER = "MultiLangShardRecordProcessor"  # the class that reports the death of a child, and ends the daemon
 _MAX_TEXT = 300  # characters of what Java says
+_LAST_WORDS = "headrace ", "Timeout ("  # of a child: its sentence about a setting, and the watchdog's
 _decode = msgspec.json.Decoder(reduce(or_, FACTS)).decode
 
 
@@ -87,7 +91,9 @@ class Supervisor:
         self._stop = threading.Event()
         self._restarts = Restarts()
         self._open: set[str] = set()  # shards whose loader has begun and not let go
+        self._progress = False  # something was committed since the daemon's start
         self._doomed_at: float | None = None
+        self._broken: BaseException | None = None  # why one of its pipes is not read any more
         self._last_words = "it said nothing"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
@@ -106,13 +112,15 @@ class Supervisor:
             if self._stop.is_set():
                 break
             self._telemetry.fact(DaemonEnded(status=status, seconds=round(time.monotonic() - began, 1)))
-            if not self._restarts.died(time.monotonic()):
+            if not self._restarts.died(time.monotonic(), progress=self._progress):
                 raise HeadraceError(
-                    f"KCL's daemon ended {self._restarts.limit} times within a minute, the last time with status {status}: "
-                    f"{self._last_words}"
+                    f"KCL's daemon ended {self._restarts.limit} times {self._restarts.reason}, the last time with status "
+                    f"{status}: {self._last_words}"
                 )
             while not self._restarts.due(time.monotonic()) and not self._stop.wait(_CHECK_SECONDS):
                 pass
+        if self._broken is not None:
+            raise self._broken
         if self._open:
             raise HeadraceError(
                 f"{len(self._open)} shards were not committed within {self._shutdown_seconds:g} seconds of the stop, "
@@ -122,7 +130,7 @@ class Supervisor:
     def _live(self) -> int:
         """Start the daemon, and stay until it has ended; return its exit status."""
         self._open.clear()
-        self._doomed_at = None
+        self._doomed_at, self._progress = None, False
         with subprocess.Popen(  # noqa: S603 - our own command
             self._command,
             cwd=self._folder,
@@ -144,6 +152,7 @@ class Supervisor:
                     daemon.kill()
             if self._stop.is_set():
                 self._end(daemon)
+            _end_orphans(daemon.pid)
             for reader in readers:
                 reader.join()
             return daemon.wait()
@@ -157,12 +166,18 @@ class Supervisor:
         try:
             daemon.wait(self._shutdown_seconds + _KILL_SECONDS)
         except subprocess.TimeoutExpired:
-            daemon.kill()  # the children see the end of their pipe
+            daemon.kill()
+            daemon.wait()
 
-    @staticmethod
-    def _listen(stream: IO[bytes], take: Any) -> None:
-        for line in stream:
-            take(line)
+    def _listen(self, stream: IO[bytes], take: Any) -> None:
+        try:
+            for line in stream:
+                take(line)
+        except BaseException as exc:  # noqa: BLE001 - the boundary of a thread: `run` raises it
+            self._broken = exc
+            self._stop.set()
+            for _ in stream:  # a daemon whose pipe is full would not end
+                pass
 
     def _take_line(self, line: bytes) -> None:
         """Pass on a child's fact as it is; anything else on standard error is told as a report."""
@@ -176,6 +191,8 @@ class Supervisor:
                 self._open.add(fact.shard_id)
             case ShardReleased():
                 self._open.discard(fact.shard_id)
+            case SegmentCommitted() | SegmentFinished():
+                self._progress = True
             case WorkerCrashed():
                 self._last_words = fact.error
         self._telemetry.relay(line, fact)
@@ -191,9 +208,19 @@ class Supervisor:
     def _report(self, source: str, text: str) -> None:
         text = " ".join(text.split())[:_MAX_TEXT]
         if text:
-            if text.startswith("headrace "):  # a child's sentence about a setting
+            if text.startswith(_LAST_WORDS):
                 self._last_words = text
             self._telemetry.fact(DaemonReported(source=source, text=text))
+
+
+def _end_orphans(group: int) -> None:
+    """Kill what an ended daemon left in its process group.
+
+    A child sees the end of its pipe and ends by itself, unless it hangs. The ledger makes a kill exact. A signal at the
+    parent's death will not do: it is bound to the thread of Java that started the child, and that ends earlier.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def daemon_command(java: str, jars: Path, settings: Settings) -> list[str]:
