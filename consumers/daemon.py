@@ -58,6 +58,8 @@ _NAME = "daemon"
 _MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _KILL_SECONDS = 2  # after kcl.shutdown_seconds: all of a stop takes less than 30 seconds
 _CHECK_SECONDS = 0.2
+_UNUSED_SECONDS = 5  # for the stop of a daemon that has begun no shard: nothing is to be committed
+_REPEAT_SECONDS = 30.0  # in which the same words are told once
 _DOOMED_SECONDS = (
     5  # a daemon whose child died: its other shards drain, then it would only wait for its own threads
 )
@@ -91,6 +93,9 @@ class Supervisor:
         self._stop = threading.Event()
         self._restarts = Restarts()
         self._open: set[str] = set()  # shards whose loader has begun and not let go
+        self._begun = False  # a shard, since the daemon's start
+        self._told: dict[tuple[str, str], float] = {}  # when Java's words were told
+        self._telling = threading.Lock()
         self._progress = False  # something was committed since the daemon's start
         self._doomed_at: float | None = None
         self._broken: BaseException | None = None  # why one of its pipes is not read any more
@@ -130,7 +135,7 @@ class Supervisor:
     def _live(self) -> int:
         """Start the daemon, and stay until it has ended; return its exit status."""
         self._open.clear()
-        self._doomed_at, self._progress = None, False
+        self._doomed_at, self._progress, self._begun = None, False, False
         with subprocess.Popen(  # noqa: S603 - our own command
             self._command,
             cwd=self._folder,
@@ -164,10 +169,20 @@ class Supervisor:
     def _end(self, daemon: subprocess.Popen[bytes]) -> None:
         daemon.terminate()  # its hook asks every child to shut down
         try:
-            daemon.wait(self._shutdown_seconds + _KILL_SECONDS)
+            self._await_end(daemon)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
+
+    def _await_end(self, daemon: subprocess.Popen[bytes]) -> None:
+        whole = self._shutdown_seconds + _KILL_SECONDS
+        unused = min(whole, _UNUSED_SECONDS)
+        try:
+            daemon.wait(unused)
+        except subprocess.TimeoutExpired:
+            if not self._begun:
+                raise
+            daemon.wait(whole - unused)
 
     def _listen(self, stream: IO[bytes], take: Any) -> None:
         try:
@@ -188,6 +203,7 @@ class Supervisor:
             return
         match fact:
             case LoaderOpened():
+                self._begun = True
                 self._open.add(fact.shard_id)
             case ShardReleased():
                 self._open.discard(fact.shard_id)
@@ -210,7 +226,18 @@ class Supervisor:
         if text:
             if text.startswith(_LAST_WORDS):
                 self._last_words = text
-            self._telemetry.fact(DaemonReported(source=source, text=text))
+            if not self._is_repeat(source, text):
+                self._telemetry.fact(DaemonReported(source=source, text=text))
+
+    def _is_repeat(self, source: str, text: str) -> bool:
+        """True when the same was told a moment ago: Java repeats itself while it tries again."""
+        now = time.monotonic()
+        with self._telling:
+            self._told = {words: at for words, at in self._told.items() if now - at < _REPEAT_SECONDS}
+            if (source, text) in self._told:
+                return True
+            self._told[source, text] = now
+        return False
 
 
 def _end_orphans(group: int) -> None:
@@ -288,4 +315,4 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
 
 
 if __name__ == "__main__":
-    run(_NAME, main)
+    run(_NAME, main, spoken="headrace")  # whoever typed `headrace worker` knows of no other

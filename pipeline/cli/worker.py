@@ -21,7 +21,7 @@ def command(*, kcl: bool, home: Path | None) -> None:
 
     \b
     headrace worker                one process, all shards
-    headrace worker --kcl          as many as wanted; pip install 'headrace[kcl]'
+    headrace worker --kcl          as many as wanted; needs the extra: '.[kcl]' of a clone, or 'headrace[kcl]'
     """  # noqa: D301 - click's mark against re-wrapping
     environment = processor_environment(settings_with_stack(home))
     module = "consumers.daemon" if kcl else "consumers.reader"

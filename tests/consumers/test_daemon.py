@@ -158,6 +158,31 @@ def test_the_budget_of_restarts(supervise: Supervise) -> None:
     assert "events.tenants is wrong" in run.wait()
 
 
+def test_a_stop_before_the_first_shard(
+    supervise: Supervise, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is to be committed: a daemon that is still busy with its own start is not waited for."""
+    monkeypatch.setattr(daemon, "_UNUSED_SECONDS", 0.1)
+    said, run = _Said(capfd), supervise(_fake("print('here', flush=True)", "time.sleep(600)"), seconds=600)
+    assert wait_until(lambda: said.has("here"), 20)
+    assert run.stop() == ""
+
+
+def test_what_java_repeats(
+    supervise: Supervise, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same words of the same class are told once in a while, other words at once."""
+    first = "for one in 'a a a b a end'.split(): print('WARN', 'Scheduler', one, '', sep=chr(9), flush=True)"
+    for seconds, told in ((60.0, ["a", "b", "end"]), (0.0, ["a", "a", "a", "b", "a", "end"])):
+        monkeypatch.setattr(daemon, "_REPEAT_SECONDS", seconds)
+        said = _Said(capfd)
+        run = supervise(_fake(first))
+        assert wait_until(lambda said=said: said.has('"text":"end"'), 20)  # type: ignore[misc]
+        run.stop()
+        lines = [json.loads(line) for line in said.text.splitlines()]
+        assert [one["text"] for one in lines if one["fact"] == "DaemonReported"] == told
+
+
 def test_deaths_without_progress(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
     """However far apart: a daemon that commits nothing is not started for ever, one that does is."""
     monkeypatch.setattr(restarts, "WINDOW_SECONDS", 0.0)
@@ -398,7 +423,8 @@ def test_jars_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     sys.modules.pop("amazon_kclpy", None)
     with pytest.raises(
-        ConfigProblem, match=r"not installed: pip install 'headrace\[kcl\]' \(KCL_MVN_REPO_SEARCH_URL"
+        ConfigProblem,
+        match=r"not installed: pip install 'headrace\[kcl\]', in a clone .* \(KCL_MVN_REPO_SEARCH_URL",
     ):
         find_jars()
     (tmp_path / "amazon_kclpy" / "__init__.py").touch()
@@ -426,4 +452,4 @@ def test_misuse_is_status_2(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert answer.returncode == 2
-    assert answer.stderr.startswith("headrace daemon: KCL's daemon needs Java")
+    assert answer.stderr.startswith("headrace: KCL's daemon needs Java")
