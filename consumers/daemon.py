@@ -17,6 +17,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -44,6 +45,8 @@ from pipeline.facts import (
     DaemonStarted,
     Fact,
     LoaderOpened,
+    SegmentCommitted,
+    SegmentFinished,
     ShardReleased,
     WorkerCrashed,
     WorkerStarted,
@@ -55,11 +58,14 @@ _NAME = "daemon"
 _MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _KILL_SECONDS = 2  # after kcl.shutdown_seconds: all of a stop takes less than 30 seconds
 _CHECK_SECONDS = 0.2
+_UNUSED_SECONDS = 5  # for the stop of a daemon that has begun no shard: nothing is to be committed
+_REPEAT_SECONDS = 30.0  # in which the same words are told once
 _DOOMED_SECONDS = (
     5  # a daemon whose child died: its other shards drain, then it would only wait for its own threads
 )
 _MOURNER = "MultiLangShardRecordProcessor"  # the class that reports the death of a child, and ends the daemon
 _MAX_TEXT = 300  # characters of what Java says
+_LAST_WORDS = "headrace ", "Timeout ("  # of a child: its sentence about a setting, and the watchdog's
 _decode = msgspec.json.Decoder(reduce(or_, FACTS)).decode
 
 
@@ -87,7 +93,12 @@ class Supervisor:
         self._stop = threading.Event()
         self._restarts = Restarts()
         self._open: set[str] = set()  # shards whose loader has begun and not let go
+        self._begun = False  # a shard, since the daemon's start
+        self._told: dict[tuple[str, str], float] = {}  # when Java's words were told
+        self._telling = threading.Lock()
+        self._progress = False  # something was committed since the daemon's start
         self._doomed_at: float | None = None
+        self._broken: BaseException | None = None  # why one of its pipes is not read any more
         self._last_words = "it said nothing"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
@@ -106,13 +117,15 @@ class Supervisor:
             if self._stop.is_set():
                 break
             self._telemetry.fact(DaemonEnded(status=status, seconds=round(time.monotonic() - began, 1)))
-            if not self._restarts.died(time.monotonic()):
+            if not self._restarts.died(time.monotonic(), progress=self._progress):
                 raise HeadraceError(
-                    f"KCL's daemon ended {self._restarts.limit} times within a minute, the last time with status {status}: "
-                    f"{self._last_words}"
+                    f"KCL's daemon ended {self._restarts.limit} times {self._restarts.reason}, the last time with status "
+                    f"{status}: {self._last_words}"
                 )
             while not self._restarts.due(time.monotonic()) and not self._stop.wait(_CHECK_SECONDS):
                 pass
+        if self._broken is not None:
+            raise self._broken
         if self._open:
             raise HeadraceError(
                 f"{len(self._open)} shards were not committed within {self._shutdown_seconds:g} seconds of the stop, "
@@ -122,7 +135,7 @@ class Supervisor:
     def _live(self) -> int:
         """Start the daemon, and stay until it has ended; return its exit status."""
         self._open.clear()
-        self._doomed_at = None
+        self._doomed_at, self._progress, self._begun = None, False, False
         with subprocess.Popen(  # noqa: S603 - our own command
             self._command,
             cwd=self._folder,
@@ -144,6 +157,7 @@ class Supervisor:
                     daemon.kill()
             if self._stop.is_set():
                 self._end(daemon)
+            _end_orphans(daemon.pid)
             for reader in readers:
                 reader.join()
             return daemon.wait()
@@ -155,14 +169,30 @@ class Supervisor:
     def _end(self, daemon: subprocess.Popen[bytes]) -> None:
         daemon.terminate()  # its hook asks every child to shut down
         try:
-            daemon.wait(self._shutdown_seconds + _KILL_SECONDS)
+            self._await_end(daemon)
         except subprocess.TimeoutExpired:
-            daemon.kill()  # the children see the end of their pipe
+            daemon.kill()
+            daemon.wait()
 
-    @staticmethod
-    def _listen(stream: IO[bytes], take: Any) -> None:
-        for line in stream:
-            take(line)
+    def _await_end(self, daemon: subprocess.Popen[bytes]) -> None:
+        whole = self._shutdown_seconds + _KILL_SECONDS
+        unused = min(whole, _UNUSED_SECONDS)
+        try:
+            daemon.wait(unused)
+        except subprocess.TimeoutExpired:
+            if not self._begun:
+                raise
+            daemon.wait(whole - unused)
+
+    def _listen(self, stream: IO[bytes], take: Any) -> None:
+        try:
+            for line in stream:
+                take(line)
+        except BaseException as exc:  # noqa: BLE001 - the boundary of a thread: `run` raises it
+            self._broken = exc
+            self._stop.set()
+            for _ in stream:  # a daemon whose pipe is full would not end
+                pass
 
     def _take_line(self, line: bytes) -> None:
         """Pass on a child's fact as it is; anything else on standard error is told as a report."""
@@ -173,9 +203,12 @@ class Supervisor:
             return
         match fact:
             case LoaderOpened():
+                self._begun = True
                 self._open.add(fact.shard_id)
             case ShardReleased():
                 self._open.discard(fact.shard_id)
+            case SegmentCommitted() | SegmentFinished():
+                self._progress = True
             case WorkerCrashed():
                 self._last_words = fact.error
         self._telemetry.relay(line, fact)
@@ -191,9 +224,30 @@ class Supervisor:
     def _report(self, source: str, text: str) -> None:
         text = " ".join(text.split())[:_MAX_TEXT]
         if text:
-            if text.startswith("headrace "):  # a child's sentence about a setting
+            if text.startswith(_LAST_WORDS):
                 self._last_words = text
-            self._telemetry.fact(DaemonReported(source=source, text=text))
+            if not self._is_repeat(source, text):
+                self._telemetry.fact(DaemonReported(source=source, text=text))
+
+    def _is_repeat(self, source: str, text: str) -> bool:
+        """True when the same was told a moment ago: Java repeats itself while it tries again."""
+        now = time.monotonic()
+        with self._telling:
+            self._told = {words: at for words, at in self._told.items() if now - at < _REPEAT_SECONDS}
+            if (source, text) in self._told:
+                return True
+            self._told[source, text] = now
+        return False
+
+
+def _end_orphans(group: int) -> None:
+    """Kill what an ended daemon left in its process group.
+
+    A child sees the end of its pipe and ends by itself, unless it hangs. The ledger makes a kill exact. A signal at the
+    parent's death will not do: it is bound to the thread of Java that started the child, and that ends earlier.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def daemon_command(java: str, jars: Path, settings: Settings) -> list[str]:
@@ -261,4 +315,4 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
 
 
 if __name__ == "__main__":
-    run(_NAME, main)
+    run(_NAME, main, spoken="headrace")  # whoever typed `headrace worker` knows of no other

@@ -51,7 +51,10 @@ def find_jars() -> Path:
         ConfigProblem: it is not installed, or without its jars.
     """
     spec = importlib.util.find_spec("amazon_kclpy")
-    install = "pip install 'headrace[kcl]' (KCL_MVN_REPO_SEARCH_URL names a mirror of Maven Central, if you need one)"
+    install = (
+        "pip install 'headrace[kcl]', in a clone `make .venv/.kcl` (KCL_MVN_REPO_SEARCH_URL names a mirror of Maven Central, "
+        "if you need one)"
+    )
     if spec is None or spec.origin is None:
         raise ConfigProblem(f"KCL's daemon is not installed: {install}")
     jars = Path(spec.origin).parent / "jars"

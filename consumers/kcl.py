@@ -18,8 +18,9 @@ if __name__ == "__main__":  # before anything else is imported, as an import may
     os.dup2(2, 1)  # what anybody prints is log, and not an order to the daemon
 
 import gc
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipeline.startup import light
 
@@ -33,13 +34,15 @@ from consumers.multilang import (
     ProcessRecords,
     ShardHasEnded,
     ShutdownRequested,
+    WireRecord,
     to_records,
 )
 from consumers.process import run
 from consumers.telemetry import Telemetry
+from consumers.watchdog import Watchdog
 from pipeline import __version__
 from pipeline.config import Settings
-from pipeline.core.errors import ConfigProblem, HeadraceError, LeaseLost
+from pipeline.core.errors import ConfigProblem, HeadraceError, LeaseLost, Transient
 from pipeline.core.segment import Lineage, Position
 from pipeline.facts import LagMeasured, ShardReleased, WorkerStarted
 from pipeline.flows.load import Loader
@@ -50,6 +53,8 @@ from pipeline.wiring import loader_parts
 
 _NAME = "kcl"
 _PATIENCE_SECONDS = 60.0  # for parents that are not ended; far below kcl.timeout_seconds
+# Before KCL gives a message up: it would halt Java at once, with every other shard's process, and leave ours hanging.
+_EARLIER_SECONDS = 10
 # Before the oldest of so many answers, what comes now had not been fetched: polling reads 3 batches ahead, fan-out 10.
 _FETCHED_AHEAD = 16
 _PIPE_BYTES = 2**20  # a read of the pipe: lines have up to 14 MB
@@ -64,6 +69,7 @@ class Child:
         ports: clock and facts.
         make_loader: called once, for the shard's lineage.
         each: called after every message, for the meters.
+        watchdog: ends this process when it hangs over one message; by a thread of C, as Python's may be held up.
     """
 
     def __init__(
@@ -73,9 +79,10 @@ class Child:
         ports: ReadPorts,
         make_loader: Callable[[Lineage], Loader],
         each: Callable[[], None] = lambda: None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._daemon, self._shards, self._ports, self._make_loader = daemon, shards, ports, make_loader
-        self._each = each
+        self._each, self._watchdog = each, watchdog
         self._shard_id = ""
         self._loader: Loader | None = None  # from `initialize` to the moment the shard is let go of
         self._delivered: Position | None = None
@@ -86,16 +93,20 @@ class Child:
         """Deal with messages until the daemon hangs up; what is collected then and not committed is the next worker's."""
         try:
             for message in self._daemon.messages():
+                if self._watchdog:
+                    self._watchdog.watch((), 0)
                 try:
                     self._take(message)
                 except LeaseLost:
-                    self._release("lease lost")
+                    self._let_go("lease lost")
+                if self._watchdog:
+                    self._watchdog.rest()
                 self._each()
                 self._answered_us.append(self._ports.clock.now_us())
                 self._daemon.done(message)
         except LeaseLost:  # the pipe broke: nobody is left to answer
             pass
-        self._release("hung up")
+        self._let_go("hung up")
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Initialize):
@@ -112,13 +123,13 @@ class Child:
             case ShardHasEnded():
                 loader.cut("shard end", shard_end=True)
                 self._checkpoint(None)  # the one place for it: all that was delivered is committed
-                self._release("shard end")
+                self._let_go("shard end")
             case ShutdownRequested():
                 loader.stop()
                 self._checkpoint_committed(loader)
-                self._release("stop")
+                self._let_go("stop")
             case LeaseWasLost():
-                self._release("lease lost")
+                self._let_go("lease lost")
             case _:
                 raise HeadraceError(f"the daemon sent {type(message).__name__} unasked")
 
@@ -137,10 +148,24 @@ class Child:
         self._loader, self._checkpointed = loader, checkpoint
 
     def _close(self, lineage: Lineage) -> None:
-        """Record the end, and with it the gap, of a shard that expired before it was read: KCL gives it to nobody."""
-        loader = self._make_loader(lineage)
-        loader.start()
+        """Record the end, and with it the gap, of a shard that expired before it was read: KCL gives it to nobody.
+
+        That it was not listed is no evidence: one answer may lack a shard that lives. Reading it is.
+
+        Raises:
+            Transient: it can be read, and so is its own worker's.
+        """
+        loader, ports = self._make_loader(lineage), self._ports
+        reader = ports.stream.reader(lineage.shard_id, loader.start())
+        batch = again("read", reader.read, clock=ports.clock, facts=ports.facts)
+        if batch.records or not batch.ended:
+            self._release(loader, "not expired")
+            raise Transient(
+                f"shard {lineage.shard_id} was not listed, but can be read: whether shard {self._shard_id} may begin is to be "
+                "looked at again"
+            )
         loader.cut("shard end", shard_end=True)
+        self._release(loader, "shard end")
 
     def _process(self, loader: Loader, message: ProcessRecords) -> None:
         records = to_records(message.records)
@@ -151,17 +176,23 @@ class Child:
         if not records and message.millis_behind_latest == 0 and len(self._answered_us) == _FETCHED_AHEAD:
             loader.caught_up(self._answered_us[0])
         loader.tick()  # time cuts, also when nothing came
+        self._checkpoint_committed(loader, message.records)
         if message.records:
-            last = message.records[-1]
-            self._delivered = Position(last.sequence_number, last.sub_sequence_number)
-        self._checkpoint_committed(loader)
+            self._delivered = _place(message.records[-1])
 
-    def _checkpoint_committed(self, loader: Loader) -> None:
-        """Tell KCL how far the ledger is; never further than KCL itself has delivered, which it would refuse."""
-        committed, delivered = loader.committed, self._delivered
-        if committed is None or delivered is None:
+    def _checkpoint_committed(self, loader: Loader, records: Sequence[WireRecord] = ()) -> None:
+        """Tell KCL how far the ledger is, by the last of what KCL itself has delivered: it knows no other positions.
+
+        What is committed ends in `records`, which came just now, or was delivered whole before them, or is the ledger's
+        from before; and of an aggregate that was refused whole the ledger covers parts that KCL may not have.
+        """
+        committed = loader.committed
+        if committed is None:
             return
-        position = min(committed, delivered)
+        reached = bisect_right(records, committed, key=_place)
+        position = _place(records[reached - 1]) if reached else self._delivered
+        if position is None or position > committed:
+            return
         if self._checkpointed is None or self._checkpointed < position:
             self._checkpoint(position)
             self._checkpointed = position
@@ -170,19 +201,23 @@ class Child:
         ports = self._ports
         again("checkpoint", lambda: self._daemon.checkpoint(position), clock=ports.clock, facts=ports.facts)
 
-    def _release(self, reason: str) -> None:
+    def _let_go(self, reason: str) -> None:
         """Let go of the shard: the open segment is thrown away, nothing more is written."""
         loader, self._loader = self._loader, None
         if loader is not None:
-            lineage = loader.lineage
-            self._ports.facts(
-                ShardReleased(
-                    lineage=lineage.short,
-                    shard_id=lineage.shard_id,
-                    reason=reason,
-                    units=loader.pending_units,
-                )
+            self._release(loader, reason)
+
+    def _release(self, loader: Loader, reason: str) -> None:
+        lineage = loader.lineage
+        self._ports.facts(
+            ShardReleased(
+                lineage=lineage.short, shard_id=lineage.shard_id, reason=reason, units=loader.pending_units
             )
+        )
+
+
+def _place(record: WireRecord) -> Position:
+    return Position(record.sequence_number, record.sub_sequence_number)
 
 
 def main(settings: Settings, telemetry: Telemetry) -> None:
@@ -206,6 +241,7 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
             ports,
             lambda lineage: Loader(lineage, parts.rules, parts.limits, parts.ports),
             meter,
+            Watchdog(settings.kcl.timeout_seconds - _EARLIER_SECONDS),
         ).run()
 
 

@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from pipeline.core.errors import HeadraceError, LeaseLost, Transient
+from pipeline.core.errors import HeadraceError, InvalidEvent, LeaseLost, Transient
 from pipeline.core.event import Record
-from pipeline.core.kpl import is_aggregate
+from pipeline.core.kpl import is_aggregate, split
 from pipeline.core.segment import Position
 
 _AGAIN = ("ThrottlingException", "KinesisClientLibDependencyException")  # of the lease table: later, the same
@@ -99,7 +99,8 @@ def to_records(wire: list[WireRecord]) -> list[Record]:
     """Return the records of one line as the loader takes them.
 
     An aggregate that KCL could not take apart (a bad checksum) comes whole, as number 0 and alone: it is handed on as
-    a record that still has to be taken apart, so that it lands in quarantine for what it is.
+    a record that still has to be taken apart, so that it lands in quarantine for what it is. One that can be taken apart
+    was the only part of another: one event, and no good one, as to the reader.
     """
     made = [
         Record(
@@ -112,9 +113,19 @@ def to_records(wire: list[WireRecord]) -> list[Record]:
         for one in wire
     ]
     for place, record in enumerate(made):
-        if record.subsequence_number == 0 and is_aggregate(record.data) and _is_alone(made, place):
+        if record.subsequence_number == 0 and _is_broken(record.data) and _is_alone(made, place):
             made[place] = msgspec.structs.replace(record, subsequence_number=None)
     return made
+
+
+def _is_broken(data: bytes) -> bool:
+    if not is_aggregate(data):
+        return False
+    try:
+        split(data)
+    except InvalidEvent:
+        return True
+    return False
 
 
 def _is_alone(records: list[Record], place: int) -> bool:

@@ -19,9 +19,16 @@ MISUSED = 2
 CRASHED = 70  # EX_SOFTWARE of sysexits.h
 
 
-def run(worker: str, work: Callable[[Settings, Telemetry], None], *, page: bool = True) -> None:
+def run(
+    worker: str,
+    work: Callable[[Settings, Telemetry], None],
+    *,
+    page: bool = True,
+    spoken: str | None = None,
+) -> None:
     """Do a worker's work with the settings of environment and file; returns when it ends in order.
 
+    `spoken` is what a sentence to the user begins with, where that is not the worker's own name.
     Without `page` no page is served: one of many processes, whose numbers somebody else shows.
     """
     tell: FactSink = FactLog(worker)
@@ -31,7 +38,7 @@ def run(worker: str, work: Callable[[Settings, Telemetry], None], *, page: bool 
             tell = telemetry.fact
             work(settings, telemetry)
     except (ConfigProblem, NotFound) as problem:
-        sys.stderr.write(f"headrace {worker}: {problem}\n")
+        sys.stderr.write(f"{spoken or f'headrace {worker}'}: {problem}\n")
         sys.exit(MISUSED)
     except Exception as problem:  # noqa: BLE001 - a process boundary
         crash(worker, problem, tell)

@@ -19,13 +19,16 @@ LOCAL_IDLE_SECONDS = "1"  # on one machine a person waits for the rows, and smal
 @click.option("--detach", is_flag=True, help="Return when the stack runs; `headrace down` stops it.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the emulator [default: a free one].")
 @click.option("--fresh", is_flag=True, help="Delete the data of an earlier stack first.")
+@click.option(
+    "--no-loader", is_flag=True, help="Without a loader: `headrace worker` loads, in a terminal of its own."
+)
 @home_option
-def command(*, detach: bool, port: int | None, fresh: bool, home: Path | None) -> None:
+def command(*, detach: bool, port: int | None, fresh: bool, no_loader: bool, home: Path | None) -> None:
     """Start the local stack: emulator, stream, tables, loader.
 
     Everything is kept in the home over `headrace down` and the next `headrace up`.
     """
-    launch = launch_for(home, port=port, fresh=fresh, detach=detach)
+    launch = launch_for(home, port=port, fresh=fresh, detach=detach, with_loader=not no_loader)
     running: Running | None = None
     try:
         with local_stack(launch) as running:
@@ -50,6 +53,7 @@ def launch_for(
     fresh: bool = False,
     detach: bool = False,
     throwaway: bool = False,
+    with_loader: bool = True,
 ) -> Launch:
     """Say what to start, from the settings.
 
@@ -76,6 +80,7 @@ def launch_for(
         fresh=fresh,
         detach=detach,
         throwaway=throwaway,
+        with_loader=with_loader,
     )
 
 

@@ -293,7 +293,8 @@ class Worker(Section):
         default=300,
         gt=0,
         le=86_400,
-        description="A worker that computes so long over one batch hangs, and is ended.",
+        description="A worker that computes so long over one batch hangs, and is ended. Under KCL kcl.timeout_seconds says "
+        "it instead.",
     )
 
 
@@ -317,8 +318,8 @@ class Kcl(Section):
         default=300,
         ge=90,
         le=3_600,
-        description="Longest time a shard's process may take over one batch, commits included; then the daemon is ended "
-        "and started again.",
+        description="Longest time a shard's process may take over one batch, commits included: ten seconds before it the "
+        "process hangs, and is ended; the daemon is started again.",
     )
     shutdown_seconds: Whole = Field(
         default=25, ge=1, le=27, description="Time a stop has to cut, commit and checkpoint every shard."

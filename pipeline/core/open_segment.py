@@ -16,7 +16,7 @@ from pipeline.core.slots import parse_label
 from pipeline.core.subsequence import user_record
 from pipeline.core.window import Fingerprints
 
-_ALL_PARTS = 2**31 - 1  # of an aggregate that nobody may take apart to count them
+_ALL_PARTS = 2**31 - 1  # of an aggregate that was refused whole: KCL may take apart what we do not
 _DEADLY = "a process that takes this record in does not survive it"
 
 
@@ -43,7 +43,7 @@ class OpenSegment:
         self.partitions: set[tuple[str, int]] = set()
         self.ranges = 0  # what `batch_ranges` would make of the labels so far
         self._labels: set[tuple[str, int, int]] = set()
-        self._refused_whole = -1  # the last aggregate that nobody took apart
+        self._refused_whole = -1  # the last aggregate that was not taken apart
         self._counted = ""  # the last Kinesis record whose label was counted
         self.units = 0
         self.bytes = 0
@@ -83,9 +83,8 @@ class OpenSegment:
         for record in records:
             index, inner = len(self.records), record.subsequence_number or 0
             self.refusals.append(Refusal(RefusalCode.KILLS_WORKER, "", _DEADLY, record.data, index, inner))
-            if record.subsequence_number is None and is_aggregate(record.data):
-                self._refused_whole = index
             self._keep([record])
+            self._note_whole()
         self.units += len(records)
 
     def _decode(self, records: Sequence[Record]) -> None:
@@ -96,6 +95,15 @@ class OpenSegment:
         self.refusals += decoded.refusals
         if decoded.rows:
             self._take(decoded.rows)
+        if self.refusals and self.refusals[-1].code == RefusalCode.BAD_AGGREGATE:
+            self._note_whole()
+
+    def _note_whole(self) -> None:
+        """Call when the last refusal is a record's own, and not that of a part: remember the aggregate it may be."""
+        index = self.refusals[-1].record
+        record = self.records[index]
+        if record.subsequence_number is None and is_aggregate(record.data):
+            self._refused_whole = index
 
     def _take(self, rows: list[Row]) -> None:
         chunk = build_chunk(rows, self._types)

@@ -42,6 +42,7 @@ class Launch:
         provision: called once with the endpoint while only the emulator runs; may be called again after a crash.
         loader_environment: what the loader gets beside PATH and the like; its endpoint and home are added here.
         recorded: the part of it that may be written to disk.
+        with_loader: start it; without one, whoever wants to loads the stream.
         port: None for a free one.
         fresh: delete the data of an earlier stack first.
         detach: the processes live on when this program ends.
@@ -54,6 +55,7 @@ class Launch:
     loader_environment: Mapping[str, str] = field(default_factory=dict)
     recorded: Mapping[str, str] = field(default_factory=dict)
     loader_command: Sequence[str] = LOADER
+    with_loader: bool = True
     port: int | None = None
     fresh: bool = False
     detach: bool = False
@@ -71,7 +73,14 @@ class Running:
     """A stack that this program started. Lives from `local_stack` to the end of its block."""
 
     def __init__(self, launch: Launch, interrupts: Interrupts) -> None:
-        self.stack = Stack(endpoint_url="", port=0, phase="starting", started_at=time.time(), owner=None)
+        self.stack = Stack(
+            endpoint_url="",
+            port=0,
+            phase="starting",
+            started_at=time.time(),
+            owner=None,
+            has_loader=launch.with_loader,
+        )
         self._launch = launch
         self._interrupts = interrupts
         self._restarts = Restarts()
@@ -87,7 +96,7 @@ class Running:
         self._interrupts.check()
         if not alive(self.stack.emulator):
             raise HeadraceError(f"the emulator has ended; see {self._launch.home.emulator_log}")
-        if alive(self.stack.loader):
+        if alive(self.stack.loader) or not self.stack.has_loader:
             return
         now, log = time.monotonic(), self._launch.home.loader_log
         if not self._restarts.waiting:
@@ -107,14 +116,19 @@ class Running:
         self._start_emulator()
         launch.provision(self.stack.endpoint_url)
         launch.home.heartbeat.unlink(missing_ok=True)
-        self._start_loader()
+        if launch.with_loader:
+            self._start_loader()
+            self._await_loader()
+        with self._interrupts.held():
+            self._record(phase="running", owner=None if launch.detach else owner)
+
+    def _await_loader(self) -> None:
+        launch = self._launch
         wait_until(
             lambda: launch.home.heartbeat.exists() or not alive(self.stack.loader), LOADER_READY_SECONDS
         )
         if launch.detach and wait_until(lambda: not alive(self.stack.loader), LOADER_PROVEN_SECONDS):
             raise HeadraceError(f"the loader ended right after its start; see {launch.home.loader_log}")
-        with self._interrupts.held():
-            self._record(phase="running", owner=None if launch.detach else owner)
 
     def stop(self) -> None:
         """Stop both processes in order; signals that arrive meanwhile are only answered."""

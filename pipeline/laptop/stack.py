@@ -23,6 +23,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         started_at: Unix seconds.
         owner: the program that restarts and stops the children; None once a detached stack runs.
         settings: environment of the loader, without secrets.
+        has_loader: whether the stack brings a loader; without one others load its stream.
         stamps: marks of the state files before the start (`emulator.state_stamps`).
     """
 
@@ -34,6 +35,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     emulator: ProcessRef | None = None
     loader: ProcessRef | None = None
     settings: dict[str, str] = {}
+    has_loader: bool = True
     stamps: dict[str, str] = {}
 
 
@@ -84,7 +86,7 @@ def _recorded(home: Home, stack: Stack) -> Finding:
         )
     if not alive(stack.emulator):
         return _without_emulator(home, stack)
-    if not alive(stack.loader):
+    if stack.has_loader and not alive(stack.loader):
         return Finding("half-started", f"the loader is not running{_last_words(home)}; {START_AGAIN}", stack)
     if stack.phase != "running" or not emulator.healthy(stack.port):
         what = (

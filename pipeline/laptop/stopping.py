@@ -132,7 +132,7 @@ def _stop_found(home: Home, finding: Finding, say: Say) -> None:
 def adopt(home: Home) -> Stack | None:
     """Make a record for processes of this home that a damaged or missing stack.json does not name."""
     found = emulator.leftover(home)
-    loader = _heartbeat_loader(home)
+    loader = heartbeat_loader(home)
     if found is None and loader is None:
         return None
     port = found.port if found is not None else 0
@@ -148,7 +148,8 @@ def adopt(home: Home) -> Stack | None:
     )
 
 
-def _heartbeat_loader(home: Home) -> ProcessRef | None:
+def heartbeat_loader(home: Home) -> ProcessRef | None:
+    """Return the live process that last wrote the heartbeat of this home."""
     try:
         pid = msgspec.json.decode(home.heartbeat.read_bytes(), type=dict[str, object]).get("pid")
     except (FileNotFoundError, msgspec.DecodeError):

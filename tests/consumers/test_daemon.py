@@ -14,12 +14,14 @@ from urllib.request import urlopen
 
 import pytest
 
-from consumers import daemon, daemon_files
+from consumers import daemon, daemon_files, telemetry
 from consumers.daemon import Supervisor
 from consumers.java import MIN_JAVA, find_jars, find_java
 from consumers.telemetry import Telemetry
 from pipeline.config import Settings, load_settings
 from pipeline.core.errors import ConfigProblem, HeadraceError
+from pipeline.facts import DaemonEnded
+from pipeline.laptop import restarts
 from pipeline.laptop.emulator import free_port
 from pipeline.laptop.processes import alive, process_ref, wait_until
 from pipeline.laptop.restarts import Restarts
@@ -63,7 +65,7 @@ class Run:
     def _run(self) -> None:
         try:
             self.supervisor.run()
-        except HeadraceError as exc:
+        except (HeadraceError, OSError) as exc:
             self.error = str(exc)
 
     def stop(self) -> str:
@@ -90,9 +92,9 @@ def supervise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Super
     made: list[Run] = []
 
     def start(command: list[str], seconds: float = 10, limit: int = 3, **more: str) -> Run:
-        telemetry = Telemetry(_settings(tmp_path, **more), "daemon")
-        telemetry.__enter__()
-        supervisor = Supervisor(command, dict(os.environ), tmp_path, seconds, telemetry)
+        told = Telemetry(_settings(tmp_path, **more), "daemon")
+        told.__enter__()
+        supervisor = Supervisor(command, dict(os.environ), tmp_path, seconds, told)
         supervisor._restarts = Restarts(limit)
         made.append(Run(supervisor))
         return made[-1]
@@ -154,6 +156,78 @@ def test_the_budget_of_restarts(supervise: Supervise) -> None:
     )
     run = supervise(_fake("say('headrace kcl: events.tenants is wrong'); os._exit(1)"), limit=1)
     assert "events.tenants is wrong" in run.wait()
+
+
+def test_a_stop_before_the_first_shard(
+    supervise: Supervise, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is to be committed: a daemon that is still busy with its own start is not waited for."""
+    monkeypatch.setattr(daemon, "_UNUSED_SECONDS", 0.1)
+    said, run = _Said(capfd), supervise(_fake("print('here', flush=True)", "time.sleep(600)"), seconds=600)
+    assert wait_until(lambda: said.has("here"), 20)
+    assert run.stop() == ""
+
+
+def test_what_java_repeats(
+    supervise: Supervise, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same words of the same class are told once in a while, other words at once."""
+    first = "for one in 'a a a b a end'.split(): print('WARN', 'Scheduler', one, '', sep=chr(9), flush=True)"
+    for seconds, told in ((60.0, ["a", "b", "end"]), (0.0, ["a", "a", "a", "b", "a", "end"])):
+        monkeypatch.setattr(daemon, "_REPEAT_SECONDS", seconds)
+        said = _Said(capfd)
+        run = supervise(_fake(first))
+        assert wait_until(lambda said=said: said.has('"text":"end"'), 20)  # type: ignore[misc]
+        run.stop()
+        lines = [json.loads(line) for line in said.text.splitlines()]
+        assert [one["text"] for one in lines if one["fact"] == "DaemonReported"] == told
+
+
+def test_deaths_without_progress(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far apart: a daemon that commits nothing is not started for ever, one that does is."""
+    monkeypatch.setattr(restarts, "WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr(restarts, "FIRST_DELAY_SECONDS", 0.0)
+    crashed = '{"fact":"WorkerCrashed","worker":"kcl","error":"Corrupt at s3.py:7 the reason"}'
+    error = supervise(_fake(f"say({crashed!r}); os._exit(1)"), limit=2).wait()
+    assert "ended 2 times within an hour without a commit, the last time with status 1: Corrupt" in error
+    run = supervise(_fake(f"say({COMMITTED!r}); os._exit(1)"), limit=2)
+    ended = 0
+
+    def hear(fact: object) -> None:
+        nonlocal ended
+        ended += isinstance(fact, DaemonEnded)
+
+    run.supervisor._telemetry.add(hear)
+    assert wait_until(lambda: ended > 2, 20)
+    assert run.stop() == ""
+
+
+def test_a_log_that_cannot_be_written(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: the daemon is stopped in order, not left waiting at a full pipe, and the reason is told."""
+    written = 0
+
+    def full(_line: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(telemetry, "to_stderr", full)
+    run = supervise(_fake(f"while True: say({OPENED!r} + ' ' * 900)"))
+    assert "No space left on device" in run.wait()
+
+
+def test_a_child_that_hangs_does_not_outlive_the_daemon(supervise: Supervise, tmp_path: Path) -> None:
+    """It takes no signal but one, and sees no end of its pipe; Java is gone."""
+    written = tmp_path / "pid"
+    child = (
+        "import os, pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(written)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    )
+    first = f"import pathlib, subprocess; subprocess.Popen([sys.executable, '-c', {child!r}], stderr=subprocess.DEVNULL)"
+    wait = f"while not pathlib.Path({str(written)!r}).exists(): time.sleep(.02)"
+    assert "ended 1 times" in supervise(_fake(f"{first}\n{wait}\nos._exit(1)"), limit=1).wait()
+    assert wait_until(lambda: process_ref(int(written.read_text())) is None, 10)
 
 
 def test_a_stop_between_two_starts(supervise: Supervise, capfd: pytest.CaptureFixture[str]) -> None:
@@ -349,7 +423,8 @@ def test_jars_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     sys.modules.pop("amazon_kclpy", None)
     with pytest.raises(
-        ConfigProblem, match=r"not installed: pip install 'headrace\[kcl\]' \(KCL_MVN_REPO_SEARCH_URL"
+        ConfigProblem,
+        match=r"not installed: pip install 'headrace\[kcl\]', in a clone .* \(KCL_MVN_REPO_SEARCH_URL",
     ):
         find_jars()
     (tmp_path / "amazon_kclpy" / "__init__.py").touch()
@@ -377,4 +452,4 @@ def test_misuse_is_status_2(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert answer.returncode == 2
-    assert answer.stderr.startswith("headrace daemon: KCL's daemon needs Java")
+    assert answer.stderr.startswith("headrace: KCL's daemon needs Java")

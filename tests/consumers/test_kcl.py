@@ -1,6 +1,10 @@
 """The child of KCL's daemon, in process: what it commits, what it checkpoints, and when it stops working."""
 
+import hashlib
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -19,6 +23,7 @@ from pipeline.flows.window import WindowLimits
 from tests.core.kit import event, wire
 from tests.fakes.daemon import FakeDaemon, bare, initialize, process
 from tests.flows.deployment import Deployment
+from tests.flows.test_gaps import House
 
 FIRST = "shardId-000000000000"
 
@@ -289,6 +294,100 @@ def test_a_broken_aggregate_is_refused_for_what_it_is() -> None:
     assert daemon.checkpoints == [_place(delivered[-1])]
     [codes] = [fact.codes for fact in house.facts.told if type(fact).__name__ == "UnitsRefused"]  # type: ignore[attr-defined]
     assert codes == {"bad_aggregate": 1}
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_an_aggregate_that_kcl_reads_and_we_do_not(after: int) -> None:
+    """The reader refused it whole: KCL, which passes over a field it does not know, delivers parts that are covered.
+
+    Its checkpoint names the last part that it delivered, also when more came with it.
+    """
+    house = Deployment(max_rows=1_000)
+    made = kpl.Aggregate()
+    for number in range(5):
+        made.add(wire(event(event_id=f"part-{number}")))
+    whole = made.encode("key", "0")
+    body = whole[4:-16] + b"\x22\x01x"
+    record = house.stream.append(FIRST, kpl.MAGIC + body + hashlib.md5(body).digest(), "key")
+    house.load()
+    parts = [
+        msgspec.structs.replace(record, data=part, subsequence_number=number)
+        for number, part in enumerate(kpl.split(whole))
+    ]
+    daemon = _run(house, initialize(FIRST), process(parts + _plain(house, after)), bare("leaseLost"))
+    assert daemon.checkpoints == [_place(parts[-1])]
+    assert [(row.counts.rows, row.counts.quarantined) for row in house.ledger.rows.values()] == [(0, 1)]
+
+
+def test_an_aggregate_within_an_aggregate() -> None:
+    """Alone in it, it is one event that is none: one refusal, as by the reader, and not its own events."""
+    for kcl in (False, True):
+        house = Deployment(max_rows=1_000)
+        inner, outer = kpl.Aggregate(), kpl.Aggregate()
+        for number in range(3):
+            inner.add(wire(event(event_id=f"e{number}")))
+        outer.add(inner.encode("key", "0"))
+        house.stream.append(FIRST, outer.encode("key", "0"), "key")
+        if kcl:
+            _run(house, initialize(FIRST), process(_delivered(house)), bare("shutdownRequested"))
+        else:
+            house.load()
+        assert [(row.counts.rows, row.counts.quarantined) for row in house.ledger.rows.values()] == [(0, 1)]
+
+
+def test_a_shard_that_was_not_listed_once() -> None:
+    """It lives and is not read to its end: it is left to its own worker, whoever asked about its siblings."""
+    house = House(shards=2)
+    quiet, other = house.stream.by_id
+    for shard_id in (quiet, other):
+        house.put(3, shard_id)
+        _run(house, initialize(shard_id), process(_delivered(house, shard_id)), bare("shutdownRequested"))
+    listed = house.stream.shards
+    for unread in (0, 4):  # also where an empty read is no end
+        house.put(unread, quiet)
+        house.stream.shards = lambda: [one for one in listed() if one.shard_id != quiet]  # type: ignore[method-assign]
+        with pytest.raises(Transient, match="was not listed, but can be read"):
+            _run(house, initialize(other))
+        house.stream.shards = listed  # type: ignore[method-assign]
+    assert _reasons(house, ShardReleased)[-1] == "not expired"
+    _run(house, initialize(quiet), process(_delivered(house, quiet)), bare("shutdownRequested"))
+    assert sum(row.counts.rows for row in house.segments()) == house.number
+    assert house.gaps() == []
+
+
+def test_a_shard_that_expired_is_let_go_of() -> None:
+    """Who records its end holds it no longer: nothing is left open at a stop."""
+    house = House()
+    house.put(4)
+    house.work()
+    child, _sibling = house.stream.split(FIRST)
+    house.away(30)
+    house.stream.expire(FIRST)
+    _run(house, initialize(child), bare("shutdownRequested"))
+    assert [one.shard_end for one in house.segments() if one.lineage == "0001"][-1]
+    released = [fact.shard_id for fact in house.facts.told if isinstance(fact, ShardReleased)]
+    assert released == [FIRST, child]
+
+
+def test_a_child_that_hangs_ends_itself() -> None:
+    """Also where nobody reads its answers any more: with status 1, and the log says where it stood."""
+    code = (
+        "from consumers.watchdog import Watchdog\nfrom pipeline.core.decode import Decoder\n"
+        "from tests.consumers.test_kcl import *\nfrom tests.consumers.test_kcl import _child, _plain\n"
+        "def hang(*_):\n    while True: pass\n"
+        "Decoder.decode = hang\nhouse = Deployment()\n"
+        "child = _child(house, FakeDaemon(initialize(FIRST), process(_plain(house, 1))))\n"
+        "child._watchdog = Watchdog(1)\nchild.run()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (answer.returncode, "Timeout (" in answer.stderr, "hang" in answer.stderr) == (1, True, True)
 
 
 def test_a_child_shard_waits_for_its_parents() -> None:

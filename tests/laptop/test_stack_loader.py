@@ -1,11 +1,15 @@
 """The loader's life under a stack: restarts, and the end of the stack when they do not help."""
 
+import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli import worker
 from pipeline.core.errors import HeadraceError
 from pipeline.laptop import launch
 from pipeline.laptop.home import Home
@@ -70,6 +74,32 @@ def test_a_dead_emulator_is_noticed(folder: Path) -> None:
         kill_emulator(running.stack)
         running.check()
     assert not alive(running.stack.loader)
+
+
+def test_a_stack_without_a_loader(folder: Path) -> None:
+    """It runs, says so, and stops in order; nobody misses the loader."""
+    bare = replace(launch_in(folder), with_loader=False)
+    with local_stack(bare) as running:
+        running.check()
+        finding = find_stack(Home(folder))
+        assert (finding.status, finding.reason, running.stack.loader) == ("running", "", None)
+    assert find_stack(Home(folder)).status == "absent"
+
+
+def test_a_worker_beside_the_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a local stack it cuts as soon as that stack's own loader; where that one runs, it says so and goes on."""
+    became: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda *process: became.append(process[-1]))
+    for with_loader in (True, False):
+        with local_stack(replace(launch_in(folder), with_loader=with_loader)) as running:
+            loader = running.stack.loader
+            answer = CliRunner().invoke(worker.command, ["--home", str(folder)], catch_exceptions=False)
+            told = f"headrace: process {loader.pid} loads this stack already" if loader else ""
+            assert (answer.exit_code, told in answer.output, bool(told)) == (0, True, bool(answer.output))
+    monkeypatch.setenv("HEADRACE_SEGMENT__MAX_IDLE_SECONDS", "7")
+    with local_stack(replace(launch_in(folder), with_loader=False)):
+        CliRunner().invoke(worker.command, ["--home", str(folder)], catch_exceptions=False)
+    assert [one["HEADRACE_SEGMENT__MAX_IDLE_SECONDS"] for one in became] == ["1", "1", "7.0"]
 
 
 def test_a_failed_provision_leaves_nothing(folder: Path) -> None:
