@@ -210,7 +210,7 @@ class Loader(Decider):
 
     def _decide(self, reason: str, *, shard_end: bool) -> bool:
         """Take one segment through steps 3 to 7; False when its plan was refused, and the ledger opened again."""
-        began = self._ports.clock.monotonic()
+        began, before = self._ports.clock.monotonic(), self.committed
         cut = self._encode(shard_end)  # 3
         self._stage(cut)  # 4
         answer = self._plan(cut)  # 5
@@ -220,7 +220,8 @@ class Loader(Decider):
         self._holds(cut)
         self._make_true(cut, reason, began)  # 6, 7
         self._reach.adopt(self._newest)
-        self._suspicion.lift()
+        if self.committed != before:  # a gap alone leaves the next start in front of the same records
+            self._suspicion.lift()
         return True
 
     def _encode(self, shard_end: bool) -> Cut:

@@ -18,6 +18,7 @@ class Reach:
         self._known_us: int | None = None
         self._begun_us = 0
         self._noted_us = 0
+        self._behind_gap = ""  # sequence number of the record behind the newest segment's gap
 
     @property
     def known_us(self) -> int:
@@ -58,6 +59,7 @@ class Reach:
     def _learn(self, newest: Segment | None, reading: Reading) -> None:
         self._noted_us = max(self._noted_us, reading.read_until_us)
         self._forward(known_until(newest, reading))
+        self._behind_gap = newest.gap.before if newest and newest.gap else ""
 
     def _forward(self, known_us: int | None) -> None:
         if known_us is not None:
@@ -65,7 +67,7 @@ class Reach:
 
     def adopt(self, newest: Segment | None) -> None:
         """Learn from the newest segment, which somebody else may have decided."""
-        self._forward(known_until(newest, Reading()))
+        self._learn(newest, Reading())
 
     def refresh(self, newest: Segment | None) -> None:
         """Learn from the ledger's note too, before a gap is decided: another worker may have been idle here."""
@@ -78,10 +80,13 @@ class Reach:
     def gap(self, now_us: int, last: Position | None, first: Record | None, *, trimmed: bool) -> Gap | None:
         """Return what may have been dropped between `last` and `first`, or before now where nothing came.
 
-        Nothing was where reading overlaps with what was read before. Of a lineage that was never read nothing is missed
+        Nothing was where reading overlaps with what was read before, nor before a record whose gap is decided already:
+        whoever starts again in front of it finds the same place, however much later. Of a lineage that was never read nothing is missed
         that had arrived before its first start.
         """
         if first and last and Position(*unit_key(first)) <= last:
+            return None
+        if first and first.sequence_number == self._behind_gap:
             return None
         place = (first.sequence_number, first.arrived_us) if first else None
         return gap_after(self.known_us, now_us, self._keeping, place, trimmed=trimmed)

@@ -32,7 +32,7 @@ class Suspicion:
         self._starts = starts
 
     def lift(self) -> None:
-        """Be told that something was committed: the position has moved past what was tried."""
+        """Be told that the committed end has moved: past what was tried."""
         self._starts = 0
 
     def look(self, records: Sequence[Record]) -> None:

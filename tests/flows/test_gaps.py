@@ -8,10 +8,11 @@ import pytest
 from pipeline.core.gap import Keeping
 from pipeline.core.segment import Gap, Lineage, Segment
 from pipeline.facts import GapFound
-from pipeline.flows.load import LoadLimits
+from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.read import ReadPorts, Shards
 from tests.core.kit import event, wire
 from tests.flows.deployment import Deployment
+from tests.flows.test_suspicion import CountedProbe
 
 FIRST = "shardId-000000000000"
 HOUR = 3_600
@@ -223,6 +224,46 @@ def test_a_child_inherits_what_its_parent_missed() -> None:
     assert found[0].gap is not None
     assert found[0].gap.from_us == parent.from_us
     assert found[1].counts.rows == 1
+
+
+def test_a_gap_is_not_found_again() -> None:
+    """Workers that die in front of the record behind a gap do not put another one there, however late they come."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.put(5)
+    house.away(30)
+    house.put(3)
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    for _ in range(3):  # each dies with its records collected
+        loader = house.loader(lineage)
+        batch = house.stream.reader(FIRST, loader.start()).read()
+        loader.process(batch.records, trimmed=batch.trimmed)
+        house.clock.advance(7)
+    assert len(house.gaps()) == len(house.alarms()) == 1
+    house.away(30)  # and what lay behind it is dropped as well: that is another
+    house.put(1)
+    house.work()
+    assert [gap.until_us for gap in house.gaps()] == sorted(gap.until_us for gap in house.gaps())
+    assert len(house.gaps()) == 2
+
+
+def test_a_gap_lifts_no_suspicion() -> None:
+    """A deadly record behind a gap: the committed end is where it was, and so are the starts that died there."""
+    house, probe = House(), CountedProbe()
+    house.put(4)
+    house.work()
+    house.away(30)
+    house.put(2)
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    for _ in range(2):
+        house.loader(lineage).start()  # dies before it has read
+    ports = replace(house.write_ports(), probe=probe)
+    loader = Loader(lineage, house.rules, house.limits, ports)
+    batch = house.stream.reader(FIRST, loader.start()).read()
+    loader.process(batch.records, trimmed=batch.trimmed)
+    assert len(house.gaps()) == 1
+    assert probe.asked == [2]
 
 
 def test_the_gap_of_a_dead_worker_is_told() -> None:
