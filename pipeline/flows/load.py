@@ -143,10 +143,15 @@ class Loader(Decider):
         while True:
             self.open()  # and the ledger's note: somebody else may have been here
             self._reach.refresh(self._newest)
-            self._gap = self._reach.gap(now, self.committed, first, trimmed=trimmed)
+            self._gap, ordinal = (
+                self._reach.gap(now, self.committed, first, trimmed=trimmed),
+                self._place().ordinal,
+            )
             if self._gap is None or self.ended or self._decide("gap", shard_end=shard_end):
                 break
-            trimmed = False
+            trimmed = (
+                trimmed and self._place().ordinal == ordinal
+            )  # else somebody has settled it, perhaps we did
         self._gap = None
 
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -195,15 +200,17 @@ class Loader(Decider):
 
     # 3-7. cut, stage, plan, write, commit ----------------------------------------------------------------
 
-    def cut(self, reason: str, *, shard_end: bool = False) -> Position | None:
+    def cut(self, reason: str, *, shard_end: bool = False, trimmed: bool = False) -> Position | None:
         """Decide and write what is collected; return the position up to which everything is committed.
 
         Args:
             reason: which limit asked for it, or "stop", or "shard end".
             shard_end: the shard is closed and everything in it was collected.
+            trimmed: with `shard_end`: its end was given without a record, and it may have had some: the stream refused the
+                position, or lists the shard no more.
         """
         if shard_end and not self.ended:
-            self._settle_gap(None, shard_end=True)
+            self._settle_gap(None, shard_end=True, trimmed=trimmed)
         while self._open.records or (shard_end and not self.ended):
             self._decide(reason, shard_end=shard_end)
         return self.committed

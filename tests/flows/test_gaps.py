@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.gap import Keeping
 from pipeline.core.segment import Gap, Lineage, Segment
 from pipeline.facts import GapFound
 from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.read import ReadPorts, Shards
+from pipeline.ports.ledger import PlanAnswer
 from tests.core.kit import event, wire
 from tests.flows.deployment import Deployment
 from tests.flows.test_suspicion import CountedProbe
@@ -296,6 +298,48 @@ def test_a_refused_position_is_evidence() -> None:
     house.work()
     [gap] = house.gaps()
     assert gap.until_us == house.stream.by_id[FIRST].records[0].arrived_us
+
+
+WEEK = Keeping(
+    7 * DAY_US
+)  # as it was when the worker started: lowered to a day since, so that time tells nothing
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_refused_position_outlasts_an_unknown_plan(*, lost: bool) -> None:
+    """A plan without an answer is looked up: where it did not hold the evidence is still needed, else it is used up."""
+    house = House()
+    house.stream.refuses_trimmed, house.limits = True, replace(house.limits, keeping=WEEK)
+    house.put(4)
+    house.work()
+    house.put(5)
+    house.away(30)
+    house.put(3)
+    plan, asked = house.ledger.plan, list[Segment]()
+
+    def unanswered(segment: Segment) -> PlanAnswer:
+        asked.append(segment)
+        if len(asked) == 1:
+            if not lost:
+                plan(segment)
+            raise OutcomeUnknown("no answer")
+        return plan(segment)
+
+    house.ledger.plan = unanswered  # type: ignore[method-assign]
+    house.work()
+    assert len(house.gaps()) == len(house.alarms()) == 1
+    assert sum(one.counts.rows for one in house.segments()) == 7
+
+
+def test_an_expired_shard_is_evidence() -> None:
+    """A closed shard whose position is refused, with nothing left: a gap, whatever the retention was."""
+    house = House()
+    house.stream.refuses_trimmed, house.limits = True, replace(house.limits, keeping=WEEK)
+    lineage = _expired(house)
+    loader = house.read(lineage, lambda: False, lambda _ms: None)
+    assert loader.ended
+    [gap] = house.gaps()
+    assert (gap.from_us, gap.before) == (house.segments()[0].max_arrival_us, "")
 
 
 # The audit -----------------------------------------------------------------------------------------------
