@@ -165,7 +165,7 @@ class ShardEnded(Fact, frozen=True):
 
 
 class GapFound(Fact, frozen=True):
-    """A loader fell behind the stream's retention: what arrived in between may be lost. The gap is in the ledger."""
+    """A loader fell behind the stream's retention: what arrived in between may be lost. Told at least once; in the ledger."""
 
     level: ClassVar[Level] = "ERROR"
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -1,6 +1,7 @@
 """Falling behind the stream's retention: a gap in the ledger, an alarm, a term of the audit; and never without reason."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -298,6 +299,34 @@ def test_a_refused_position_is_evidence() -> None:
     house.work()
     [gap] = house.gaps()
     assert gap.until_us == house.stream.by_id[FIRST].records[0].arrived_us
+
+
+class DeadError(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_alarm_outlasts_a_lost_answer(*, dies: bool) -> None:
+    """The commit arrived, and its answer did not, or nobody was left to hear it: the gap was told before."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.away(30)
+    house.put(3)
+    commit = house.ledger.commit
+
+    def unanswered(segment: Segment) -> bool:
+        commit(segment)
+        if segment.gap and dies:
+            raise DeadError
+        return commit(segment)  # sent again: it is committed already
+
+    house.ledger.commit = unanswered  # type: ignore[method-assign]
+    with suppress(DeadError):
+        house.work()
+    house.ledger.commit = commit  # type: ignore[method-assign]
+    house.work()
+    assert len(house.gaps()) == len(house.alarms()) == 1
 
 
 WEEK = Keeping(
