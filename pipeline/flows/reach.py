@@ -1,5 +1,6 @@
 """How far one lineage is read, as its loader knows it: memory, the ledger's note, and the gap when it fell behind."""
 
+import secrets
 from collections.abc import Sequence
 
 from pipeline.core.event import Record
@@ -28,10 +29,13 @@ class Reach:
     def begin(self, newest: Segment | None, end: Position | None) -> int:
         """Note a start, learn what is known; return how many starts at this committed end did not end in order."""
         ledger, now = self._ports.ledger, self._ports.clock.now_us()
-        short = self._lineage.short
+        short, start = (
+            self._lineage.short,
+            secrets.token_hex(8),
+        )  # a name, so that a repeated call counts once
         reading = again(
             "started",
-            lambda: ledger.started(short, end, now),
+            lambda: ledger.started(short, end, now, start),
             clock=self._ports.clock,
             facts=self._ports.facts,
         )

@@ -122,7 +122,7 @@ class NullLedger:
         del lineage, ordinal
         return None
 
-    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+    def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
         del lineage, at
         return Reading(begun_us=now_us, starts=1)
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
+from pipeline.core.gap import Reading
 from pipeline.core.kpl import Aggregate
 from pipeline.core.segment import Position
 from pipeline.flows.load import Loader
@@ -94,6 +96,23 @@ def test_a_stop_in_order_is_no_death() -> None:
         loader.stop()
     _start(house, probe, 1).process(records)
     assert probe.asked == []
+
+
+def test_a_lost_answer_is_no_start() -> None:
+    """The first start ever, whose answers are lost, is one start."""
+    house, records = _filled(-1, 4)
+    probe, started, asked = CountedProbe(), house.ledger.started, list[str]()
+
+    def unanswered(lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
+        asked.append(start)
+        reading = started(lineage, at, now_us, start)
+        if len(asked) < 4:
+            raise OutcomeUnknown("no answer")
+        return reading
+
+    house.ledger.started = unanswered  # type: ignore[method-assign]
+    _start(house, probe, 1).process(records)
+    assert (len(asked), probe.asked) == (4, [])
 
 
 def test_suspicion_ends_with_a_commit() -> None:
