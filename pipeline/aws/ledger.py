@@ -261,7 +261,8 @@ class DynamoLedger:
 
     def note_read(self, lineage: str, until_us: int) -> None:
         """Note how far an idle lineage is read; see the port."""
-        self._note(lineage, "SET read_until_us = :until", ONLY_FORWARDS, {":until": number(until_us)})
+        update = "SET open_until_us = if_not_exists(read_until_us, :never), read_until_us = :until"
+        self._note(lineage, update, ONLY_FORWARDS, {":until": number(until_us), ":never": number(0)})
 
     def _note(
         self,

@@ -136,6 +136,8 @@ class Ledger(Protocol):
     def note_read(self, lineage: str, until_us: int) -> None:
         """Note that everything that had arrived until then lies at or before a committed end; never moves back.
 
+        The note before becomes `open_until_us`.
+
         Raises:
             Transient, OutcomeUnknown: repeat the call.
         """

@@ -113,7 +113,8 @@ class MemoryLedger:
     def note_read(self, lineage: str, until_us: int) -> None:
         """Note how far an idle lineage is read."""
         before = self.reading(lineage)
-        self.readings[lineage] = before._replace(read_until_us=max(before.read_until_us, until_us))
+        if until_us > before.read_until_us:
+            self.readings[lineage] = before._replace(read_until_us=until_us, open_until_us=before.read_until_us)
 
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments whose latest arrival is at or after `since_us`, newest first."""

@@ -13,6 +13,7 @@ from pipeline.facts import GapFound
 from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.read import ReadPorts, Shards
 from pipeline.ports.ledger import PlanAnswer
+from pipeline.ports.stream import Batch
 from tests.core.kit import event, wire
 from tests.flows.deployment import Deployment
 from tests.flows.test_suspicion import CountedProbe
@@ -44,7 +45,11 @@ class House(Deployment):
 
     def work(self, seconds: float = 1, shard_id: str = FIRST) -> None:
         """Let a worker read for a while."""
-        lineage = self.ledger.register(self.stream.name, self.stream.epoch, shard_id, ())
+        parents = self.stream.by_id[shard_id].info.parents
+        shorts = tuple(
+            self.ledger.register(self.stream.name, self.stream.epoch, one, ()).short for one in parents
+        )
+        lineage = self.ledger.register(self.stream.name, self.stream.epoch, shard_id, shorts)
         end = self.clock.monotonic() + seconds
         self.read(lineage, lambda: self.clock.monotonic() >= end, lambda _ms: None)
 
@@ -299,6 +304,44 @@ def test_a_refused_position_is_evidence() -> None:
     house.work()
     [gap] = house.gaps()
     assert gap.until_us == house.stream.by_id[FIRST].records[0].arrived_us
+
+
+class _Empty:
+    """A closed shard, read long after, which says nothing once before it gives its end."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def read(self) -> Batch:
+        self.asked += 1
+        return Batch([], 0, ended=self.asked > 1)
+
+
+@pytest.mark.parametrize("quiet_hours", [0, 30])
+def test_a_child_does_not_inherit_an_idle_answer(monkeypatch: pytest.MonkeyPatch, quiet_hours: float) -> None:
+    """A parent that was read to its end late says nothing of the time in which its child had records already."""
+    house = House()
+    house.put(4)
+    house.work()
+    for _ in range(3):  # while it is open, its notes do tell
+        house.away(quiet_hours / 3)
+        house.work()
+    house.clock.advance(HOUR)
+    child_id = house.stream.split(FIRST)[0]
+    house.put(5, child_id)
+    house.away(10)
+    parent = house.ledger.register("events", "1", FIRST, ())
+    with monkeypatch.context() as late:
+        late.setattr(house.stream, "reader", lambda *_: _Empty())
+        assert house.read(parent, lambda: False, lambda _ms: None).ended
+    house.away(14.5)
+    house.put(2, child_id)
+    house.work(shard_id=child_id)
+    found = [one for one in house.segments() if one.lineage != parent.short]
+    assert sum(one.counts.rows for one in found) == 2
+    [gap] = [one.gap for one in found if one.gap]
+    assert gap.from_us < house.clock.now_us() - DAY_US
+    assert gap.from_us >= house.clock.now_us() - 26 * HOUR * 10**6
 
 
 class DeadError(BaseException):
