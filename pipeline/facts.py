@@ -192,6 +192,14 @@ class RecordsProbed(Fact, frozen=True):
     deadly: int
 
 
+class ProbeDoubted(Fact, frozen=True):
+    """Records died where they were tried, and so did good ones: nothing was condemned, the loader takes them in itself."""
+
+    level: ClassVar[Level] = "ERROR"
+    lineage: str
+    sequence_number: str
+
+
 class DeadlyRecordFound(Fact, frozen=True):
     """A record that kills the process goes to quarantine whole, as one unit, and is never decoded."""
 

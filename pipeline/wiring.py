@@ -58,6 +58,7 @@ from pipeline.sending.worker import WorkerPorts
 _WRITERS = 8  # objects written at once by one worker
 _READERS = 8  # segments audited, or runs of rows read, at once: hides the latency of S3
 _LOCAL_READERS = 2  # an emulator has none, and each segment takes memory
+_HUNT_SHARE = 0.6  # of kcl.timeout_seconds: the rest is for the batch itself, and its commits
 _AHEAD = 4  # data files read ahead of a processor
 LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
 
@@ -189,6 +190,7 @@ def load_limits(settings: Settings) -> LoadLimits:
             max_files=segment.max_files,
         ),
         WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
+        hunt_seconds=settings.kcl.timeout_seconds * _HUNT_SHARE,
     )
 
 

@@ -15,8 +15,10 @@ A crash between any two steps costs nothing but time: before 5 nothing was decid
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from pipeline.core.apart import weight
+from pipeline.core.errors import HeadraceError
 from pipeline.core.event import Limits, Record
 from pipeline.core.keys import staging_key
 from pipeline.core.open_segment import OpenSegment
@@ -51,7 +53,10 @@ class Loader(Decider):
 
     def __init__(self, lineage: Lineage, rules: Rules, limits: LoadLimits, ports: WritePorts) -> None:
         super().__init__(lineage, rules, limits, ports)
-        self._reach, self._suspicion = Reach(lineage, limits.keeping, ports), Suspicion(lineage, ports)
+        self._reach, self._suspicion = (
+            Reach(lineage, limits.keeping, ports),
+            Suspicion(lineage, ports, limits.hunt_seconds),
+        )
         self._gap: Gap | None = None  # what the next segment has to say
         self._clear()
 
@@ -105,13 +110,25 @@ class Loader(Decider):
         Args:
             records: in stream order.
             trimmed: the stream refused the position they were to follow on, and began at its oldest record.
+
+        Raises:
+            HeadraceError: a search for records that kill did not come to its end; what it cleared is committed.
         """
+        unsure = None
         if records:
             self._settle_gap(records[0], trimmed=trimmed)
-            self._suspicion.look(list(self._after_end(records)))
-        for chunk in _chunks(list(records), self._rules.limits):
+            unsure = self._suspicion.look(list(self._after_end(records)))
+        number = unsure.sequence_number if unsure else ""
+        known = list(takewhile(lambda record: record.sequence_number != number, records))
+        for chunk in _chunks(known, self._rules.limits):
             self._collect(list(self._after_end(chunk)))  # a cut may have moved the end: looked at anew
             self.tick()
+        if unsure:
+            self.cut("suspicion")
+            raise HeadraceError(
+                f"lineage {self.lineage.short}: {self._limits.hunt_seconds:g} seconds (by kcl.timeout_seconds) were over before all "
+                f"records that kill were found; what lies before {number} is committed, the next start goes on from there"
+            )
 
     def tick(self) -> None:
         """Cut if a limit is reached; call at least every few seconds, with or without records."""

@@ -308,5 +308,7 @@ def test_what_is_read_moves_forward_only(place: World) -> None:
     for until, expected in ((5, 5), (9, 9), (7, 9), (9, 9)):
         ledger.note_read("0001", until)
         assert ledger.reading("0001").read_until_us == expected
-    assert ledger.started("0001", _end(1), 20, "s1") == Reading(read_until_us=9, begun_us=20, starts=1, open_until_us=5)
+    assert ledger.started("0001", _end(1), 20, "s1") == Reading(
+        read_until_us=9, begun_us=20, starts=1, open_until_us=5
+    )
     assert ledger.reading("0002") == Reading()

@@ -123,7 +123,7 @@ class NullLedger:
         return None
 
     def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
-        del lineage, at
+        del lineage, at, start
         return Reading(begun_us=now_us, starts=1)
 
     def stopped(self, lineage: str) -> None:

@@ -114,7 +114,9 @@ class MemoryLedger:
         """Note how far an idle lineage is read."""
         before = self.reading(lineage)
         if until_us > before.read_until_us:
-            self.readings[lineage] = before._replace(read_until_us=until_us, open_until_us=before.read_until_us)
+            self.readings[lineage] = before._replace(
+                read_until_us=until_us, open_until_us=before.read_until_us
+            )
 
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments whose latest arrival is at or after `since_us`, newest first."""
