@@ -79,7 +79,7 @@ class _Hunt:
 
     def run(self, records: Sequence[Record]) -> None:
         """Look among the records of one read."""
-        if not self._survives(records) and self._is_believed(len(records)):
+        if not self._survives(records) and self._is_believed():
             self._among(records)
 
     def _share(self, count: int) -> float:
@@ -88,14 +88,15 @@ class _Hunt:
     def _survives(self, records: Sequence[Record]) -> bool:
         return self._probe.survives(records, self._share(len(records)))
 
-    def _is_believed(self, count: int) -> bool:
-        self.doubted = not self._probe.works(self._share(count))
+    def _is_believed(self) -> bool:
+        """Ask for good events; generous, as they end at once where they can, and nothing follows where they cannot."""
+        self.doubted = not self._probe.works((self._until - self._clock.monotonic()) / 2)
         return not self.doubted
 
     def _among(self, records: Sequence[Record]) -> None:
         """Look among records that together did not survive."""
         if len(records) == 1:  # the first time the machine may have been busy
-            if not self._survives(records) and self._is_believed(1):
+            if not self._survives(records) and self._is_believed():
                 self.found += records
             return
         middle = len(records) // 2

@@ -51,7 +51,6 @@ def test_a_deadly_record_goes_to_quarantine_alone(deploy: Callable[..., Deployme
         DEADLY_KIND=kind,
         HEADRACE_WORKER__HANG_SECONDS="3",
         HEADRACE_WORKER__PROBE_SECONDS="5",
-        HEADRACE_KCL__TIMEOUT_SECONDS="150",  # of which a search has 90
     ).provision()
     house.produce(9)
     _put_deadly(house)
@@ -61,7 +60,7 @@ def test_a_deadly_record_goes_to_quarantine_alone(deploy: Callable[..., Deployme
         assert house.segments() == []
     reader = house.start(*READER)
     found = wait_until(
-        lambda: house.heartbeat().get("units") == 19 or reader.poll() is not None, 150 + PATIENCE
+        lambda: house.heartbeat().get("units") == 19 or reader.poll() is not None, 180 + PATIENCE
     )
     assert found, house.log.read_text()
     reader.terminate()
