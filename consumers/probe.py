@@ -4,9 +4,11 @@ Started by a worker (`pipeline/laptop/child_probe.py`) for records that are susp
 with status 0 when they were decoded and encoded within the limits.
 """
 
+import math
 import resource
 import signal
 import sys
+import time
 
 import msgspec
 
@@ -20,7 +22,10 @@ def main() -> None:
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ProbeJob)
     resource.setrlimit(resource.RLIMIT_AS, (job.memory_bytes, job.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold payloads
-    signal.alarm(job.seconds)  # whose default is death, also where Python runs no handler
+    used = math.ceil(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + job.cpu_seconds, used + job.cpu_seconds))
+    # Whose default is death, also where Python runs no handler: the parent ends us sooner, if it is still there.
+    signal.setitimer(signal.ITIMER_REAL, job.seconds)
     rehearse(job.records, rules_of(job.rules))
 
 

@@ -165,7 +165,7 @@ class ShardEnded(Fact, frozen=True):
 
 
 class GapFound(Fact, frozen=True):
-    """A loader fell behind the stream's retention: what arrived in between may be lost. The gap is in the ledger."""
+    """A loader fell behind the stream's retention: what arrived in between may be lost. Told at least once; in the ledger."""
 
     level: ClassVar[Level] = "ERROR"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -190,6 +190,14 @@ class RecordsProbed(Fact, frozen=True):
     starts: int
     records: int
     deadly: int
+
+
+class ProbeDoubted(Fact, frozen=True):
+    """Records died where they were tried, and so did good ones: nothing was condemned, the loader takes them in itself."""
+
+    level: ClassVar[Level] = "ERROR"
+    lineage: str
+    sequence_number: str
 
 
 class DeadlyRecordFound(Fact, frozen=True):

@@ -35,7 +35,8 @@ PREDECESSOR_IS_COMMITTED = "#state = :committed"
 PREDECESSOR_ENDS_HERE = "end_sequence_number = :sequence AND end_subsequence_number = :subsequence"
 SEAL_IS_UNCHANGED = "version = :version"
 SEAL_WAS_NEVER_RAISED = "attribute_not_exists(version)"
-AT_THE_SAME_END = "#at = :at"
+NOT_COUNTED_YET = "(attribute_not_exists(last_start) OR last_start <> :start)"
+AT_THE_SAME_END = f"#at = :at AND {NOT_COUNTED_YET}"
 ONLY_FORWARDS = "attribute_not_exists(read_until_us) OR read_until_us < :until"
 STILL_OUR_PLAN = "#state = :planned AND staging_key = :staging_key"
 
@@ -231,21 +232,24 @@ class DynamoLedger:
         found = self._get(self._segments, {"lineage": text(lineage), "ordinal": number(ordinal)})
         return segment_of(found) if found else None
 
-    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+    def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
         """Count a start at a committed end; see the port."""
         values = {
             ":at": text(f"{at.sequence_number}/{at.subsequence_number}" if at else ""),
             ":one": number(1),
             ":now": number(now_us),
+            ":start": text(start),
         }
-        begun = "begun_us = if_not_exists(begun_us, :now)"
+        begun = "begun_us = if_not_exists(begun_us, :now), last_start = :start"
         once_more = self._note(
             lineage, f"SET starts = starts + :one, {begun}", AT_THE_SAME_END, values, {"#at": "at"}
         )
         if once_more is not None:
             return reading_of(once_more)
-        first = self._note(lineage, f"SET starts = :one, #at = :at, {begun}", None, values, {"#at": "at"})
-        return reading_of(first or {})
+        first = self._note(
+            lineage, f"SET starts = :one, #at = :at, {begun}", NOT_COUNTED_YET, values, {"#at": "at"}
+        )
+        return self.reading(lineage) if first is None else reading_of(first)
 
     def stopped(self, lineage: str) -> None:
         """Forget the starts; see the port."""
@@ -257,7 +261,8 @@ class DynamoLedger:
 
     def note_read(self, lineage: str, until_us: int) -> None:
         """Note how far an idle lineage is read; see the port."""
-        self._note(lineage, "SET read_until_us = :until", ONLY_FORWARDS, {":until": number(until_us)})
+        update = "SET open_until_us = if_not_exists(read_until_us, :never), read_until_us = :until"
+        self._note(lineage, update, ONLY_FORWARDS, {":until": number(until_us), ":never": number(0)})
 
     def _note(
         self,

@@ -287,7 +287,10 @@ class Worker(Section):
         description="Address space of the child process in which suspected records are tried.",
     )
     probe_seconds: Whole = Field(
-        default=60, ge=5, le=3_600, description="How long such a child may take over the records of one read."
+        default=60,
+        ge=5,
+        le=3_600,
+        description="Processor time that such a child may use over the records of one read.",
     )
     hang_seconds: Seconds = Field(
         default=300,
@@ -319,7 +322,7 @@ class Kcl(Section):
         ge=90,
         le=3_600,
         description="Longest time a shard's process may take over one batch, commits included: ten seconds before it the "
-        "process hangs, and is ended; the daemon is started again.",
+        "process hangs, and is ended; the daemon is started again. Three fifths of it are for a search for records that kill.",
     )
     shutdown_seconds: Whole = Field(
         default=25, ge=1, le=27, description="Time a stop has to cut, commit and checkpoint every shard."

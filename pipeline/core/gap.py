@@ -34,11 +34,13 @@ class Reading(NamedTuple):
         read_until_us: everything that had arrived until then lies at or before a committed end.
         begun_us: when a loader first started on it.
         starts: loaders that started at the committed end as it is now and did not stop in order.
+        open_until_us: the note before `read_until_us`: when that was made, the shard was open then for certain.
     """
 
     read_until_us: int = 0
     begun_us: int = 0
     starts: int = 0
+    open_until_us: int = 0
 
 
 def known_until(newest: Segment | None, reading: Reading) -> int | None:
@@ -54,9 +56,10 @@ def known_until(newest: Segment | None, reading: Reading) -> int | None:
 def born_after(newest: Segment | None, reading: Reading) -> int | None:
     """Return an arrival before which a lineage's children cannot hold a record; None when nothing is known.
 
-    A gap at its end does not count: its children were born somewhere inside.
+    A gap at its end does not count: its children were born somewhere inside. Neither does the last idle note: a shard
+    that was closed long ago may give an empty answer, too, before it gives its end.
     """
-    known = [reading.read_until_us] if reading.read_until_us else []
+    known = [reading.open_until_us] if reading.open_until_us else []
     if newest is not None and newest.gap is not None:
         known.append(newest.gap.from_us)
     elif newest is not None:

@@ -31,11 +31,15 @@ from pipeline.ports.ledger import Opening, PlanAnswer
 
 @dataclass(frozen=True)
 class LoadLimits:
-    """When to cut, how far duplicates are looked for, and what the stream keeps (None: not known, no gap is found)."""
+    """When to cut, how far duplicates are looked for, and what the stream keeps (None: not known, no gap is found).
+
+    `hunt_seconds` is how long records of one read are searched for one that kills.
+    """
 
     cut: CutLimits
     window: WindowLimits
     keeping: Keeping | None = None
+    hunt_seconds: float = 180.0
 
 
 @dataclass(frozen=True)

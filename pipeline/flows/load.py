@@ -15,8 +15,10 @@ A crash between any two steps costs nothing but time: before 5 nothing was decid
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from pipeline.core.apart import weight
+from pipeline.core.errors import HeadraceError
 from pipeline.core.event import Limits, Record
 from pipeline.core.keys import staging_key
 from pipeline.core.open_segment import OpenSegment
@@ -51,7 +53,10 @@ class Loader(Decider):
 
     def __init__(self, lineage: Lineage, rules: Rules, limits: LoadLimits, ports: WritePorts) -> None:
         super().__init__(lineage, rules, limits, ports)
-        self._reach, self._suspicion = Reach(lineage, limits.keeping, ports), Suspicion(lineage, ports)
+        self._reach, self._suspicion = (
+            Reach(lineage, limits.keeping, ports),
+            Suspicion(lineage, ports, limits.hunt_seconds),
+        )
         self._gap: Gap | None = None  # what the next segment has to say
         self._clear()
 
@@ -105,13 +110,25 @@ class Loader(Decider):
         Args:
             records: in stream order.
             trimmed: the stream refused the position they were to follow on, and began at its oldest record.
+
+        Raises:
+            HeadraceError: a search for records that kill did not come to its end; what it cleared is committed.
         """
+        unsure = None
         if records:
             self._settle_gap(records[0], trimmed=trimmed)
-            self._suspicion.look(list(self._after_end(records)))
-        for chunk in _chunks(list(records), self._rules.limits):
+            unsure = self._suspicion.look(list(self._after_end(records)))
+        number = unsure.sequence_number if unsure else ""
+        known = list(takewhile(lambda record: record.sequence_number != number, records))
+        for chunk in _chunks(known, self._rules.limits):
             self._collect(list(self._after_end(chunk)))  # a cut may have moved the end: looked at anew
             self.tick()
+        if unsure:
+            self.cut("suspicion")
+            raise HeadraceError(
+                f"lineage {self.lineage.short}: {self._limits.hunt_seconds:g} seconds (by kcl.timeout_seconds) were over before all "
+                f"records that kill were found; what lies before {number} is committed, the next start goes on from there"
+            )
 
     def tick(self) -> None:
         """Cut if a limit is reached; call at least every few seconds, with or without records."""
@@ -143,10 +160,15 @@ class Loader(Decider):
         while True:
             self.open()  # and the ledger's note: somebody else may have been here
             self._reach.refresh(self._newest)
-            self._gap = self._reach.gap(now, self.committed, first, trimmed=trimmed)
+            self._gap, ordinal = (
+                self._reach.gap(now, self.committed, first, trimmed=trimmed),
+                self._place().ordinal,
+            )
             if self._gap is None or self.ended or self._decide("gap", shard_end=shard_end):
                 break
-            trimmed = False
+            trimmed = (
+                trimmed and self._place().ordinal == ordinal
+            )  # else somebody has settled it, perhaps we did
         self._gap = None
 
     def _after_end(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -195,22 +217,24 @@ class Loader(Decider):
 
     # 3-7. cut, stage, plan, write, commit ----------------------------------------------------------------
 
-    def cut(self, reason: str, *, shard_end: bool = False) -> Position | None:
+    def cut(self, reason: str, *, shard_end: bool = False, trimmed: bool = False) -> Position | None:
         """Decide and write what is collected; return the position up to which everything is committed.
 
         Args:
             reason: which limit asked for it, or "stop", or "shard end".
             shard_end: the shard is closed and everything in it was collected.
+            trimmed: with `shard_end`: its end was given without a record, and it may have had some: the stream refused the
+                position, or lists the shard no more.
         """
         if shard_end and not self.ended:
-            self._settle_gap(None, shard_end=True)
+            self._settle_gap(None, shard_end=True, trimmed=trimmed)
         while self._open.records or (shard_end and not self.ended):
             self._decide(reason, shard_end=shard_end)
         return self.committed
 
     def _decide(self, reason: str, *, shard_end: bool) -> bool:
         """Take one segment through steps 3 to 7; False when its plan was refused, and the ledger opened again."""
-        began = self._ports.clock.monotonic()
+        began, before = self._ports.clock.monotonic(), self.committed
         cut = self._encode(shard_end)  # 3
         self._stage(cut)  # 4
         answer = self._plan(cut)  # 5
@@ -220,7 +244,8 @@ class Loader(Decider):
         self._holds(cut)
         self._make_true(cut, reason, began)  # 6, 7
         self._reach.adopt(self._newest)
-        self._suspicion.lift()
+        if self.committed != before:  # a gap alone leaves the next start in front of the same records
+            self._suspicion.lift()
         return True
 
     def _encode(self, shard_end: bool) -> Cut:
@@ -253,7 +278,7 @@ class Loader(Decider):
     def _arrivals(self) -> list[int]:
         """Return when the records arrived: nearly, but not always, in stream order."""
         arrivals = [record.arrived_us for record in self._open.records]
-        return arrivals or [self._gap.from_us if self._gap else self._reach.known_us]
+        return arrivals or [self._gap.from_us if self._gap else self._reach.born_us]
 
     def _refused(self, cut: Cut, answer: PlanAnswer) -> None:
         """Throw away the encoding only; the raw records stay until a committed segment covers them."""

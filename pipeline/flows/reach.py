@@ -1,5 +1,6 @@
 """How far one lineage is read, as its loader knows it: memory, the ledger's note, and the gap when it fell behind."""
 
+import secrets
 from collections.abc import Sequence
 
 from pipeline.core.event import Record
@@ -18,19 +19,29 @@ class Reach:
         self._known_us: int | None = None
         self._begun_us = 0
         self._noted_us = 0
+        self._born_us: int | None = None  # what children inherit: no idle answer counts
+        self._behind_gap = ""  # sequence number of the record behind the newest segment's gap
 
     @property
     def known_us(self) -> int:
         """Return the arrival up to which everything was read or is in a gap; where nothing is known, the first start."""
         return self._begun_us if self._known_us is None else self._known_us
 
+    @property
+    def born_us(self) -> int:
+        """Return an arrival before which children cannot hold a record: what an end without records says."""
+        return self._begun_us if self._born_us is None else self._born_us
+
     def begin(self, newest: Segment | None, end: Position | None) -> int:
         """Note a start, learn what is known; return how many starts at this committed end did not end in order."""
         ledger, now = self._ports.ledger, self._ports.clock.now_us()
-        short = self._lineage.short
+        short, start = (
+            self._lineage.short,
+            secrets.token_hex(8),
+        )  # a name, so that a repeated call counts once
         reading = again(
             "started",
-            lambda: ledger.started(short, end, now),
+            lambda: ledger.started(short, end, now, start),
             clock=self._ports.clock,
             facts=self._ports.facts,
         )
@@ -49,7 +60,9 @@ class Reach:
                 clock=self._ports.clock,
                 facts=self._ports.facts,
             ).newest
-            self._forward(born_after(newest, self._read_note(parent)))
+            born_us = born_after(newest, self._read_note(parent))
+            self._forward(born_us)
+            self._born(born_us)
 
     def _read_note(self, lineage: str) -> Reading:
         ledger, clock, facts = self._ports.ledger, self._ports.clock, self._ports.facts
@@ -58,14 +71,20 @@ class Reach:
     def _learn(self, newest: Segment | None, reading: Reading) -> None:
         self._noted_us = max(self._noted_us, reading.read_until_us)
         self._forward(known_until(newest, reading))
+        self._born(born_after(newest, reading))
+        self._behind_gap = newest.gap.before if newest and newest.gap else ""
 
     def _forward(self, known_us: int | None) -> None:
         if known_us is not None:
             self._known_us = max(known_us, self._known_us or known_us)
 
+    def _born(self, born_us: int | None) -> None:
+        if born_us is not None:
+            self._born_us = max(born_us, self._born_us or born_us)
+
     def adopt(self, newest: Segment | None) -> None:
         """Learn from the newest segment, which somebody else may have decided."""
-        self._forward(known_until(newest, Reading()))
+        self._learn(newest, Reading())
 
     def refresh(self, newest: Segment | None) -> None:
         """Learn from the ledger's note too, before a gap is decided: another worker may have been idle here."""
@@ -73,15 +92,20 @@ class Reach:
 
     def collected(self, records: Sequence[Record]) -> None:
         """Take notice of records that were read."""
-        self._forward(max(record.arrived_us for record in records))
+        latest = max(record.arrived_us for record in records)
+        self._forward(latest)
+        self._born(latest)
 
     def gap(self, now_us: int, last: Position | None, first: Record | None, *, trimmed: bool) -> Gap | None:
         """Return what may have been dropped between `last` and `first`, or before now where nothing came.
 
-        Nothing was where reading overlaps with what was read before. Of a lineage that was never read nothing is missed
+        Nothing was where reading overlaps with what was read before, nor before a record whose gap is decided already:
+        whoever starts again in front of it finds the same place, however much later. Of a lineage that was never read nothing is missed
         that had arrived before its first start.
         """
         if first and last and Position(*unit_key(first)) <= last:
+            return None
+        if first and first.sequence_number == self._behind_gap:
             return None
         place = (first.sequence_number, first.arrived_us) if first else None
         return gap_after(self.known_us, now_us, self._keeping, place, trimmed=trimmed)

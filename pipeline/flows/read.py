@@ -49,7 +49,7 @@ def load_shard(loader: Loader, ports: ReadPorts, idle_seconds: float, behind: Ca
         loader.process(batch.records, trimmed=batch.trimmed)
         behind(batch.behind_ms)
         if batch.ended:
-            loader.cut("shard end", shard_end=True)
+            loader.cut("shard end", shard_end=True, trimmed=batch.trimmed and not batch.records)
             return
         if not batch.records and batch.behind_ms == 0:
             loader.caught_up(asked_us, trimmed=batch.trimmed)

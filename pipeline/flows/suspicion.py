@@ -4,26 +4,32 @@ A crash, a hang or a lack of memory leaves nothing but a start at the same posit
 a loader has records tried in another process before it touches them, until it has committed something.
 """
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 
 from pipeline.core.event import Record
 from pipeline.core.open_segment import unit_key
 from pipeline.core.segment import Lineage
-from pipeline.facts import DeadlyRecordFound, RecordsProbed
+from pipeline.facts import DeadlyRecordFound, ProbeDoubted, RecordsProbed
 from pipeline.flows.write import WritePorts
+from pipeline.ports.clock import Clock
 from pipeline.ports.probe import Probe
 
 # Two deaths at one position may be accidents (a deploy, a machine). A third would cost a quarter of what a supervisor
 # usually allows in a minute (5), with more shards than one to find something in.
 PROBED_START = 3
+_LEAST_SECONDS = 2.0  # a child takes one to start: with less, its death would say nothing
+_alone = (
+    threading.Lock()
+)  # of all loaders in this process one hunts: children beside each other would only slow each other
 Deadly = frozenset[tuple[str, int]]
 
 
 class Suspicion:
     """What one loader knows of records that kill; `deadly` holds their sequence and sub-sequence numbers."""
 
-    def __init__(self, lineage: Lineage, ports: WritePorts) -> None:
-        self._lineage, self._ports = lineage, ports
+    def __init__(self, lineage: Lineage, ports: WritePorts, hunt_seconds: float) -> None:
+        self._lineage, self._ports, self._hunt_seconds = lineage, ports, hunt_seconds
         self._starts = 0
         self.deadly: Deadly = frozenset()
 
@@ -32,33 +38,72 @@ class Suspicion:
         self._starts = starts
 
     def lift(self) -> None:
-        """Be told that something was committed: the position has moved past what was tried."""
+        """Be told that the committed end has moved: past what was tried."""
         self._starts = 0
 
-    def look(self, records: Sequence[Record]) -> None:
-        """Find the deadly ones among records that the loader is about to collect, if there is a suspicion."""
+    def look(self, records: Sequence[Record]) -> Record | None:
+        """Find the deadly ones among records that the loader is about to collect, if there is a suspicion.
+
+        Returns:
+            Where time ran out, the first record of which nothing is known: what comes before it may be collected.
+        """
         probe = self._ports.probe
         if probe is None or self._starts < PROBED_START or not records:
+            return None
+        with _alone:
+            hunt = _Hunt(probe, self._ports.clock, self._hunt_seconds)
+            hunt.run(records)
+        self.deadly |= {unit_key(record) for record in hunt.found}
+        short, tell = self._lineage.short, self._ports.facts
+        tell(RecordsProbed(lineage=short, starts=self._starts, records=len(records), deadly=len(hunt.found)))
+        for record in hunt.found:
+            tell(DeadlyRecordFound(lineage=short, sequence_number=record.sequence_number))
+        if hunt.doubted:
+            tell(ProbeDoubted(lineage=short, sequence_number=records[0].sequence_number))
+        return hunt.unsure
+
+
+class _Hunt:
+    """One search by halves, from the first record on, within a time of its own.
+
+    Each try gets an equal share of what is left, as far as the way to the first deadly record may still need tries that
+    come to no end: so that one is always reached.
+    """
+
+    def __init__(self, probe: Probe, clock: Clock, seconds: float) -> None:
+        self._probe, self._clock = probe, clock
+        self._until = clock.monotonic() + seconds
+        self.found: list[Record] = []
+        self.unsure: Record | None = None
+        self.doubted = False  # what is good for certain did not survive either: nothing more is believed
+
+    def run(self, records: Sequence[Record]) -> None:
+        """Look among the records of one read."""
+        if not self._survives(records) and self._is_believed():
+            self._among(records)
+
+    def _share(self, count: int) -> float:
+        return (self._until - self._clock.monotonic()) / (count.bit_length() + 3)
+
+    def _survives(self, records: Sequence[Record]) -> bool:
+        return self._probe.survives(records, self._share(len(records)))
+
+    def _is_believed(self) -> bool:
+        """Ask for good events; generous, as they end at once where they can, and nothing follows where they cannot."""
+        self.doubted = not self._probe.works((self._until - self._clock.monotonic()) / 2)
+        return not self.doubted
+
+    def _among(self, records: Sequence[Record]) -> None:
+        """Look among records that together did not survive."""
+        if len(records) == 1:  # the first time the machine may have been busy
+            if not self._survives(records) and self._is_believed():
+                self.found += records
             return
-        found: list[Record] = []
-        if not probe.survives(records) and probe.survives([]):
-            found = list(_hunt(records, probe))
-        self.deadly |= {unit_key(record) for record in found}
-        short = self._lineage.short
-        self._ports.facts(
-            RecordsProbed(lineage=short, starts=self._starts, records=len(records), deadly=len(found))
-        )
-        for record in found:
-            self._ports.facts(DeadlyRecordFound(lineage=short, sequence_number=record.sequence_number))
-
-
-def _hunt(records: Sequence[Record], probe: Probe) -> Iterator[Record]:
-    """Yield the deadly ones among records that together did not survive, by halves; one alone is tried twice."""
-    if len(records) == 1:
-        if not probe.survives(records):  # the first time the machine may have been busy
-            yield records[0]
-        return
-    middle = len(records) // 2
-    for half in (records[:middle], records[middle:]):
-        if not probe.survives(half):
-            yield from _hunt(half, probe)
+        middle = len(records) // 2
+        for half in (records[:middle], records[middle:]):
+            if self.doubted or self.unsure is not None:
+                return
+            if self._share(len(half)) < _LEAST_SECONDS:
+                self.unsure = half[0]
+            elif not self._survives(half):
+                self._among(half)

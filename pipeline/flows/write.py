@@ -80,11 +80,12 @@ def put_once(staged: StagedObject, ports: WritePorts) -> None:
 
 
 def commit(segment: Segment, ports: WritePorts) -> bool:
-    """Turn planned into committed (step 7); True when it was done here, and so is told here."""
-    ours = again(
-        "commit", lambda: ports.ledger.commit(segment.committed()), clock=ports.clock, facts=ports.facts
-    )
-    if ours and segment.gap is not None:
+    """Turn planned into committed (step 7); True when it was done here.
+
+    A gap is told before: a process that dies in between, or an answer that is lost, costs a second alarm and never the only
+    one.
+    """
+    if segment.gap is not None:
         gap = segment.gap
         ports.facts(
             GapFound(
@@ -95,7 +96,9 @@ def commit(segment: Segment, ports: WritePorts) -> bool:
                 seconds=round((gap.until_us - gap.from_us) / 1e6, 3),
             )
         )
-    return ours
+    return again(
+        "commit", lambda: ports.ledger.commit(segment.committed()), clock=ports.clock, facts=ports.facts
+    )
 
 
 def finish(segment: Segment, ports: WritePorts) -> None:

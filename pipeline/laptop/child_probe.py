@@ -13,6 +13,7 @@ from contextlib import suppress
 import msgspec
 
 from pipeline.core.event import Record
+from pipeline.core.rehearse import good_ones
 from pipeline.core.rules import Rules
 
 COMMAND = (sys.executable, "-m", "consumers.probe")
@@ -20,7 +21,6 @@ _OURS = ("HEADRACE_", "AWS_")
 # Address space is what is limited, and a process of many threads reserves far more of it than it uses: 1.4 GB where 0.2
 # are used on two cores. With these it is 0.3.
 _SLIM = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-_START_SECONDS = 10  # on top of the child's own limit: a busy machine takes its time to start it
 
 
 class ProbeJob(msgspec.Struct, frozen=True):
@@ -29,18 +29,30 @@ class ProbeJob(msgspec.Struct, frozen=True):
     rules: bytes
     records: list[Record]
     memory_bytes: int
-    seconds: int
+    cpu_seconds: int
+    seconds: float
 
 
 class ChildProbe:
-    """Starts one child for every question."""
+    """Starts one child for every question.
 
-    def __init__(self, rules: Rules, memory_bytes: int, seconds: int) -> None:
-        self._rules, self._memory_bytes, self._seconds = rules, memory_bytes, seconds
+    What a child uses of a processor is limited by `cpu_seconds`, however busy the machine is; the time that the clock shows,
+    by each question.
+    """
 
-    def survives(self, records: Sequence[Record]) -> bool:
+    def __init__(self, rules: Rules, memory_bytes: int, cpu_seconds: int) -> None:
+        self._rules, self._memory_bytes, self._cpu_seconds = rules, memory_bytes, cpu_seconds
+
+    def survives(self, records: Sequence[Record], seconds: float) -> bool:
         """Return whether a child comes to its end over records; see the port."""
-        job = ProbeJob(self._rules.document, list(records), self._memory_bytes, self._seconds)
+        return self._ends(self._rules, records, seconds)
+
+    def works(self, seconds: float) -> bool:
+        """Return whether a child comes to its end over good events; see the port."""
+        return self._ends(*good_ones(self._rules), seconds)
+
+    def _ends(self, rules: Rules, records: Sequence[Record], seconds: float) -> bool:
+        job = ProbeJob(rules.document, list(records), self._memory_bytes, self._cpu_seconds, seconds)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         with suppress(subprocess.TimeoutExpired):
             child = subprocess.run(
@@ -49,7 +61,7 @@ class ChildProbe:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # its last words might quote a payload
                 env=environment | _SLIM,
-                timeout=self._seconds + _START_SECONDS,
+                timeout=seconds,
                 check=False,
             )
             return child.returncode == 0

@@ -106,10 +106,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+    def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
         """Count a start of a loader at a committed end, and return what is noted; the first one ever is `begun_us`.
 
-        At another end than the last time the count begins at 1. A repeated call counts once more, which does no harm.
+        At another end than the last time the count begins at 1. `start` is this start's own name: a call that is repeated
+        under it counts once, as long as nobody else started in between.
 
         Raises:
             Transient, OutcomeUnknown: repeat the call.
@@ -134,6 +135,8 @@ class Ledger(Protocol):
 
     def note_read(self, lineage: str, until_us: int) -> None:
         """Note that everything that had arrived until then lies at or before a committed end; never moves back.
+
+        The note before becomes `open_until_us`.
 
         Raises:
             Transient, OutcomeUnknown: repeat the call.

@@ -23,6 +23,7 @@ from pipeline.laptop.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.wiring.stores import Archive, archive, stream
 
+_HUNT_SHARE = 0.6  # of kcl.timeout_seconds: the rest is for the batch itself, and its commits
 _WRITERS = 8  # objects written at once by one worker
 
 
@@ -79,6 +80,7 @@ def load_limits(settings: Settings) -> LoadLimits:
             max_files=segment.max_files,
         ),
         WindowLimits(int(duplicates.window_hours * HOUR_US), duplicates.max_ids),
+        hunt_seconds=settings.kcl.timeout_seconds * _HUNT_SHARE,
     )
 
 

@@ -276,13 +276,21 @@ def test_a_gap_is_read_back(place: World) -> None:
 def test_starts_are_counted_at_one_position(place: World) -> None:
     """At the same committed end one more, at another one again from 1, after a stop in order again from 1."""
     ledger, here, there = place.ledger(), _end(4), _end(5)
-    counts = [ledger.started("0001", at, 7).starts for at in (None, None, here, here, here, there)]
+    ends = (None, None, here, here, here, there)
+    counts = [ledger.started("0001", at, 7, f"s{number}").starts for number, at in enumerate(ends)]
     assert counts == [1, 2, 1, 2, 3, 1]
-    assert ledger.started("0002", there, 7).starts == 1
+    assert ledger.started("0002", there, 7, "s1").starts == 1
     ledger.stopped("0001")
-    assert ledger.started("0001", there, 7).starts == 1
+    assert ledger.started("0001", there, 7, "s9").starts == 1
     ledger.stopped("0003")
-    assert ledger.started("0003", None, 7).starts == 1
+    assert ledger.started("0003", None, 7, "s1").starts == 1
+
+
+def test_a_start_is_counted_once(place: World) -> None:
+    """However often its call is repeated after a lost answer, at an old end and at a new one."""
+    ledger = place.ledger()
+    for start, at, expected in (("a", None, 1), ("b", None, 2), ("c", _end(1), 1), ("d", _end(1), 2)):
+        assert [ledger.started("0001", at, 7, start).starts for _ in range(3)] == [expected] * 3
 
 
 def test_the_first_start_is_remembered(place: World) -> None:
@@ -290,7 +298,7 @@ def test_the_first_start_is_remembered(place: World) -> None:
     ledger = place.ledger()
     assert ledger.reading("0001") == Reading()
     for now, at in ((7, None), (9, None), (11, _end(1))):
-        assert ledger.started("0001", at, now).begun_us == 7
+        assert ledger.started("0001", at, now, f"s{now}").begun_us == 7
     assert ledger.reading("0001") == Reading(begun_us=7, starts=1)
 
 
@@ -300,5 +308,7 @@ def test_what_is_read_moves_forward_only(place: World) -> None:
     for until, expected in ((5, 5), (9, 9), (7, 9), (9, 9)):
         ledger.note_read("0001", until)
         assert ledger.reading("0001").read_until_us == expected
-    assert ledger.started("0001", _end(1), 20) == Reading(read_until_us=9, begun_us=20, starts=1)
+    assert ledger.started("0001", _end(1), 20, "s1") == Reading(
+        read_until_us=9, begun_us=20, starts=1, open_until_us=5
+    )
     assert ledger.reading("0002") == Reading()

@@ -122,8 +122,8 @@ class NullLedger:
         del lineage, ordinal
         return None
 
-    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
-        del lineage, at
+    def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
+        del lineage, at, start
         return Reading(begun_us=now_us, starts=1)
 
     def stopped(self, lineage: str) -> None:

@@ -11,7 +11,10 @@ from pipeline import wiring
 from pipeline.aws.client import make_client
 from pipeline.aws.kinesis import KinesisSink
 from pipeline.aws.meter import Meter
+from pipeline.core.decode import Decoder
 from pipeline.core.event import Record
+from pipeline.core.open_segment import OpenSegment
+from pipeline.core.rehearse import good_ones
 from pipeline.laptop import child_probe
 from pipeline.laptop.child_probe import ChildProbe
 from pipeline.laptop.processes import wait_until
@@ -23,6 +26,7 @@ from tests.core.kit import DOOR, event, rules_for, wire
 __all__ = ["deploy", "endpoint"]  # fixtures
 READER = ("tests.consumers.deadly", "reader")
 MIB = 2**20
+_PATIENCE = 120.0
 
 
 def _put_deadly(house: Deployment) -> None:
@@ -46,7 +50,7 @@ def test_a_deadly_record_goes_to_quarantine_alone(deploy: Callable[..., Deployme
         shards=1,
         DEADLY_KIND=kind,
         HEADRACE_WORKER__HANG_SECONDS="3",
-        HEADRACE_WORKER__PROBE_SECONDS="8",
+        HEADRACE_WORKER__PROBE_SECONDS="5",
     ).provision()
     house.produce(9)
     _put_deadly(house)
@@ -56,7 +60,7 @@ def test_a_deadly_record_goes_to_quarantine_alone(deploy: Callable[..., Deployme
         assert house.segments() == []
     reader = house.start(*READER)
     found = wait_until(
-        lambda: house.heartbeat().get("units") == 19 or reader.poll() is not None, 4 * PATIENCE
+        lambda: house.heartbeat().get("units") == 19 or reader.poll() is not None, 180 + PATIENCE
     )
     assert found, house.log.read_text()
     reader.terminate()
@@ -78,8 +82,24 @@ def _probe() -> ChildProbe:
 def test_good_and_refused_records_survive() -> None:
     """Whatever the decoder can judge is no danger; neither is nothing at all."""
     records = [Record(str(number), "k", wire(event(event_id=f"e{number}")), 10**15) for number in range(500)]
-    assert _probe().survives([*records, Record("900", "k", b"{", 10**15)])
-    assert _probe().survives([])
+    assert _probe().survives([*records, Record("900", "k", b"{", 10**15)], _PATIENCE)
+    assert _probe().works(_PATIENCE)
+
+
+def test_good_ones_are_good() -> None:
+    """The control does all of the work: rows, and one refusal, under any deployment's limits and envelope."""
+    rules, records = good_ones(rules_for(DOOR))
+    held = OpenSegment(Decoder(rules), rules.schemas)
+    held.add(records)
+    assert (held.units, len(held.refusals)) == (len(records), 1)
+
+
+def test_time_on_the_clock_is_not_all() -> None:
+    """A child ends with what it may use of a processor, long before the time on the clock is over."""
+    probe = ChildProbe(rules_for(DOOR), 1024 * MIB, 0)
+    heavy = [Record(str(number), "k", wire(event(event_id=f"e{number}")), 10**15) for number in range(60_000)]
+    assert not probe.survives(heavy, _PATIENCE)
+    assert probe._memory_bytes == 1024 * MIB
 
 
 @pytest.mark.parametrize("kind", ["crash", "memory"])
@@ -88,8 +108,8 @@ def test_a_child_that_dies_tells(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DEADLY_KIND", kind)
     command = (*child_probe.COMMAND[:2], "tests.consumers.deadly", "probe")
     monkeypatch.setattr(child_probe, "COMMAND", command)
-    assert _probe().survives([Record("1", "k", b"{", 10**15)])
-    assert not _probe().survives([Record("1", "k", MARK, 10**15)])
+    assert _probe().survives([Record("1", "k", b"{", 10**15)], _PATIENCE)
+    assert not _probe().survives([Record("1", "k", MARK, 10**15)], _PATIENCE)
 
 
 def test_rules_are_read_back() -> None:

@@ -15,6 +15,7 @@ class MemoryLedger:
         self.seal = SealState()
         self.readings: dict[str, Reading] = {}
         self._started_at: dict[str, Position | None] = {}
+        self._last_start: dict[str, str] = {}
 
     def register(self, stream: str, epoch: str, shard_id: str, parents: tuple[str, ...]) -> Lineage:
         """Return the lineage of a shard, giving it a short form at first sight."""
@@ -88,9 +89,12 @@ class MemoryLedger:
         """Return one segment."""
         return self.rows.get((lineage, ordinal))
 
-    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
-        """Count a start at a committed end."""
+    def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
+        """Count a start at a committed end, once."""
         before = self.reading(lineage)
+        if self._last_start.get(lineage) == start:
+            return before
+        self._last_start[lineage] = start
         here = self._started_at.get(lineage) == at
         self._started_at[lineage] = at
         self.readings[lineage] = before._replace(
@@ -109,7 +113,10 @@ class MemoryLedger:
     def note_read(self, lineage: str, until_us: int) -> None:
         """Note how far an idle lineage is read."""
         before = self.reading(lineage)
-        self.readings[lineage] = before._replace(read_until_us=max(before.read_until_us, until_us))
+        if until_us > before.read_until_us:
+            self.readings[lineage] = before._replace(
+                read_until_us=until_us, open_until_us=before.read_until_us
+            )
 
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         """Return the committed segments whose latest arrival is at or after `since_us`, newest first."""

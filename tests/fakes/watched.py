@@ -229,11 +229,11 @@ class WatchedLedger:
         segment = self.inner.segment
         return self.perform(Effect(f"ledger.segment {lineage}/{ordinal}", lambda: segment(lineage, ordinal)))
 
-    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
+    def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
         """Count a start."""
         started = self.inner.started
         return self.perform(
-            Effect(f"ledger.started {lineage}", lambda: started(lineage, at, now_us), OutcomeUnknown)
+            Effect(f"ledger.started {lineage}", lambda: started(lineage, at, now_us, start), OutcomeUnknown)
         )
 
     def stopped(self, lineage: str) -> None:

@@ -1,17 +1,22 @@
 """Falling behind the stream's retention: a gap in the ledger, an alarm, a term of the audit; and never without reason."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
+from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.gap import Keeping
 from pipeline.core.segment import Gap, Lineage, Segment
 from pipeline.facts import GapFound
-from pipeline.flows.load import LoadLimits
+from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.read import ReadPorts, Shards
+from pipeline.ports.ledger import PlanAnswer
+from pipeline.ports.stream import Batch
 from tests.core.kit import event, wire
 from tests.flows.deployment import Deployment
+from tests.flows.test_suspicion import CountedProbe
 
 FIRST = "shardId-000000000000"
 HOUR = 3_600
@@ -40,7 +45,11 @@ class House(Deployment):
 
     def work(self, seconds: float = 1, shard_id: str = FIRST) -> None:
         """Let a worker read for a while."""
-        lineage = self.ledger.register(self.stream.name, self.stream.epoch, shard_id, ())
+        parents = self.stream.by_id[shard_id].info.parents
+        shorts = tuple(
+            self.ledger.register(self.stream.name, self.stream.epoch, one, ()).short for one in parents
+        )
+        lineage = self.ledger.register(self.stream.name, self.stream.epoch, shard_id, shorts)
         end = self.clock.monotonic() + seconds
         self.read(lineage, lambda: self.clock.monotonic() >= end, lambda _ms: None)
 
@@ -251,6 +260,46 @@ def test_expired_shards_are_closed_in_their_order() -> None:
     assert [gap.from_us for gap in house.gaps()] == [house.gaps()[0].from_us] * 2
 
 
+def test_a_gap_is_not_found_again() -> None:
+    """Workers that die in front of the record behind a gap do not put another one there, however late they come."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.put(5)
+    house.away(30)
+    house.put(3)
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    for _ in range(3):  # each dies with its records collected
+        loader = house.loader(lineage)
+        batch = house.stream.reader(FIRST, loader.start()).read()
+        loader.process(batch.records, trimmed=batch.trimmed)
+        house.clock.advance(7)
+    assert len(house.gaps()) == len(house.alarms()) == 1
+    house.away(30)  # and what lay behind it is dropped as well: that is another
+    house.put(1)
+    house.work()
+    assert [gap.until_us for gap in house.gaps()] == sorted(gap.until_us for gap in house.gaps())
+    assert len(house.gaps()) == 2
+
+
+def test_a_gap_lifts_no_suspicion() -> None:
+    """A deadly record behind a gap: the committed end is where it was, and so are the starts that died there."""
+    house, probe = House(), CountedProbe()
+    house.put(4)
+    house.work()
+    house.away(30)
+    house.put(2)
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    for _ in range(2):
+        house.loader(lineage).start()  # dies before it has read
+    ports = replace(house.write_ports(), probe=probe)
+    loader = Loader(lineage, house.rules, house.limits, ports)
+    batch = house.stream.reader(FIRST, loader.start()).read()
+    loader.process(batch.records, trimmed=batch.trimmed)
+    assert len(house.gaps()) == 1
+    assert probe.asked == [2]
+
+
 def test_the_gap_of_a_dead_worker_is_told() -> None:
     """Planned and not committed: whoever finishes it raises the alarm."""
     house = House()
@@ -281,6 +330,114 @@ def test_a_refused_position_is_evidence() -> None:
     house.work()
     [gap] = house.gaps()
     assert gap.until_us == house.stream.by_id[FIRST].records[0].arrived_us
+
+
+class _Empty:
+    """A closed shard, read long after, which says nothing once before it gives its end."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def read(self) -> Batch:
+        self.asked += 1
+        return Batch([], 0, ended=self.asked > 1)
+
+
+@pytest.mark.parametrize("quiet_hours", [0, 30])
+def test_a_child_does_not_inherit_an_idle_answer(monkeypatch: pytest.MonkeyPatch, quiet_hours: float) -> None:
+    """A parent that was read to its end late says nothing of the time in which its child had records already."""
+    house = House()
+    house.put(4)
+    house.work()
+    for _ in range(3):  # while it is open, its notes do tell
+        house.away(quiet_hours / 3)
+        house.work()
+    house.clock.advance(HOUR)
+    child_id = house.stream.split(FIRST)[0]
+    house.put(5, child_id)
+    house.away(10)
+    parent = house.ledger.register("events", "1", FIRST, ())
+    with monkeypatch.context() as late:
+        late.setattr(house.stream, "reader", lambda *_: _Empty())
+        assert house.read(parent, lambda: False, lambda _ms: None).ended
+    house.away(14.5)
+    house.put(2, child_id)
+    house.work(shard_id=child_id)
+    found = [one for one in house.segments() if one.lineage != parent.short]
+    assert sum(one.counts.rows for one in found) == 2
+    [gap] = [one.gap for one in found if one.gap]
+    assert gap.from_us < house.clock.now_us() - DAY_US
+    assert gap.from_us >= house.clock.now_us() - 26 * HOUR * 10**6
+
+
+class DeadError(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_alarm_outlasts_a_lost_answer(*, dies: bool) -> None:
+    """The commit arrived, and its answer did not, or nobody was left to hear it: the gap was told before."""
+    house = House()
+    house.put(4)
+    house.work()
+    house.away(30)
+    house.put(3)
+    commit = house.ledger.commit
+
+    def unanswered(segment: Segment) -> bool:
+        commit(segment)
+        if segment.gap and dies:
+            raise DeadError
+        return commit(segment)  # sent again: it is committed already
+
+    house.ledger.commit = unanswered  # type: ignore[method-assign]
+    with suppress(DeadError):
+        house.work()
+    house.ledger.commit = commit  # type: ignore[method-assign]
+    house.work()
+    assert len(house.gaps()) == len(house.alarms()) == 1
+
+
+WEEK = Keeping(
+    7 * DAY_US
+)  # as it was when the worker started: lowered to a day since, so that time tells nothing
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_refused_position_outlasts_an_unknown_plan(*, lost: bool) -> None:
+    """A plan without an answer is looked up: where it did not hold the evidence is still needed, else it is used up."""
+    house = House()
+    house.stream.refuses_trimmed, house.limits = True, replace(house.limits, keeping=WEEK)
+    house.put(4)
+    house.work()
+    house.put(5)
+    house.away(30)
+    house.put(3)
+    plan, asked = house.ledger.plan, list[Segment]()
+
+    def unanswered(segment: Segment) -> PlanAnswer:
+        asked.append(segment)
+        if len(asked) == 1:
+            if not lost:
+                plan(segment)
+            raise OutcomeUnknown("no answer")
+        return plan(segment)
+
+    house.ledger.plan = unanswered  # type: ignore[method-assign]
+    house.work()
+    assert len(house.gaps()) == len(house.alarms()) == 1
+    assert sum(one.counts.rows for one in house.segments()) == 7
+
+
+def test_an_expired_shard_is_evidence() -> None:
+    """A closed shard whose position is refused, with nothing left: a gap, whatever the retention was."""
+    house = House()
+    house.stream.refuses_trimmed, house.limits = True, replace(house.limits, keeping=WEEK)
+    lineage = _expired(house)
+    loader = house.read(lineage, lambda: False, lambda _ms: None)
+    assert loader.ended
+    [gap] = house.gaps()
+    assert (gap.from_us, gap.before) == (house.segments()[0].max_arrival_us, "")
 
 
 # The audit -----------------------------------------------------------------------------------------------

@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.core.errors import HeadraceError, OutcomeUnknown
 from pipeline.core.event import Record
+from pipeline.core.gap import Reading
 from pipeline.core.kpl import Aggregate
+from pipeline.core.open_segment import unit_key
 from pipeline.core.segment import Position
 from pipeline.flows.load import Loader
+from tests.fakes.clock import SteppedClock
 from tests.flows.loading import House, event
 from tests.sim.archive import StoredRefusal
 from tests.sim.events import DEADLY
@@ -22,11 +26,34 @@ class CountedProbe(FakeProbe):
         self.asked: list[int] = []
         self.broken, self.busy = broken, busy
 
-    def survives(self, records: Sequence[Record]) -> bool:
+    def works(self, seconds: float) -> bool:
+        """Answer."""
+        return not self.broken and super().works(seconds)
+
+    def survives(self, records: Sequence[Record], seconds: float) -> bool:
         """Answer."""
         self.asked.append(len(records))
         self.busy -= 1
-        return not self.broken and (self.busy < 0 or not records) and super().survives(records)
+        return not self.broken and self.busy < 0 and super().survives(records, seconds)
+
+
+class HangingProbe(FakeProbe):
+    """Children that hang use up the time they are given; the others take `seconds`, and each good one more."""
+
+    def __init__(self, clock: SteppedClock, deadly: bytes = DEADLY, seconds: float = 1) -> None:
+        self._clock, self._deadly, self._seconds = clock, deadly, seconds
+
+    def works(self, seconds: float) -> bool:
+        """Answer, as soon as the machine lets it."""
+        self._clock.advance(min(self._seconds, seconds))
+        return self._seconds <= seconds
+
+    def survives(self, records: Sequence[Record], seconds: float) -> bool:
+        """Answer, or use up the time."""
+        hangs = any(self._deadly in record.data for record in records)
+        needs = 10.0**9 if hangs else self._seconds + len(records) / 2_000
+        self._clock.advance(min(needs, seconds))
+        return needs <= seconds
 
 
 def _loader(house: House, probe: FakeProbe | None) -> Loader:
@@ -96,6 +123,23 @@ def test_a_stop_in_order_is_no_death() -> None:
     assert probe.asked == []
 
 
+def test_a_lost_answer_is_no_start() -> None:
+    """The first start ever, whose answers are lost, is one start."""
+    house, records = _filled(-1, 4)
+    probe, started, asked = CountedProbe(), house.ledger.started, list[str]()
+
+    def unanswered(lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
+        asked.append(start)
+        reading = started(lineage, at, now_us, start)
+        if len(asked) < 4:
+            raise OutcomeUnknown("no answer")
+        return reading
+
+    house.ledger.started = unanswered  # type: ignore[method-assign]
+    _start(house, probe, 1).process(records)
+    assert (len(asked), probe.asked) == (4, [])
+
+
 def test_suspicion_ends_with_a_commit() -> None:
     """Once the position has moved, records are taken in as always."""
     house, records = _filled(-1, 8)
@@ -109,12 +153,65 @@ def test_suspicion_ends_with_a_commit() -> None:
 
 
 def test_a_probe_that_does_not_work_condemns_nobody() -> None:
-    """A child that dies over nothing at all tells nothing of the records."""
+    """Where good events die too, no death tells anything of the records; that is said, and only one question asked."""
     house, records = _filled(-1, 8)
-    loader = _start(house, CountedProbe(broken=True), 3)
+    probe = CountedProbe(broken=True)
+    loader = _start(house, probe, 3)
     loader.process(records)
     loader.stop()
     assert not any(isinstance(one, StoredRefusal) for one in house.rows())
+    assert (probe.asked, house.facts.names().count("ProbeDoubted")) == ([8], 1)
+
+
+def test_a_probe_that_breaks_meanwhile_condemns_nobody() -> None:
+    """The machine becomes too busy in the middle of a search: the verdict is not believed, and nothing after it."""
+    house, records = _filled(-1, 8)
+    probe = CountedProbe(busy=10**9)
+    answers = iter([True, False])
+    probe.works = lambda seconds: seconds > 0 and next(answers)  # type: ignore[method-assign]
+    loader = _start(house, probe, 3)
+    loader.process(records)
+    loader.stop()
+    assert not any(isinstance(one, StoredRefusal) for one in house.rows())
+    assert probe.asked == [8, 4, 2, 1, 1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 100, 10_000])
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_a_search_has_its_time(count: int, place: float) -> None:
+    """One that hangs is found among 10,000 before KCL loses its patience, wherever it is."""
+    house = House()
+    deadly = int((count - 1) * place)
+    suspect = [
+        Record(str(10 + number), "k", DEADLY if number == deadly else b"", 1) for number in range(count)
+    ]
+    suspicion = _loader(house, HangingProbe(house.clock))._suspicion
+    suspicion.begin(3)
+    began = house.clock.monotonic()
+    unsure = suspicion.look(suspect)
+    assert suspicion.deadly == {unit_key(suspect[deadly])}
+    assert house.clock.monotonic() - began <= 180
+    assert unsure is None or int(unsure.sequence_number) > 10 + deadly
+
+
+def test_what_a_search_cleared_is_kept() -> None:
+    """Among so many that hang time runs out: each start commits what it knows, and the next ones go on from there."""
+    house = House()
+    records = house.put(*(DEADLY if number % 2 else event(number) for number in range(60)))
+    probe, starts = HangingProbe(house.clock), 0
+    while True:
+        loader, starts = _loader(house, probe), starts + 1
+        loader.start()
+        loader._suspicion.begin(3)
+        try:
+            loader.process(records)
+        except HeadraceError:
+            continue
+        loader.stop()
+        break
+    assert starts > 1
+    assert len(house.rows()) == 60
+    assert sum(isinstance(one, StoredRefusal) for one in house.rows()) == 30
 
 
 def test_a_busy_machine_condemns_nobody() -> None:

@@ -124,8 +124,8 @@ class CommitNotCompared(HastyLedger):
 class StartsNotCounted(HastyLedger):
     """Every start is the first."""
 
-    def started(self, lineage: str, at: Position | None, now_us: int) -> Reading:
-        return super().started(lineage, at, now_us)._replace(starts=1)
+    def started(self, lineage: str, at: Position | None, now_us: int, start: str) -> Reading:
+        return super().started(lineage, at, now_us, start)._replace(starts=1)
 
 
 class ParentsNotAwaited(Shards):
