@@ -40,7 +40,8 @@ class ProducerOptions:
         max_buffer_bytes: events in memory, payload and about 128 bytes each; then `put` waits.
         spill: folder for batches that the stream does not take; None: they stay in memory.
         max_spill_bytes: of all its files.
-        keep_fates: settled events whose fate is kept singly until a report; older ones are only counted.
+        keep_fates: settled events whose fate is kept singly until a report, in a sixteenth as many batches; older ones
+            are only counted.
         close_seconds: how long the end of a `with` block, and the end of the program, wait for the stream.
     """
 
