@@ -91,7 +91,11 @@ class Producer:
 
     def _send(self) -> None:
         while self._outbox.lanes:
-            wait = self._outbox.attempt()
+            try:
+                wait = self._outbox.attempt()
+            except Transient as exc:
+                left = len(self._outbox.lanes)
+                raise Transient(f"{exc}; {left} batches are still here: call flush() to try again") from exc
             if wait:
                 self._clock.pause(wait)
             if len(self._book.unwritten) >= MAX_BATCHES:
