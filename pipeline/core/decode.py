@@ -28,6 +28,7 @@ _QUOTES = 28
 _QUOTES_OF_KEY = 2
 _QUOTES_OF_STRING = 4
 _KEY_BYTES = 5  # of the shortest key with its value and comma: `"":0,`
+_ITEM_BYTES = 2  # of the shortest item with its comma: `0,`
 
 
 _ROWS_AT_ONCE = (
@@ -116,8 +117,9 @@ class Decoder:
     ) -> int:
         """Decode user records, or with `apart` off units; return how many units they were."""
         limits, tenants, fast, decode = self._rules.limits, self._rules.tenants, self._fast, self._envelope
-        # A short unit cannot break the limits on strings and keys; its depth is that of its exact shape.
+        # A short unit cannot break the limits on strings, keys and items; its depth is that of its exact shape.
         short = min(limits.max_string_bytes, limits.max_event_bytes, limits.max_keys * _KEY_BYTES)
+        short = min(short, limits.max_items * _ITEM_BYTES)
         keep, unset, units = into.rows.append, msgspec.UNSET, len(payloads)
         for number, payload in zip(numbers, payloads, strict=True):
             if len(payload) <= short:
