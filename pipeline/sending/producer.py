@@ -57,6 +57,11 @@ class Producer:
     def put(self, tenant_id: str, entity_id: str, payload: bytes) -> None:
         """Take one event: finished envelope JSON. Sends when enough is waiting; blocks while the stream is busy.
 
+        Args:
+            tenant_id: of the event.
+            entity_id: of the event; chooses the slot.
+            payload: judged as one event already (`flows.ingest` does it); what holds several would be counted as one.
+
         Raises:
             InvalidEvent: the event fits into no Kinesis record; it was not taken, its neighbours are as they were.
             Transient: the stream refused for longer than the back-off allows; nothing that was put is forgotten,
