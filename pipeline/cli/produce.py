@@ -8,6 +8,7 @@ from typing import BinaryIO
 import click
 import orjson
 
+from pipeline.cli.answers import printable
 from pipeline.cli.arriving import Arriving
 from pipeline.cli.collecting import fact_sink
 from pipeline.cli.settings import home_option, settings_with_stack
@@ -36,7 +37,7 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
     with _open(file) as lines:
         from pipeline import wiring
         from pipeline.cli.progress import Progress
-        from pipeline.flows.ingest import IngestReport, explain, ingest
+        from pipeline.flows.ingest import IngestReport, ingest
         from pipeline.laptop.interrupts import Interrupts
         from pipeline.ports.clock import SystemClock
 
@@ -50,7 +51,7 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
             nonlocal shown
             shown += 1
             if shown <= SHOWN_REFUSALS:
-                click.echo(f"line {number}: {explain(refusal, rules.limits.max_event_bytes)}", err=True)
+                click.echo(refused_line(number, refusal, rules.limits.max_event_bytes), err=True)
             elif shown == SHOWN_REFUSALS + 1:
                 click.echo("further refused lines are only counted", err=True)
 
@@ -94,6 +95,13 @@ def command(file: Path, *, as_json: bool, home: Path | None) -> int:
         soon = "; readable in about a second" if settings.aws.endpoint_url and report.accepted else ""
         click.echo(f"acknowledged: {report.accepted:,}, refused: {report.refused:,}{soon}")
     return 1 if report.refused else 0
+
+
+def refused_line(number: int, refusal: Refusal, max_bytes: int) -> str:
+    """Return what is said of a refused line; it may quote the line, and a terminal obeys nothing of it."""
+    from pipeline.flows.ingest import explain
+
+    return printable(f"line {number}: {explain(refusal, max_bytes)}")
 
 
 def _open(file: Path) -> AbstractContextManager[BinaryIO]:
