@@ -385,7 +385,7 @@ def test_a_file_that_cannot_be_deleted_ends_nothing(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(*((Path, "unlink") if call == "unlink" else (os, "fsync")), broken)
+        patched.setattr(Path if call == "unlink" else os, call, broken)
         work.rounds(20)
         ticket = work.put("door-1", b"door-1#1")
         report = work.flush()
