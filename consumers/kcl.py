@@ -164,7 +164,7 @@ class Child:
                 f"shard {lineage.shard_id} was not listed, but can be read: whether shard {self._shard_id} may begin is to be "
                 "looked at again"
             )
-        loader.cut("shard end", shard_end=True)
+        loader.cut("shard end", shard_end=True, trimmed=batch.trimmed)
         self._release(loader, "shard end")
 
     def _process(self, loader: Loader, message: ProcessRecords) -> None:

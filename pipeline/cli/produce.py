@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 import orjson
 
+from pipeline.cli.answers import printable
 from pipeline.cli.arriving import Arriving
 from pipeline.cli.collecting import fact_sink
 from pipeline.cli.settings import home_option, settings_with_stack
@@ -87,18 +88,23 @@ def _send(lines: BinaryIO, settings: "Settings", *, arriving: bool) -> "IngestRe
 
 def _refusals(max_event_bytes: int) -> Callable[[int, Refusal], None]:
     """Return what names refused lines, the first of them, on standard error."""
-    from pipeline.flows.ingest import explain
-
     numbers = count(1)
 
     def refused(line: int, refusal: Refusal) -> None:
         number = next(numbers)
         if number <= SHOWN_REFUSALS:
-            click.echo(f"line {line}: {explain(refusal, max_event_bytes)}", err=True)
+            click.echo(refused_line(line, refusal, max_event_bytes), err=True)
         elif number == SHOWN_REFUSALS + 1:
             click.echo("further refused lines are only counted", err=True)
 
     return refused
+
+
+def refused_line(number: int, refusal: Refusal, max_bytes: int) -> str:
+    """Return what is said of a refused line; it may quote the line, and a terminal obeys nothing of it."""
+    from pipeline.flows.ingest import explain
+
+    return printable(f"line {number}: {explain(refusal, max_bytes)}")
 
 
 def _open(file: Path) -> AbstractContextManager[BinaryIO]:

@@ -201,6 +201,9 @@ class Events(Section):
     max_keys: Whole = Field(
         default=1_000, ge=1, le=1_000_000, description="Keys in one event's JSON, over all its objects."
     )
+    max_items: Whole = Field(
+        default=10_000, ge=1, le=1_000_000, description="Items in one event's JSON, over all its arrays."
+    )
     max_string_bytes: Whole = Field(
         default=64 * KIB, ge=1, le=KINESIS_RECORD_BYTES, description="Bytes of one JSON string."
     )

@@ -23,6 +23,7 @@ GZIP = b"\x1f\x8b\x08"  # RFC 1952: magic, and deflate, the only method there is
 NESTED = "an aggregate inside an aggregate, or one that the consumer could not take apart"
 BYTES_PER_EVENT = 4  # as they travelled; a real event cannot be squeezed below its id
 _FEW_EVENTS = 16  # of any record, however short
+_COMMAS_PER_EVENT = 32  # of a batch that a parser takes apart, which is faster
 _GZIP_WINDOW = 31  # zlib: expect the header and trailer of gzip
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
 _SPACE = b" \t\r\n"
@@ -44,10 +45,12 @@ def take_apart(data: bytes, limits: Limits) -> list[bytes]:
         raise InvalidEvent(RefusalCode.BAD_AGGREGATE, "", NESTED)
     text = _inflate(data, limits) if data.startswith(GZIP) else data
     is_batch = text.lstrip(_SPACE)[:1] == b"["
-    units = (_batch(text) if is_batch else []) or _lines(text, limits.max_record_events + 1) or [text]
+    most = min(limits.max_record_events, max(_FEW_EVENTS, len(data) // BYTES_PER_EVENT))
+    units = (_batch(text, most + 1) if is_batch else []) or _lines(text, most + 1) or [text]
+    if is_batch and units == [text] and not text.strip(_SPACE)[1:-1].strip(_SPACE):
+        raise InvalidEvent(RefusalCode.BAD_ENVELOPE, "", "an empty batch")
     if is_batch and units == [text] and len(text) > limits.max_event_bytes:
         raise InvalidEvent(RefusalCode.NOT_JSON, "", "a batch that is no JSON array, or has no end")
-    most = min(limits.max_record_events, max(_FEW_EVENTS, len(data) // BYTES_PER_EVENT))
     if len(units) > most:
         message = f"more than {most} events: as many as a record of {len(data)} bytes may hold"
         raise InvalidEvent(RefusalCode.TOO_MANY_EVENTS, "", message)
@@ -85,14 +88,24 @@ def _inflate(data: bytes, limits: Limits) -> bytes:
     """
     size, most = int.from_bytes(data[-4:], "little"), _most_inflated(data, limits)
     if size > most:
-        raise _bad_gzip(f"inflates to more than {most} bytes, or its trailer is not there")
+        limit = (
+            "events.max_inflation times its own"
+            if most < limits.max_inflated_bytes
+            else "events.max_inflated_bytes"
+        )
+        message = f"it says that it inflates to {size} bytes, and may to {most} ({limit})"
+        raise _bad_gzip(f"{message}; or it is cut short, and has lost its trailer")
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     try:
         text = inflater.decompress(data, size + 1)  # one more: 0 would be no limit at all
     except zlib.error as exc:
         raise _bad_gzip("the compressed bytes are damaged") from exc
     if not inflater.eof or inflater.unused_data or len(text) != size:
-        raise _bad_gzip("not one whole member: it is cut short, has another size, or something follows")
+        if not inflater.eof and len(text) <= size:
+            raise _bad_gzip("it is cut short")
+        raise _bad_gzip(
+            "not one whole member: it has another size than its trailer says, or something follows"
+        )
     if text.startswith((GZIP, MAGIC)):
         raise _bad_gzip("holds a gzip or an aggregate: one layer only, an aggregate outside of it")
     return text
@@ -102,14 +115,15 @@ def _bad_gzip(message: str) -> InvalidEvent:
     return InvalidEvent(RefusalCode.BAD_GZIP, "", message)
 
 
-def _batch(text: bytes) -> list[bytes]:
-    """Return the elements of an array; none where it is empty, or none."""
+def _batch(text: bytes, most: int) -> list[bytes]:
+    """Return the elements of an array, `most` of them; none where it is empty, or none."""
+    if text.count(b",") < most * _COMMAS_PER_EVENT:  # else hostile text would become millions of objects
+        try:
+            return [bytes(one) for one in islice(_MANY.decode(text), most)]
+        except _NO_JSON:
+            pass
     try:
-        return [bytes(one) for one in _MANY.decode(text)]
-    except _NO_JSON:
-        pass
-    try:
-        return list(elements(text))
+        return list(islice(elements(text), most))
     except ValueError:
         return []
 

@@ -29,6 +29,7 @@ _QUOTES_OF_KEY = 2
 _QUOTES_OF_STRING = 4
 _UNSET = msgspec.UNSET
 _KEY_BYTES = 5  # of the shortest key with its value and comma: `"":0,`
+_ITEM_BYTES = 2  # of the shortest item with its comma: `0,`
 
 
 _ROWS_AT_ONCE = (
@@ -69,8 +70,9 @@ class Decoder:
         limits = rules.limits
         self._rules, self._tenants = rules, rules.tenants
         self._latest = EPOCH + timedelta(seconds=limits.max_future_seconds)  # of what arrived at EPOCH
-        # A short unit cannot break the limits on strings and keys; its depth is that of its exact shape.
-        self._short = min(limits.max_string_bytes, limits.max_event_bytes, limits.max_keys * _KEY_BYTES)
+        # A short unit cannot break the limits on strings, keys and items; its depth is that of its exact shape.
+        counted = min(limits.max_keys * _KEY_BYTES, limits.max_items * _ITEM_BYTES)
+        self._short = min(limits.max_string_bytes, limits.max_event_bytes, counted)
         self._envelope = msgspec.json.Decoder(WireEnvelope).decode
         self._fast = {
             (name, number): version.shape.decode

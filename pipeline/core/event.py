@@ -106,6 +106,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_event_bytes: int = 262_144
     max_depth: int = 32
     max_keys: int = 1_000
+    max_items: int = 10_000  # of lists
     max_string_bytes: int = 65_536
     max_future_seconds: int = 3_600
     max_record_events: int = 10_000

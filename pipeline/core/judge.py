@@ -6,12 +6,14 @@ by one, cheapest and safest first, so that the code names the first thing that i
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 import orjson
+from jsonschema_rs import Draft202012Validator as Validator
+from jsonschema_rs import ValidationError
 
 from pipeline.core.cloudevents import as_event, attribute_pointer, event_bytes, is_cloud_event
 from pipeline.core.errors import InvalidEvent
@@ -21,8 +23,16 @@ from pipeline.core.rules import Rules, Version
 from pipeline.core.shapes import INT64_MAX, INT64_MIN, DoesNotFit
 
 _MAX_SHOWN = 120  # characters of a foreign value in a message
-_DOUBLE_DIGITS = 308  # of the largest double
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)  # the last one perhaps without its end
+_LONG = re.compile(rb"\d{19}")  # perhaps outside int64
+_HUGE = re.compile(rb"\d{309}")  # more digits than the largest double
+_HARMLESS = frozenset((int, float, bool, type(None)))
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = np.zeros(256, np.int8)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
 _ENVELOPE = msgspec.json.Decoder(Envelope)
+_LOOK = msgspec.json.Decoder(msgspec.Raw)  # sees what is no JSON, and makes nothing of it
 _PLACE = re.compile(r"`\$\.(\w+)")  # in a message of msgspec's
 
 
@@ -50,7 +60,7 @@ def judge(raw: bytes, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]
 def _judge(raw: bytes, document: Any, rules: Rules, not_after: datetime) -> tuple[Envelope, Any]:
     check_envelope(document, rules)
     version = _version_of(document, rules)
-    error = next(iter(version.validator.iter_errors(document["data"])), None)
+    error = _first_error(version.validator, document["data"])
     if error is not None:
         where = pointer("data", *error.instance_path)
         raise InvalidEvent(RefusalCode.SCHEMA_MISMATCH, where, _trim(error.message))
@@ -96,26 +106,46 @@ def parse(raw: bytes, limits: Limits) -> Any:
         raise InvalidEvent(
             RefusalCode.TOO_LARGE, "", f"{len(raw)} bytes; an event has at most {limits.max_event_bytes}"
         )
-    if _depth(raw) > limits.max_depth:
+    bare = _STRING.sub(b'"', raw)
+    if _depth(bare) > limits.max_depth:
         raise InvalidEvent(RefusalCode.TOO_DEEP, "", f"nested deeper than {limits.max_depth} levels")
-    try:
-        orjson.loads(raw)  # refuses what Python's parser lets pass: NaN, lone surrogates, invalid UTF-8
-        document = json.loads(raw, object_pairs_hook=_Pairs, parse_int=_Digits)
+    _check_members(raw, bare, limits)
+    _check_members(raw, bare, limits)
+    try:  # orjson refuses what Python's parser lets pass: NaN, lone surrogates, bad UTF-8
+        document = orjson.loads(raw)
     except ValueError as exc:
-        _refuse_long_integer(raw, limits)
+        if _HUGE.search(bare):  # JSON, perhaps, but no double: orjson says no
+            _refuse_long_integer(raw, limits)
         where = re.sub(r": line \d+ column \d+ \(char (\d+)\)", r" at character \1", str(exc))
         raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(where)) from exc
-    _Walk(limits).check(document)
-    return _plain(document)
+    _Walk(limits).check(_exactly(raw, digits=_LONG.search(bare) is not None))
+    return document
+
+
+def _exactly(raw: bytes, *, digits: bool) -> Any:
+    """Parse so that nothing is lost: objects as pairs, integers that may be too long as their digits."""
+    return json.loads(raw, object_pairs_hook=_Pairs, parse_int=_Digits if digits else None)
+
+
+def _check_members(raw: bytes, bare: bytes, limits: Limits) -> None:
+    """Count keys and items before anything is made of them; the count of what is no JSON means nothing."""
+    tight = bare.translate(None, b" \t\r\n")
+    containers = tight.count(b"{") + tight.count(b"[") - tight.count(b"{}") - tight.count(b"[]")
+    keys = tight.count(b":")
+    items = tight.count(b",") + containers - keys
+    for count, most, what in ((keys, limits.max_keys, "keys"), (items, limits.max_items, "list items")):
+        if count > most:
+            try:
+                _LOOK.decode(raw)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+                raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(str(exc))) from exc
+            raise InvalidEvent(RefusalCode.TOO_MANY_KEYS, "", f"more than {most} {what} in one event")
 
 
 def _refuse_long_integer(raw: bytes, limits: Limits) -> None:
     """Say "out of range" of an integer that is JSON and that orjson takes for infinity."""
-    digits: list[str] = []
     try:
-        json.loads(raw, parse_int=digits.append)
-        if max(map(len, digits), default=0) > _DOUBLE_DIGITS:
-            _Walk(limits).check(json.loads(raw, object_pairs_hook=_Pairs, parse_int=_Digits))
+        _Walk(limits).check(_exactly(raw, digits=True))
     except InvalidEvent as exc:
         if exc.code == RefusalCode.NUMBER_OUT_OF_RANGE:
             raise
@@ -129,9 +159,18 @@ def check_envelope(document: Any, rules: Rules) -> None:
     Raises:
         InvalidEvent: with the pointer to the first fault.
     """
-    error = next(iter(rules.envelope.iter_errors(document)), None)
+    error = _first_error(rules.envelope, document)
     if error is not None:
         raise InvalidEvent(RefusalCode.BAD_ENVELOPE, pointer(*error.instance_path), _trim(error.message))
+
+
+def _first_error(validator: Validator, document: Any) -> ValidationError | None:
+    """Return the first fault only: each one carries a copy of what it is about, perhaps of everything."""
+    try:
+        validator.validate(document)
+    except ValidationError as exc:
+        return exc
+    return None
 
 
 def pointer(*path: str | int) -> str:
@@ -166,7 +205,6 @@ class _Digits(str):
 class _Walk:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._keys = 0
 
     def check(self, value: Any, at: tuple[str | int, ...] = ()) -> None:
         if isinstance(value, _Digits):
@@ -180,7 +218,8 @@ class _Walk:
             self._object(value, at)
         elif isinstance(value, list):
             for index, one in enumerate(value):
-                self.check(one, (*at, index))
+                if one and type(one) not in _HARMLESS:  # the path costs more than most items
+                    self.check(one, (*at, index))
 
     def _string(self, value: str, at: tuple[str | int, ...]) -> None:
         most = self._limits.max_string_bytes
@@ -189,11 +228,6 @@ class _Walk:
             raise InvalidEvent(RefusalCode.STRING_TOO_LONG, pointer(*at), message)
 
     def _object(self, pairs: _Pairs, at: tuple[str | int, ...]) -> None:
-        self._keys += len(pairs)
-        if self._keys > self._limits.max_keys:
-            raise InvalidEvent(
-                RefusalCode.TOO_MANY_KEYS, "", f"more than {self._limits.max_keys} keys in one event"
-            )
         seen: set[str] = set()
         for key, value in pairs:
             if key in seen and not at:
@@ -207,38 +241,10 @@ class _Walk:
             self.check(value, (*at, key))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Pairs):
-        return {key: _plain(one) for key, one in value}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return int(value) if isinstance(value, _Digits) else value
-
-
-def _depth(raw: bytes) -> int:
-    """Return the nesting depth, brackets inside strings left out; linear, never recursive."""
-    depth = deepest = 0
-    for byte in _structure(raw):
-        if byte in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
-
-
-def _structure(raw: bytes) -> Iterator[int]:
-    inside = escaped = False
-    for byte in raw:
-        if escaped:
-            escaped = False
-        elif inside:
-            escaped = byte == 0x5C
-            inside = byte != 0x22
-        elif byte == 0x22:
-            inside = True
-        elif byte in b"{[]}":
-            yield byte
+def _depth(bare: bytes) -> int:
+    """Return the nesting depth of text without its strings; linear, never recursive."""
+    steps = _STEPS[np.frombuffer(bare.translate(None, _NO_BRACKETS), np.uint8)]
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
 
 def _shown(text: str) -> str:

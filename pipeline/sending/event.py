@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from functools import lru_cache, partial
 from typing import Any
 
@@ -81,7 +82,10 @@ def encode(event: Event) -> Wire:
     Raises:
         InvalidEvent: names the field, and what it may be.
     """
-    _check_names(event.tenant_id, event.event_type, event.schema_version, event.source)
+    try:
+        _check_names(event.tenant_id, event.event_type, event.schema_version, event.source)
+    except TypeError:  # a list or a dict, which no cache takes
+        _check_names.__wrapped__(event.tenant_id, event.event_type, event.schema_version, event.source)
     _check_text("entity_id", event.entity_id, _MAX_ID)
     _check_text("event_id", event.event_id, _MAX_EVENT_ID)
     cause, at = event.correlation_id, event.event_time
@@ -104,9 +108,9 @@ def encode(event: Event) -> Wire:
     try:
         return Wire(event.tenant_id, event.entity_id, _ENCODE(envelope))
     except UnicodeEncodeError as exc:
-        raise InvalidEvent(
-            RefusalCode.NOT_JSON, "", f"{exc.object[:_SHOWN]!r} has half a surrogate pair: no UTF-8 holds it"
-        ) from exc
+        raise _half_pair(exc) from exc
+    except TypeError as exc:  # enums of text are fine
+        raise _odd_text(event) from exc
 
 
 def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
@@ -119,8 +123,15 @@ def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
     """
     if isinstance(event, Mapping):
         payload = _json("", dict(event))
+    elif isinstance(event, str):
+        try:
+            payload = event.encode()
+        except UnicodeEncodeError as exc:
+            raise _half_pair(exc) from exc
+    elif isinstance(event, bytes | bytearray):
+        payload = bytes(event)
     else:
-        payload = event.encode() if isinstance(event, str) else event
+        raise _bad("event", event, "bytes, text or a mapping")
     try:
         envelope = _DECODE(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -133,6 +144,20 @@ def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
             raise _bad(name, text, "a date-time as RFC 3339 writes it, with its offset from UTC")
     _data(bytes(envelope.data))
     return Wire(envelope.tenant_id, envelope.entity_id, payload)
+
+
+def _odd_text(event: Event) -> InvalidEvent:
+    """Say which text is of a class of its own; JSON has no such thing."""
+    names = ("tenant_id", "entity_id", "event_type", "source", "event_id", "correlation_id")
+    values = {name: getattr(event, name) for name in names}
+    odd = [name for name, value in values.items() if not isinstance(value, Enum) and type(value) is not str]
+    name = next((name for name in odd if values[name] is not None), "event_id")
+    return _bad(name, values[name], "text: str itself, or an enum of it")
+
+
+def _half_pair(exc: UnicodeEncodeError) -> InvalidEvent:
+    shown = exc.object[max(0, exc.start - _SHOWN // 2) : exc.start + _SHOWN // 2]
+    return InvalidEvent(RefusalCode.NOT_JSON, "", f"{shown!r} has half a surrogate pair: no UTF-8 holds it")
 
 
 def _bad(name: str, value: Any, wanted: str) -> InvalidEvent:

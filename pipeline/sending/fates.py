@@ -121,11 +121,18 @@ class Report:
         return ", ".join(said) + (f" ({self.problem})" if self.problem else "")
 
 
+# A batch of one event weighs 549 bytes here (label, fate, positions), not 8: a slow program over many slots makes only
+# such batches. So a million fates are kept in at most 62,500 batches, 34 MB.
+_EVENTS_PER_BATCH = 16
+_FEW_BATCHES = 1_000  # kept in any case
+
+
 class Unreported:
-    """Settled batches that no report has told yet, oldest first, at most `keep` events of them singly."""
+    """Settled batches that no report has told yet, oldest first, singly at most `keep` events in `keep` / 16 batches."""
 
     def __init__(self, keep: int) -> None:
         self._keep, self._events = keep, 0
+        self._keep_batches = max(_FEW_BATCHES, keep // _EVENTS_PER_BATCH)
         self._batches: dict[object, BatchFate] = {}
         self._folded: dict[Kind, int] = {}
 
@@ -138,7 +145,7 @@ class Unreported:
             return
         self._batches[key] = fate
         self._events += len(fate.tickets)
-        while self._events > self._keep:
+        while self._events > self._keep or len(self._batches) > self._keep_batches:
             oldest = self._batches.pop(next(iter(self._batches)))
             self._events -= len(oldest.tickets)
             self._folded[oldest.kind] = self._folded.get(oldest.kind, 0) + len(oldest.tickets)

@@ -85,7 +85,6 @@ class Outbox:
         if wait is None:
             self._waits = None
             raise Transient(
-                f"stream {self._stream_name} took nothing in {self._backoff.attempts} attempts; "
-                f"{len(self.lanes)} batches are still here: call flush() to try again{why}"
+                f"stream {self._stream_name} took nothing in {self._backoff.attempts} attempts{why}"
             )
         return wait

@@ -57,6 +57,11 @@ class Producer:
     def put(self, tenant_id: str, entity_id: str, payload: bytes) -> None:
         """Take one event: finished envelope JSON. Sends when enough is waiting; blocks while the stream is busy.
 
+        Args:
+            tenant_id: of the event.
+            entity_id: of the event; chooses the slot.
+            payload: judged as one event already (`flows.ingest` does it); what holds several would be counted as one.
+
         Raises:
             InvalidEvent: the event fits into no Kinesis record; it was not taken, its neighbours are as they were.
             Transient: the stream refused for longer than the back-off allows; nothing that was put is forgotten,
@@ -91,7 +96,11 @@ class Producer:
 
     def _send(self) -> None:
         while self._outbox.lanes:
-            wait = self._outbox.attempt()
+            try:
+                wait = self._outbox.attempt()
+            except Transient as exc:
+                left = len(self._outbox.lanes)
+                raise Transient(f"{exc}; {left} batches are still here: call flush() to try again") from exc
             if wait:
                 self._clock.pause(wait)
             if len(self._book.unwritten) >= MAX_BATCHES:

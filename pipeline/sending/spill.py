@@ -107,6 +107,11 @@ class Spill:
         self.problem = ""
         try:
             self.left = self._read()
+        except OSError as exc:
+            self.close()
+            raise ConfigProblem(
+                f"spill {folder}: {exc.strerror}; its events are not sent. Name a folder that this program can read and write"
+            ) from exc
         except BaseException:
             self.close()
             raise
@@ -152,6 +157,7 @@ class Spill:
         number = int(path.name.partition("-")[0])
         file = _File(number, left.producer, disk)
         self._files.append(file)
+        disk.sync()  # the run before may have died between its write and its fsync; from here on it counts as on disk
         for key, place in content.batches:
             label = parse_label(key)
             if label is None:
@@ -215,6 +221,8 @@ class Spill:
         file = self._files[-1] if self._files else None
         mine = file is not None and file.producer == producer
         if file is None or not mine or file.disk.size >= self._file_bytes:
+            if file is not None:
+                file.disk.sync()  # acknowledgements in it say what need not be sent again: a later file relies on them
             number = file.number + 1 if file is not None else 0
             path = self.folder / f"{number:08d}-{producer}{_SUFFIX}"
             file = _File(number, producer, SpillFile.create(path, self._head))
@@ -245,22 +253,30 @@ class Spill:
         ) as exc:  # tried again with the next; until then a crash repeats them, and they are flagged
             self.problem = f"The spill {self.folder} cannot be written: {exc.strerror}"
 
-    def sweep(self, receipted: Callable[[str], bool]) -> None:
-        """Delete files that nobody needs; `receipted`: all that a producer had acknowledged is in stored receipts."""
+    def sweep(self, receipted: Callable[[str], bool]) -> str:
+        """Delete files that nobody needs; return what the disk had against it, "" for nothing. It is tried again.
+
+        Args:
+            receipted: true when all that a producer had acknowledged is in stored receipts.
+        """
         gone = False
-        for producer in self.owners():
-            if not receipted(producer):
-                continue
-            self._unnoted.pop(producer, None)
-            for file in [one for one in self._files if one.producer == producer]:
-                if file.waiting:
-                    break
-                file.disk.close()
-                file.disk.path.unlink()
-                self._files.remove(file)
-                gone = True
-        if gone:
-            sync_folder(self.folder)
+        try:
+            for producer in filter(receipted, self.owners()):
+                self._unnoted.pop(producer, None)
+                for file in [one for one in self._files if one.producer == producer]:
+                    if file.waiting:
+                        break
+                    file.disk.path.unlink(
+                        missing_ok=True
+                    )  # first: what cannot be deleted is still ours, and open
+                    self._files.remove(file)
+                    gone = True
+                    file.disk.close()
+            if gone:
+                sync_folder(self.folder)
+        except OSError as exc:  # what is still there is sent already; a later run finds it acknowledged
+            return f"The spill {self.folder} cannot be emptied: {exc.strerror}"
+        return ""
 
     def owners(self) -> list[str]:
         """Return the producers that have files."""

@@ -40,7 +40,8 @@ class ProducerOptions:
         max_buffer_bytes: events in memory, payload and about 128 bytes each; then `put` waits.
         spill: folder for batches that the stream does not take; None: they stay in memory.
         max_spill_bytes: of all its files.
-        keep_fates: settled events whose fate is kept singly until a report; older ones are only counted.
+        keep_fates: settled events whose fate is kept singly until a report, in a sixteenth as many batches; older ones
+            are only counted.
         close_seconds: how long the end of a `with` block, and the end of the program, wait for the stream.
     """
 
@@ -166,9 +167,7 @@ class EventProducer:
         check_size(wire.payload, self._max_event_bytes)
         if self._decoder is not None:
             decoded = Decoded()
-            # A sub-sequence number says "taken apart already": this is one event, whatever its first bytes are.
-            record = Record("0", "", wire.payload, self._clock.now_us(), subsequence_number=0)
-            self._decoder.decode([record], 0, decoded)
+            self._decoder.decode_events([Record("0", "", wire.payload, self._clock.now_us())], decoded)
             for refusal in decoded.refusals:
                 raise InvalidEvent(refusal.code, refusal.pointer, refusal.message)
         slot = slot_of_entity(wire.tenant_id, wire.entity_id, self._slots)

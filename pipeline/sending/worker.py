@@ -232,11 +232,12 @@ class Worker:
     def _sweep(self) -> None:
         if self._spill is None or not self._spill:
             return
-        self._spill.sweep(
+        problem = self._spill.sweep(
             lambda one: (
                 not self._books[one].unwritten and (one == self.producer_id or self._books[one].closed)
             )
         )
+        self.inbox.problem = problem or self.inbox.problem
         if not self._spill:
             self._ports.facts(SpillDrained(path=str(self._spill.folder)))
 

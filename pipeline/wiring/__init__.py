@@ -10,7 +10,7 @@ from pipeline.wiring.loading import (
 )
 from pipeline.wiring.reading import audit, finding, quarantine, sql_engine
 from pipeline.wiring.replaying import ReplayParts, replay_parts
-from pipeline.wiring.sending import SendingParts, event_producer, producer, sending_parts
+from pipeline.wiring.sending import SendingParts, event_producer, producer, sending_parts, sending_receipts
 from pipeline.wiring.stores import Archive, archive, connection, object_cache, provision, stream
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "replay_parts",
     "rules",
     "sending_parts",
+    "sending_receipts",
     "sql_engine",
     "stream",
     "write_ports",

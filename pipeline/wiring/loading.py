@@ -34,6 +34,7 @@ def rules(settings: Settings) -> Rules:
         max_event_bytes=events.max_event_bytes,
         max_depth=events.max_depth,
         max_keys=events.max_keys,
+        max_items=events.max_items,
         max_string_bytes=events.max_string_bytes,
         max_future_seconds=events.max_future_minutes * 60,
         max_record_events=events.max_record_events,

@@ -5,8 +5,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.aws.client import make_client
+from pipeline.aws.client import make_client, unheard
 from pipeline.aws.kinesis import KinesisSink
+from pipeline.aws.manifest import DynamoReceipts
+from pipeline.aws.meter import Meter
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.rules import Rules
@@ -81,6 +83,15 @@ def event_producer(
     """Return a producer for a user's program, its sending thread started."""
     stores = archive(settings)
     parts = sending_parts(settings, stores)
-    ports = WorkerPorts(parts.sink, stores.receipts, SystemClock(), random.random, facts, on_batch)
+    ports = WorkerPorts(parts.sink, sending_receipts(settings), SystemClock(), random.random, facts, on_batch)
     largest = min(settings.events.max_event_bytes, MAX_EVENT_BYTES)
     return EventProducer(parts.producer_id, parts.stream, ports, parts.settings, options, largest, judged_by)
+
+
+def sending_receipts(settings: Settings, facts: FactSink = unheard) -> DynamoReceipts:
+    """Return the receipts of a sending thread: a call gives up within half a second, for the thread tries again itself.
+
+    A receipt that waits out the patience of other calls (16 s) would hold up what is to go to disk meanwhile.
+    """
+    client = make_client("dynamodb", connection(settings), Meter(), facts=facts, max_attempts=3)
+    return DynamoReceipts(client, settings.storage.table_prefix)

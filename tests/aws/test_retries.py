@@ -13,9 +13,12 @@ from pipeline.aws.client import Connection, make_client
 from pipeline.aws.errors import translated
 from pipeline.aws.meter import Meter
 from pipeline.aws.retries import Retries
+from pipeline.config import load_settings
 from pipeline.core.errors import OutcomeUnknown, Transient
+from pipeline.core.receipt import Receipt
 from pipeline.facts import CallRetried, Fact, readings
 from pipeline.flows.retrying import again
+from pipeline.wiring import sending_receipts
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.faults.plan import Fault, Script
@@ -149,3 +152,14 @@ def test_waits_have_jitter() -> None:
     answer = {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {}}
     found = [retries._decide((_Throttled(), answer), None, _Model(), number, context) for number in (1, 2, 3)]
     assert found == [0.0, 0.2, 0.2]
+
+
+def test_a_receipt_does_not_hold_up_the_sending_thread() -> None:
+    """Three tries and no more: what comes after waits its turn in the round, where events go to disk meanwhile."""
+    facts = FactList()
+    with _answering(*[BROKEN] * 12) as proxy:
+        aws = {"endpoint_url": proxy.url, "access_key_id": "x", "secret_access_key": "x"}
+        receipts = sending_receipts(load_settings({"aws": aws}, environ={}), facts)
+        with pytest.raises((Transient, OutcomeUnknown)):
+            receipts.put(Receipt("prod1", 0, "events", "1", 0, 0, ()))
+    assert [attempt for _, attempt, _ in _told(facts)] == [1, 2]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from random import Random
@@ -263,6 +264,51 @@ def test_rubbish_makes_no_more_units_than_its_bytes_allow() -> None:
     decoded = _units(record(data), limits=limits)
     assert _codes(decoded) == ["too_many_events"]
     assert len(_units(record(b"{}\n" + b"x\n" * 15)).refusals) == 16
+
+
+HOSTILE = {
+    "numbers": b"[" + b"1," * 500_000 + b"1]",
+    "numbers, broken": b"[" + b"1," * 500_000 + b"x]",
+    "objects, broken": b"[" + b"{}," * 330_000 + b"{x]",
+    "strings, broken": b"[" + b'"",' * 330_000 + b"x]",
+    "objects and a line": b"[" + b"{}," * 330_000 + b"\n{}",
+    "lines of braces": b"{\n" * 500_000,
+    "brackets": b"[" * 1_000_000 + b"\n{}",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_what_will_be_refused_is_not_made_into_objects(text: bytes) -> None:
+    """A kilobyte of gzip may hold a million elements: memory stays a small multiple of the text, whatever is in it."""
+    limits = Limits(max_inflation=1_032)
+    data = gzip.compress(text, 9)
+    tracemalloc.start()
+    decoded = _units(record(data), limits=limits)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not decoded.rows
+    assert len(decoded.refusals) == 1
+    assert peak < 14 * len(text)
+
+
+def test_a_gzip_says_which_limit_it_breaks() -> None:
+    """Too much is told from too little: the limit by its name, and a cut by its own words."""
+    cases = {
+        "may to 4000 (events.max_inflated_bytes)": gzip.compress(Random(7).randbytes(4_001)),
+        "(events.max_inflation times its own)": gzip.compress(b" " * 2_000),
+        "it is cut short": _gzip(BODY)[:-30] + len(BODY).to_bytes(4, "little"),
+    }
+    for said, data in cases.items():
+        [refusal] = _units(record(data), limits=SMALL).refusals
+        assert refusal.code == "bad_gzip"
+        assert said in refusal.message
+
+
+@pytest.mark.parametrize("empty", [b"[]", b" [ ] ", gzip.compress(b"[\n]", mtime=0)])
+def test_an_empty_batch_is_called_one(empty: bytes) -> None:
+    """Nothing is missing from its envelope: it has no events."""
+    [refusal] = _units(record(empty)).refusals
+    assert (refusal.code, refusal.message) == ("bad_envelope", "an empty batch")
 
 
 def _held(records: Sequence[Record], limits: Limits = LIMITS) -> OpenSegment:

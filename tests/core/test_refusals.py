@@ -12,7 +12,9 @@ from pipeline.core.kpl import MAGIC, Aggregate
 from pipeline.core.rules import Rules
 from tests.core.kit import DOOR, cloud_event, decode, event, record, rules_for, verdict, wire, with_data
 
-SMALL = Limits(max_event_bytes=2_000, max_depth=5, max_keys=20, max_string_bytes=100, max_future_seconds=60)
+SMALL = Limits(
+    max_event_bytes=2_000, max_depth=5, max_keys=20, max_items=20, max_string_bytes=100, max_future_seconds=60
+)
 OPEN = {"type": "object", "properties": {"n": {"type": "integer"}, "x": {}}}
 RULES = rules_for(DOOR, limits=Limits(max_future_seconds=60))
 TIGHT = rules_for(DOOR, limits=SMALL)
@@ -61,6 +63,7 @@ CASES: list[tuple[str, str, bytes, Rules]] = [
     ("too_deep", "", with_data(b'{"n":1,"x":[[[[]]]]}'), LOOSE),
     ("too_deep", "", b"[" * 1_999, TIGHT),
     ("too_many_keys", "", _data(n=1, x={str(number): 0 for number in range(20)}), LOOSE),
+    ("too_many_keys", "", _data(n=1, x=[[0], [], {}, *range(17)]), LOOSE),
     ("string_too_long", "/event_id", wire(event(event_id="x" * 101)), TIGHT),
     ("string_too_long", "/data/x", _data(n=1, x="é" * 51), LOOSE),
     ("string_too_long", "/data", wire(event(data={"n": 1, "k" * 101: 0})), LOOSE),
@@ -195,6 +198,12 @@ def test_says_why_and_where(code: str, pointer: str, payload: bytes, rules: Rule
     assert (found.code, found.pointer) == (code, pointer), found.message
     assert found.raw == payload
     assert found.message
+
+
+def test_the_limit_of_list_items_is_exact() -> None:
+    """Items of all lists are counted, whatever they are; commas and colons in strings count nothing."""
+    assert verdict(_data(n=1, x=[[0], [], {}, ",:[", *range(15)]), LOOSE) == "accepted"
+    assert verdict(_data(n=1, x=[[0], [], {}, ",:[", *range(16)]), LOOSE) == "too_many_keys"
 
 
 def test_every_code_has_a_case() -> None:

@@ -2,15 +2,20 @@
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import wiring
+from pipeline.aws.kinesis import KinesisSink
 from pipeline.config import load_settings
 from pipeline.config.running import emulator_overrides
+from pipeline.core.decode import Decoded, Decoder
+from pipeline.core.event import Record
+from pipeline.ports.stream import OutgoingRecord, PutAnswer
 from tests.aws.backends import ministack
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "producing.md"
@@ -48,6 +53,27 @@ def test_an_example_runs(number: int, capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().out.split("\n")
     said = re.findall(r"print\(.*\)  # ([\w ]+)", EXAMPLES[number])
     assert [one for one in said if not any(line.startswith(one) for line in printed)] == []
+
+
+@pytest.mark.stack
+@pytest.mark.usefixtures("surroundings")
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_what_an_example_sends_is_archived(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledged is not enough: the loader, by the schemas that are shipped, takes every event."""
+    sent: list[OutgoingRecord] = []
+    put = KinesisSink.put
+
+    def watched(sink: KinesisSink, records: Sequence[OutgoingRecord]) -> list[PutAnswer]:
+        sent.extend(records)
+        return put(sink, records)
+
+    monkeypatch.setattr(KinesisSink, "put", watched)
+    exec(compile(EXAMPLES[number], f"{PAGE.name} example {number + 1}", "exec"), {})
+    decoded, now_us = Decoded(), time.time_ns() // 1_000
+    decoder = Decoder(wiring.rules(load_settings()))
+    decoder.decode([Record("1", one.partition_key, one.data, now_us) for one in sent], 0, decoded)
+    assert decoded.refusals == []
+    assert len(decoded.rows) == ("put" in EXAMPLES[number] and "InvalidEvent" not in EXAMPLES[number])
 
 
 def test_there_are_examples() -> None:

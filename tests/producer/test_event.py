@@ -99,6 +99,13 @@ _WRONG: list[tuple[str, Any, str]] = [
     ("event_time", datetime(2026, 3, 1), "naive ones are refused"),  # noqa: DTZ001 - what is refused
     ("event_time", "2026-03-01T12:00:00Z", "event_time"),
     ("event_time", datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "years 1 to 9999"),
+    ("tenant_id", ["acme"], "1 to 63"),
+    ("tenant_id", {}, "1 to 63"),
+    ("event_type", [], "1 to 63"),
+    ("source", {"at": 1}, "text of 1 to 256"),
+    ("schema_version", [1], "a whole number"),
+    ("entity_id", type("Mine", (str,), {})("door-7"), "str itself"),
+    ("event_id", type("Mine", (str,), {})("e-7"), "str itself"),
     ("data", [1], "data"),
     ("data", None, "data"),
     ("data", b"[1]", "a JSON object as bytes"),
@@ -212,6 +219,13 @@ def test_finished_json_is_looked_at_as_well(change: dict[str, Any], said: str) -
 def test_what_is_no_json_is_refused(payload: bytes) -> None:
     """Whatever its first bytes are."""
     with pytest.raises(InvalidEvent, match="not an event"):
+        encode_json(payload)
+
+
+@pytest.mark.parametrize("payload", ['{"event_id":"\ud800"}', 7, None, ["{}"]])
+def test_what_is_no_text_is_refused_as_no_event(payload: Any) -> None:
+    """Half a surrogate pair, or another type: the one documented error."""
+    with pytest.raises(InvalidEvent, match=r"surrogate|must be bytes, text or a mapping"):
         encode_json(payload)
 
 

@@ -307,6 +307,95 @@ def test_a_disk_that_refuses_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert len(read_file(path).batches) == 1
 
 
+def _synced(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """Return how much of each file, by its inode, would be left after a power failure."""
+    real, sizes = os.fsync, {}
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        sizes[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return sizes
+
+
+def test_before_a_new_file_is_begun_the_old_one_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last acknowledgements too: after a power failure a file must not miss what a later one relies on."""
+    sizes, work = _synced(monkeypatch), _down(tmp_path)
+    work.worker._receipt_not_before = float("inf")  # else the old file is deleted
+    for number in range(4):
+        work.put("door-1", b"door-1#%d" % number)
+        work.flush()
+    [old] = tmp_path.glob("*.spill")
+    work.sink.fate = lambda: "stored"
+    while not work.sink.stored:
+        work.rounds()
+    assert sizes[old.stat().st_ino] < old.stat().st_size
+    assert work.spill is not None
+    work.spill._file_bytes = 1
+    work.sink.fate = lambda: "throttled"
+    work.put("door-1", b"x" * 300)
+    work.flush()
+    assert len(list(tmp_path.glob("*.spill"))) == 2
+    assert sizes[old.stat().st_ino] == old.stat().st_size
+
+
+def test_what_is_taken_over_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may die between its write and its fsync: what the next one reads there, it syncs before it goes on."""
+    work = _down(tmp_path)
+    work.put("door-1", b"door-1#0")
+    work.flush()
+    work.kill()
+    sizes = _synced(monkeypatch)
+    _next(work)
+    [path] = tmp_path.glob("*.spill")
+    assert sizes[path.stat().st_ino] == path.stat().st_size
+
+
+def test_a_disk_that_fails_at_the_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bare OSError from connect, and the folder is free again."""
+    work = _down(tmp_path)
+    work.put("door-1", b"door-1#0")
+    work.flush()
+    work.kill()
+
+    def fsync(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(ConfigProblem, match="Input/output error; its events are not sent"):
+            _next(work)
+    assert _next(work).worker.has_spill()
+
+
+@pytest.mark.parametrize("call", ["unlink", "fsync"])
+def test_a_file_that_cannot_be_deleted_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A disk error while a sent file is deleted is told and tried again; events go on meanwhile."""
+    work = _down(tmp_path)
+    work.put("door-1", b"door-1#0")
+    work.flush()
+    work.sink.fate = lambda: "stored"
+
+    def broken(*_args: object, **_names: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path if call == "unlink" else os, call, broken)
+        work.rounds(20)
+        ticket = work.put("door-1", b"door-1#1")
+        report = work.flush()
+        assert report.of(ticket).kind == "acknowledged"
+        assert call == "fsync" or "cannot be emptied: Input/output error" in report.problem
+    assert work.wait("drain", 20)
+    assert list(tmp_path.glob("*.spill")) == []
+    assert work.sink.payloads() == [b"door-1#0", b"door-1#1"]
+
+
 def test_a_foreign_file_is_not_touched(tmp_path: Path) -> None:
     """A file that is no spill at all is an empty one with a torn end, whatever else it is; other names are left alone."""
     (tmp_path / "notes.txt").write_text("mine")

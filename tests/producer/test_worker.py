@@ -3,6 +3,7 @@
 import itertools
 import random
 import tempfile
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.core.kpl import split
 from pipeline.core.retry import Backoff
+from pipeline.core.slots import BatchLabel
 from pipeline.sending.batches import EVENT_OVERHEAD_BYTES, ProducerSettings
-from pipeline.sending.fates import BatchFate
+from pipeline.sending.fates import BatchFate, Unreported
 from tests.producer.stepped import SLOTS, Program, Sink, by_entity, firsts, kinds
 
 _STEPS = st.lists(
@@ -233,6 +235,27 @@ def test_fates_that_nobody_asks_for_are_counted() -> None:
     assert dict(report.folded) == {"acknowledged": 14}
     assert sorted(kinds(report)) == list(range(14, 20))
     assert work.flush().acknowledged == 0
+
+
+def test_batches_of_one_event_are_bounded_too() -> None:
+    """A slow program that never asks makes nothing but small batches: they weigh seventy times their events."""
+    fates, batches = Unreported(32_000), 5_000
+    for number in range(batches):
+        fates.settle(
+            BatchLabel("prod1", 0, number, 1), BatchFate("acknowledged", array("q", [number]), "s", "1")
+        )
+    report = fates.take((), 0, "")
+    assert len(report.batches) == 2_000  # a sixteenth
+    assert report.acknowledged == batches
+    assert dict(report.folded) == {"acknowledged": batches - 2_000}
+
+
+def test_a_stream_that_is_down_says_no_more_than_that() -> None:
+    """Where batches are is the report's own word: the reason does not tell of batches "still here"."""
+    work = Program()
+    work.sink.fate = lambda: "down"
+    work.put("door-1", b"x")
+    assert work.flush(20).problem == "stream events took nothing in 2 attempts: nothing was stored"
 
 
 def test_batches_are_told_as_they_leave() -> None:
