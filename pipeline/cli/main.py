@@ -28,6 +28,7 @@ def main() -> None:
         if exc.errno == errno.EPIPE:
             code = _quiet()
         elif exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            _let_go_of_output()
             code = _tell(f"the disk is full{_where(exc)}: free some space and run the command again", FAILED)
         else:
             code = _defect(exc)
@@ -95,9 +96,14 @@ def _where(exc: OSError) -> str:
 
 
 def _quiet() -> int:
-    """The reader went away (`| head`): say nothing, and keep the interpreter from flushing into the void."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader went away (`| head`): say nothing."""
+    _let_go_of_output()
     return FAILED
+
+
+def _let_go_of_output() -> None:
+    """Keep the interpreter from flushing, at its end, into what takes no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

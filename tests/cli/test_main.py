@@ -128,7 +128,9 @@ def test_an_error_is_one_line_and_a_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a person can mend is said without a stack trace, with an exit code of its own."""
-    monkeypatch.setattr(main, "_quiet", lambda: main.FAILED)  # would close the standard output of the tests
+    monkeypatch.setattr(
+        main, "_let_go_of_output", lambda: None
+    )  # would close the standard output of the tests
     assert outcome(error) == (code, said) or (
         isinstance(error, KeyboardInterrupt) and outcome(error)[0] == code
     )

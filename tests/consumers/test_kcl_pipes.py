@@ -202,7 +202,7 @@ def test_an_unknown_error_is_not_answered(house: Callable[..., Deployment]) -> N
     assert child.child.wait(30) == 70
     assert child.child.stdout is not None
     assert child.child.stdout.read() == b""
-    assert [one["error"][:22] for one in child.facts() if one["fact"] == "WorkerCrashed"] == [
+    assert [one["error"][:20] for one in child.facts() if one["fact"] == "WorkerCrashed"] == [
         "Corrupt at items.py:"
     ]
     assert SECRET not in child.log.read_text()
