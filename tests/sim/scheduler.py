@@ -294,7 +294,8 @@ class Scheduler:
             killed = isinstance(found, GreenletExit)
             self._say(worker.name, "is killed by a record" if killed else "ends in order")
             self._workers.remove(worker)
-            if worker.fresh and not killed and worker.shard is not None:
+            lost = worker.life is not None and worker.life.lost
+            if worker.fresh and not killed and not lost and worker.shard is not None:
                 self._drained.add(worker.shard.lineage.name)
 
     def _kill(self, worker: Worker) -> None:

@@ -88,14 +88,17 @@ class Life:
         judged_by, limits = rules(self.code.version), self.code.limits
         self._loader = world.guard.loader(shard.lineage, judged_by, limits, ports)
         arm(self._loader, judged_by)
+        self.lost = False  # its lease, to another worker
 
     def run(self) -> None:
         """Load the shard, as `consumers/reader.py` does or as a consumer with checkpoints does."""
         if self._obeys:
             self._obey()
         elif self._kcl:
-            with suppress(LeaseLost):  # the record processor is dropped as it stands
+            try:
                 self._hold_lease()
+            except LeaseLost:
+                self.lost = True  # the record processor is dropped as it stands
         elif self._from_checkpoint or self._apart:
             self._consume()
         else:
