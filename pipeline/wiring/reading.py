@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from pipeline.aws.client import make_client
+from pipeline.aws.client import make_client, unheard
 from pipeline.aws.meter import Meter
 from pipeline.aws.s3 import S3Objects
 from pipeline.config import Settings
@@ -49,9 +49,7 @@ def sql_engine(settings: Settings, engine: str | None) -> SqlEngine:
 def quarantine(settings: Settings, progress: Callable[[int], None]) -> QuarantinePorts:
     """Return what reading the quarantine needs; `progress` is told of files that were read."""
     stores = archive(settings)
-    return QuarantinePorts(
-        stores.ledger, stores.manifest, stores.objects, SystemClock(), lambda _fact: None, progress
-    )
+    return QuarantinePorts(stores.ledger, stores.manifest, stores.objects, SystemClock(), unheard, progress)
 
 
 def audit(settings: Settings, progress: Callable[[int], None]) -> Report:
