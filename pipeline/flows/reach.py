@@ -29,7 +29,7 @@ class Reach:
         self._begun_us = 0
         self._noted_us = 0
         self._born_us: int | None = None  # what children inherit: no idle answer counts
-        self._gap: Gap | None = None  # the one that reaches furthest
+        self._gap: Gap | None = None  # the one that the newest segment has not passed
 
     @property
     def known_us(self) -> int:
@@ -81,9 +81,7 @@ class Reach:
         self._noted_us = max(self._noted_us, reading.read_until_us)
         self._forward(known_until(newest, reading))
         self._born(born_after(newest, reading))
-        gap = last_gap(newest)
-        if gap is not None and (self._gap is None or gap.until_us >= self._gap.until_us):
-            self._gap = gap
+        self._gap = last_gap(newest)
 
     def _forward(self, known_us: int | None) -> None:
         if known_us is not None:
