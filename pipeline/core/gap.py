@@ -87,16 +87,17 @@ def born_after(newest: Segment | None, reading: Reading) -> int | None:
 def gap_after(
     known_us: int, now_us: int, keeping: Keeping | None, first: tuple[str, int] | None, *, trimmed: bool
 ) -> Gap | None:
-    """Return what may have been dropped, or None.
+    """Return what may have been dropped, or None; it ends where the first record that was read arrived, if not before.
 
     Args:
         known_us: the lineage is read until then.
-        now_us: a moment after the read.
+        now_us: a moment after the read, long after it where records were fetched ahead.
         keeping: None when the retention is not known: then only a refused position is evidence.
         first: sequence number and arrival of the first record that was read, if any.
         trimmed: the stream refused to read on from the last position.
     """
     until = now_us - keeping.retention_us if keeping else known_us
+    until = min(until, first[1]) if first else until
     if until <= known_us:
         if not trimmed:
             return None

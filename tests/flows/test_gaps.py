@@ -400,6 +400,27 @@ def test_the_next_gap_begins_where_the_last_one_ended() -> None:
     assert first.until_us == second.from_us
 
 
+def test_records_that_are_handed_over_late_end_a_gap() -> None:
+    """Fetched in time and handed over after the retention: what was dropped lies behind them, and so does its gap."""
+    house = House(max_rows=5)
+    house.produce(20)
+    house.work()
+    house.produce(40, "prod2", 100)
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    slow = house.loader(lineage)
+    held = house.stream.reader(FIRST, slow.start()).read().records
+    house.away(30)
+    slow.process(held)
+    slow.stop()
+    house.work()
+    first, *_, last = house.gaps()
+    assert first.until_us <= min(one.arrived_us for one in held)
+    assert last.until_us == house.clock.now_us() - DAY_US - 10**6
+    report = house.audit()
+    assert (report.differences, report.in_flight) == ([], 0)
+    assert report.total().in_gap > 0
+
+
 class _Empty:
     """A closed shard, read long after, which says nothing once before it gives its end."""
 
