@@ -88,7 +88,8 @@ def _begun(world: World, shard: Shard) -> int:
 def settle_gaps(world: World) -> Iterator[Violation]:
     """Take out of what was produced what lies in a named gap: the rest is all there. Gaps never overlap.
 
-    Not promised either: what had arrived before the first start on a shard, and was dropped before anything was committed.
+    Not promised either, and noted in the world: what had arrived before the first start on a shard, and was dropped before
+    anything was committed.
     """
     stored = {row.place[:2] for file in world.monitor.rows.values() for row in file}
     stored |= {one.place[:2] for file in world.monitor.refusals.values() for one in file}
@@ -104,7 +105,9 @@ def settle_gaps(world: World) -> Iterator[Violation]:
             before_all = one.record.arrived_us <= _begun(world, shard) and int(number) < min(
                 firsts, default=int(number) + 1
             )
-            if not (dropped and (before_all or _in_gap(one, segments, world))):
+            if dropped and before_all:
+                world.unpromised.add((short, number))
+            elif not (dropped and _in_gap(one, segments, world)):
                 kept.append(one)
         world.produced[name] = kept
         known = 0
