@@ -201,7 +201,10 @@ class ProbeDoubted(Fact, frozen=True):
 
 
 class DeadlyRecordFound(Fact, frozen=True):
-    """A record that kills the process goes to quarantine whole, as one unit, and is never decoded."""
+    """A record that kills the process goes to quarantine whole, as one unit, and is never decoded.
+
+    `death` is crash, or the limit that was reached: memory, processor or clock.
+    """
 
     level: ClassVar[Level] = "ERROR"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -209,6 +212,7 @@ class DeadlyRecordFound(Fact, frozen=True):
     )
     lineage: str
     sequence_number: str
+    death: str
 
 
 class ParentsAwaited(Fact, frozen=True):

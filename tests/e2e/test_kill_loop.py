@@ -111,7 +111,10 @@ class Daemon:
     def _alive(self) -> kcl_kit.Worker:
         """Return the worker; one that gave up after five deaths in a minute is started again, as by whoever keeps it."""
         assert self._worker is not None
-        if self._worker.process.poll() == _GAVE_UP and "times within a minute" in self._worker.said():
+        if self._worker.process.poll() == _GAVE_UP:
+            assert "times within a minute" in self._worker.facts("WorkerCrashed")[-1]["error"], (
+                self._worker.said()
+            )
             self._worker = self._started()
         assert self._worker.process.poll() is None, self._worker.said()
         return self._worker
