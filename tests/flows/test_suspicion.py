@@ -276,7 +276,7 @@ def test_a_lone_record_gives_good_ones_half_of_its_time() -> None:
         asked.append(("good", seconds))
         return len(asked) == 2  # before anything is looked for: as slow as that is, it may go on
 
-    probe.death, probe.works = death, works  # type: ignore[method-assign]
+    probe.death, probe.works = death, works  # type: ignore[method-assign, assignment]
     loader = _start(house, probe, 3)
     loader.process(records)
     loader.stop()
