@@ -196,7 +196,7 @@ class Loader(Decider):
         self._collected_at = self._ports.clock.monotonic()
         if not self._open.records:
             self._opened_at = self._collected_at
-        with self._busy():
+        with self._ports.computing():
             self._open.add(records, self._suspicion.deadly)
         self._reach.collected(records)
 

@@ -90,7 +90,7 @@ def deadly_house(*payloads: bytes, label: bool = False) -> Deployment:
             house.stream.append(shard, payload, "key")
     loader = house.loader(house.ledger.register(house.stream.name, house.stream.epoch, shard, ()))
     records = house.stream.reader(shard, loader.start()).read().records
-    loader._suspicion.deadly = frozenset({unit_key(records[0])})
+    loader._suspicion.deadly = {unit_key(records[0]): "it kills"}
     loader.process(records)
     loader.cut("stop")
     return house

@@ -9,6 +9,7 @@ from pipeline.core.event import Record
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Segment
 from pipeline.flows.load import Loader
+from pipeline.ports.probe import Death
 from tests.sim.events import DEADLY, Produced
 from tests.sim.invariants import Invariant, ViolatedError, Violation
 from tests.sim.world import Shard, World
@@ -32,10 +33,10 @@ class FakeProbe:
         """Good events do not kill."""
         return seconds > 0
 
-    def survives(self, records: Sequence[Record], seconds: float) -> bool:
-        """True when none is deadly."""
+    def death(self, records: Sequence[Record], seconds: float) -> Death | None:
+        """None when none is deadly."""
         del seconds
-        return not any(DEADLY in record.data for record in records)
+        return Death("crash", "it kills") if any(DEADLY in record.data for record in records) else None
 
 
 def arm(loader: Loader, judged_by: Rules) -> None:
