@@ -163,8 +163,10 @@ class EventProducer:
             )
 
     def _take(self, wire: Wire, timeout: float | None) -> int:
-        self._must_be_ours()
-        check_size(wire.payload, self._max_event_bytes)
+        if self._forked:
+            self._must_be_ours()
+        if len(wire.payload) > self._max_event_bytes:
+            check_size(wire.payload, self._max_event_bytes)
         if self._decoder is not None:
             decoded = Decoded()
             self._decoder.decode_events([Record("0", "", wire.payload, self._clock.now_us())], decoded)

@@ -23,7 +23,8 @@ from pipeline.core.kpl import split
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Lineage, SealState
-from pipeline.core.window import SegmentAge, SegmentId, Window
+from pipeline.core.window import Window
+from pipeline.core.window_reach import SegmentAge, SegmentId
 from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
