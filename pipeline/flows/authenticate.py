@@ -21,7 +21,7 @@ from pipeline.core.access_token import Token, Trust, genuine, signer_of
 from pipeline.core.api_key import parse_key, secret_matches
 from pipeline.core.caller import Caller, Denied, Scope
 from pipeline.core.credential import Presented
-from pipeline.core.errors import Transient
+from pipeline.core.errors import HeadraceError, Transient
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import ApiKey, Client, Tenant
 from pipeline.flows.remembered import Known, NewNames, Remembered
@@ -88,7 +88,7 @@ class Authenticator:
                 return found
             try:
                 self.reading(found)()
-            except Transient:
+            except HeadraceError:
                 bridged = self.resolved(shown)
                 if isinstance(bridged, Caller):
                     return bridged
@@ -149,7 +149,7 @@ class Authenticator:
             return
         try:
             self._control.keys_used(used)
-        except Transient:
+        except HeadraceError:
             with self._lock:
                 self._used = used | self._used
             raise
@@ -266,7 +266,7 @@ class Authenticator:
 def _learn(names: Remembered[V], name: str, ask: Callable[[str], V | None]) -> V | None:
     try:
         found = ask(name)
-    except Transient:
+    except HeadraceError:
         names.failed(name)
         raise
     names.learned(name, found)
