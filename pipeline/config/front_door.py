@@ -51,6 +51,15 @@ class Auth(Section):
         default=None,
         description="Issuer of the tokens: https://cognito-idp.REGION.amazonaws.com/POOL; unset: only API keys.",
     )
+    jwks_url: Text = Field(
+        default=None,
+        description="Where the issuer's keys are read; unset: ISSUER/.well-known/jwks.json. http:// only on this machine.",
+    )
+    resource_server: str = Field(
+        default="headrace",
+        pattern=r"^[\x21\x23-\x5B\x5D-\x7E]{1,256}$",
+        description="This API's identifier in the user pool: tokens name scopes as IDENTIFIER/ingest; an audience must be it.",
+    )
 
 
 class Limits(Section):

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 from pipeline.config import Settings
 from pipeline.facts import FactSink
+from pipeline.flows.authenticate import Authenticator
+from pipeline.flows.idempotency import Idempotency
 from pipeline.ports.clock import Clock
+from pipeline.wiring.trusting import idempotency
 
 _THREADS = (
     16  # calls to stores that one process has under way; further ones wait, bounded by the request's deadline
@@ -22,8 +25,10 @@ class FrontDoor:
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
     )
+    authenticator: Authenticator | None = None
+    idempotency: Idempotency | None = None
 
 
 def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
     """Return the parts of one process of the API."""
-    return FrontDoor(settings, clock, facts)
+    return FrontDoor(settings, clock, facts, idempotency=idempotency(settings, clock, facts))

@@ -18,6 +18,7 @@ from moto import mock_aws
 from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client
 from pipeline.aws.entity_days import DynamoEntityDays
+from pipeline.aws.idempotency import DynamoRequests
 from pipeline.aws.index import DynamoIndex
 from pipeline.aws.jobs import DynamoJobs
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
@@ -32,6 +33,7 @@ from pipeline.laptop.home import Home
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.entity_days import EntityDays
+from pipeline.ports.idempotency import Requests
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.ledger import Ledger
@@ -42,6 +44,7 @@ from pipeline.ports.receipts import Receipts
 from pipeline.ports.stream import RecordSink, Stream
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
+from tests.fakes.idempotency import MemoryRequests
 from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.manifest import MemoryManifest
@@ -102,6 +105,10 @@ class World(ABC):
         """Return an empty table of results."""
 
     @abstractmethod
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+
+    @abstractmethod
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
 
@@ -150,6 +157,10 @@ class Memory(World):
     def days(self) -> EntityDays:
         """Return an empty table of results."""
         return MemoryEntityDays()
+
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+        return MemoryRequests()
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
@@ -222,6 +233,10 @@ class Aws(World):
     def days(self) -> EntityDays:
         """Return an empty table of results."""
         return DynamoEntityDays(self.dynamodb, self.tables())
+
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+        return DynamoRequests(self.dynamodb, self.tables())
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
@@ -305,6 +320,10 @@ class Faulty(Aws):
     def days(self) -> EntityDays:
         """Return an empty table of results."""
         return self._faulty(super().days())
+
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+        return self._faulty(super().requests())
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
