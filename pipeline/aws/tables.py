@@ -24,7 +24,19 @@ AGGREGATES = Table("aggregates", ("partition", "S"), ("name", "S"))
 RECEIPTS = Table("receipts", ("producer", "S"), ("number", "N"))
 REPLAY_JOBS = Table("replay_jobs", ("partition", "S"), ("name", "S"))
 ENTITY_DAYS = Table("entity_days", ("partition", "S"), ("name", "S"))
-ALL = (SEGMENTS, LINEAGES, STATE, DATA_FILES, ENTITY_INDEX, AGGREGATES, RECEIPTS, REPLAY_JOBS, ENTITY_DAYS)
+LIMITS = Table("limits", ("partition", "S"), ("name", "S"))
+ALL = (
+    SEGMENTS,
+    LINEAGES,
+    STATE,
+    DATA_FILES,
+    ENTITY_INDEX,
+    AGGREGATES,
+    RECEIPTS,
+    REPLAY_JOBS,
+    ENTITY_DAYS,
+    LIMITS,
+)
 
 
 def create_tables(client: Any, prefix: str) -> None:

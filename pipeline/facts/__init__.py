@@ -51,6 +51,7 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
+from pipeline.facts.web import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 
 FACTS: tuple[type[Fact], ...] = tuple(
     Fact.__subclasses__()
@@ -117,4 +118,7 @@ __all__ = [
     "DaemonStarted",
     "DaemonReported",
     "DaemonEnded",
+    "LimitStoreFailed",
+    "LimitStoreAnswered",
+    "DecisionsDropped",
 ]
