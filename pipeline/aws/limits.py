@@ -153,7 +153,7 @@ class DynamoLimits:
 
     def delete(self, tenant: str, name: str) -> bool:
         """Remove a policy; see the port."""
-        with translated(f"delete from {self._table}"):
+        with translated(f"remove a policy, {self._table}"):
             answer = self._dynamodb.delete_item(
                 TableName=self._table, Key=_policy_key(tenant, name), ReturnValues="ALL_OLD"
             )

@@ -40,6 +40,7 @@ class Decision:
         retry_after_seconds: when the same may be tried again; 0 when allowed; None: it can never be allowed.
         which: the limit that refused; "" when allowed; `store`: the limiter's table does not answer.
         shares: every limit that is told in the answer's header.
+        low: little is left of the lease; renew it beside the work.
     """
 
     allowed: bool
@@ -49,6 +50,7 @@ class Decision:
     retry_after_seconds: int | None = 0
     which: Which = ""
     shares: tuple[Share, ...] = ()
+    low: bool = False
 
     def headers(self) -> dict[str, str]:
         """Return the header fields of an answer."""

@@ -98,12 +98,6 @@ class Limiter:
         """Renew in this thread; for whoever has no event loop."""
         self.renewal(caller, requests, events, size_bytes, lambda work, *given: work(*given)).result()
 
-    def renew_early(self, caller: Caller, submit: Submit) -> None:
-        """Begin a renewal that nobody waits for, when little is left of a lease."""
-        low = self._leases.look(plan_key(caller), lambda held, now: held.is_low(now))
-        if low:
-            self._leases.renewal(plan_key(caller), self._terms(caller), (0, 0, 0), submit)
-
     def usage(self, caller: Caller) -> Usage:
         """Return what a caller's tenant has used; asks the store, so call it in a thread.
 
@@ -149,7 +143,9 @@ class Limiter:
         first, month = shares or (_share("requests", self._terms(caller).buckets[0], 0), None)
         shown = (first,) if month is None else (first, month)
         if taken.allowed:
-            return Decision(True, first.limit, first.remaining, first.reset_seconds, shares=shown)
+            return Decision(
+                True, first.limit, first.remaining, first.reset_seconds, shares=shown, low=taken.low
+            )
         decided = month if which == "month" and month is not None else first
         return refused(taken, which, decided, () if which == "store" else shown)
 
