@@ -51,6 +51,13 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
+from pipeline.facts.web import (
+    AnswerUnstored,
+    CredentialsRefused,
+    LookUpsFailed,
+    TenantCrossed,
+    TokenKeysRead,
+)
 
 FACTS: tuple[type[Fact], ...] = tuple(
     Fact.__subclasses__()
@@ -117,4 +124,9 @@ __all__ = [
     "DaemonStarted",
     "DaemonReported",
     "DaemonEnded",
+    "CredentialsRefused",
+    "TenantCrossed",
+    "LookUpsFailed",
+    "TokenKeysRead",
+    "AnswerUnstored",
 ]
