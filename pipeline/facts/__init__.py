@@ -29,6 +29,7 @@ from pipeline.facts.loading import (
     WindowLoaded,
     WritesMetered,
 )
+from pipeline.facts.reading import DamageFound, ReadsStopped
 from pipeline.facts.replaying import (
     ReplayChunkDone,
     ReplayJobFinished,
@@ -129,4 +130,6 @@ __all__ = [
     "LookUpsFailed",
     "TokenKeysRead",
     "AnswerUnstored",
+    "DamageFound",
+    "ReadsStopped",
 ]

@@ -114,7 +114,9 @@ class TenantReads:
         self._plan = replace(parts.plan, read=_checked(parts.plan.read, check))
         self._replay = parts.replay  # what was begun there is ended
 
-    def events(self, question: Question, after: Place | None, limit: int, max_bytes: int, *, flagged: bool) -> Page:
+    def events(
+        self, question: Question, after: Place | None, limit: int, max_bytes: int, *, flagged: bool
+    ) -> Page:
         """Return events in the order of event time and position, after a place.
 
         At most `limit`, and no more once their data come to `max_bytes`; `flagged`: duplicates too.
@@ -152,9 +154,7 @@ class TenantReads:
     def entity_days(self, entity_id: str, span: Span) -> list[EntityDayLine]:
         """Return the days of an entity that have events or results, whole days only, by day."""
         question = Question(span, entity_id=entity_id, by="day")
-        counted = {
-            one.group: one for one in count_events(self._tenant, question, [], self._trace.find).lines
-        }
+        counted = {one.group: one for one in count_events(self._tenant, question, [], self._trace.find).lines}
         results: dict[str, list[EntityDay]] = {}
         for row in self._days.find(self._tenant, entity_id, span.first_dt, span.last_dt):
             results.setdefault(row.dt, []).append(row)
