@@ -5,7 +5,8 @@ An answer is given to everybody for `KEPT_SECONDS`: whoever asks often asks us, 
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -29,9 +30,9 @@ class Dependency:
 
 @dataclass
 class _Seen:
-    ok: bool | None = None
+    ok: bool = False
     at: float | None = None
-    asked: bool = False
+    asked: Future[None] | None = None
 
 
 class Readiness:
@@ -47,19 +48,14 @@ class Readiness:
         self._seen = {name: _Seen() for name in self._probes}
         self._pool = ThreadPoolExecutor(max(len(self._probes), 1), thread_name_prefix="ready")
 
-    def ask(self) -> None:
-        """Ask what was not asked lately; returns at once."""
+    def ask(self) -> list[Future[None]]:
+        """Ask what was not asked lately; return at once, with what ends when an answer is there, here or for another."""
         now = self._clock.monotonic()
         with self._lock:
             for name, seen in self._seen.items():
-                if not seen.asked and (seen.at is None or now - seen.at > KEPT_SECONDS):
-                    seen.asked = True
-                    self._pool.submit(partial(self._probe, name))
-
-    @property
-    def waiting(self) -> bool:
-        """True while something that was asked has not answered."""
-        return any(seen.asked for seen in self._seen.values())
+                if seen.asked is None and (seen.at is None or now - seen.at > KEPT_SECONDS):
+                    seen.asked = self._pool.submit(partial(self._probe, name))
+            return [seen.asked for seen in self._seen.values() if seen.asked is not None]
 
     def look(self) -> list[Dependency]:
         """Return what is known now."""
@@ -69,17 +65,16 @@ class Readiness:
 
     def _state(self, name: str, seen: _Seen, now: float) -> Dependency:
         age = None if seen.at is None else max(now - seen.at, 0.0)
-        if seen.asked and (age is None or age > 2 * KEPT_SECONDS):
+        if seen.asked is not None and (age is None or age > 2 * KEPT_SECONDS):
             return Dependency(name, "silent", age)
         return Dependency(name, "ok" if seen.ok else "failing", age)
 
     def _probe(self, name: str) -> None:
         ok = False
         try:
-            self._probes[name]()
-            ok = True
-        except HeadraceError:
-            pass  # its state says so; why is in the facts of the call
+            with suppress(HeadraceError):  # its state says so; why is in the facts of the call
+                self._probes[name]()
+                ok = True
         finally:
             with self._lock:
                 self._seen[name] = _Seen(ok, self._clock.monotonic())

@@ -10,7 +10,6 @@ from pipeline.core.count import Answer as Counted
 from pipeline.core.count import Line, Question
 from pipeline.core.excerpt import did_you_mean
 from pipeline.core.names import is_name
-
 from pipeline.flows.tenant_reads import EntityDayLine, Page, TenantReads
 from pipeline.web.asked import (
     CURSOR,

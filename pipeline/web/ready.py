@@ -8,7 +8,6 @@ from pipeline.web.route import OPEN, Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 
 _PATIENCE_SECONDS = 2.0  # for what was never asked; a balancer's own patience is about five
-_LOOK_SECONDS = 0.02
 
 
 class DependencyState(msgspec.Struct, frozen=True):
@@ -30,13 +29,9 @@ async def readyz(door: FrontDoor, call: Call) -> Answer:  # noqa: ARG001 - a han
     """Answer from what was seen a few seconds ago at most; ask again where that is older."""
     if door.ready is None:
         return Answer(Readiness("ready", []))
-    door.ready.ask()
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            while door.ready.waiting:
-                await asyncio.sleep(_LOOK_SECONDS)
-    except TimeoutError:
-        pass  # its state is silent
+    under_way = [asyncio.wrap_future(one) for one in door.ready.ask()]
+    if under_way:  # what has not answered by then is silent
+        await asyncio.wait([asyncio.shield(one) for one in under_way], timeout=_PATIENCE_SECONDS)
     seen = door.ready.look()
     ready = all(one.state == "ok" for one in seen)
     states = [

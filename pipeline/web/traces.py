@@ -6,8 +6,8 @@ import msgspec
 
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, NotFound
-from pipeline.core.redriven import RefusedPlace
 from pipeline.core.receipt import Receipt
+from pipeline.core.redriven import RefusedPlace
 from pipeline.core.sighting import Found, Hint, Trace
 from pipeline.core.span import instant_of, parse_day
 from pipeline.flows.quarantine import unit_name
@@ -23,6 +23,7 @@ _MISSING = (
     "no event of this id is archived or refused; what arrived a moment ago may be on its way: GET /v1/lag says how far "
     "the archive is"
 )
+_NO_RECEIPT = "there is no such receipt; leave it out to look everywhere"
 _LESS = "give entity, at or receipt: without one of them everything that was archived is searched"
 
 
@@ -127,14 +128,14 @@ def _hint(door: FrontDoor, call: Call, query: dict[str, Any]) -> Hint:
 
 def _acked(door: FrontDoor, call: Call, receipt: str) -> Receipt:
     acked = reads_of(door).acked
+    if acked is None:
+        raise Problem("not_found", _NO_RECEIPT)
     try:
-        if acked is None:
-            raise NotFound("no receipts here")
         return acked(call.caller, receipt)
     except NotFound as exc:
         if isinstance(exc, Crossed):
             tell_crossing(door, call)
-        raise Problem("not_found", "there is no such receipt; leave it out to look everywhere") from exc
+        raise Problem("not_found", _NO_RECEIPT) from exc
 
 
 def _way(one: Found) -> Way:

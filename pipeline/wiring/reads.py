@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.aws.client import make_client
@@ -94,10 +95,8 @@ def probes(settings: Settings, facts: FactSink) -> dict[str, Probe]:
     stores, source = archive(settings, facts), stream(settings, facts)
 
     def objects() -> None:
-        try:
+        with suppress(NotFound):  # it answered
             stores.objects.tail(_ABSENT, 1)
-        except NotFound:
-            pass  # it answered
 
     return {"tables": stores.ledger.seal_state, "objects": objects, "stream": source.shards}
 

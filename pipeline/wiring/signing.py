@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.config import Settings
@@ -43,10 +44,8 @@ def _make(path: Path) -> None:
     try:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(_HEX_DIGITS // 2))
-        try:
+        with suppress(FileExistsError):  # another process was first
             os.link(draft, path)
-        except FileExistsError:
-            pass  # another process was first
     finally:
         draft.unlink()
 
