@@ -33,6 +33,11 @@ class Web(Section):
     deadline_seconds: Seconds = Field(
         default=25, gt=0, le=300, description="Longest time from a request's head to its answer."
     )
+    signing_key: Secret = Field(
+        default=None,
+        description="Signs cursors and receipts; the same in all processes of the API, 32 random bytes at least. Unset: one "
+        "that is made in paths.home, for one machine.",
+    )
 
 
 class Control(Section):

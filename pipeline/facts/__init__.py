@@ -30,6 +30,7 @@ from pipeline.facts.loading import (
     WindowLoaded,
     WritesMetered,
 )
+from pipeline.facts.reading import DamageFound, ReadsStopped
 from pipeline.facts.replaying import (
     ReplayChunkDone,
     ReplayJobFinished,
@@ -133,4 +134,6 @@ __all__ = [
     "LimitStoreFailed",
     "LimitStoreAnswered",
     "DecisionsDropped",
+    "DamageFound",
+    "ReadsStopped",
 ]

@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.schema import EventSchema, parse_schema
+from pipeline.core.schema_document import check_document
 
 ENVELOPE_FILE = "envelope.json"
 
@@ -76,7 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigProblem(f"{path}: a schema is a JSON object")
     try:
-        Draft202012Validator.check_schema(document)
-    except SchemaError as exc:
-        raise ConfigProblem(f"{path}: {exc.json_path}: {exc.message}") from exc
+        check_document(document)
+    except ConfigProblem as exc:
+        raise ConfigProblem(f"{path}: {exc}") from exc
     return document

@@ -14,7 +14,7 @@ from pipeline.facts import CredentialsRefused, FactSink, LookUpsFailed
 from pipeline.flows.authenticate import Authenticator, Missing
 from pipeline.web.problems import Problem
 from pipeline.web.route import Open, Route
-from pipeline.web.threads import RETRY_AFTER
+from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 NOBODY = Caller("", "nobody", frozenset(), DELIVERED[0])
@@ -156,4 +156,4 @@ class _Told:
 
 
 def _cannot_tell() -> Problem:
-    return Problem("unavailable", "credentials cannot be checked at the moment; try again", RETRY_AFTER)
+    return unavailable("credentials cannot be checked at the moment; try again")

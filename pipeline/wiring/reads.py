@@ -1,0 +1,131 @@
+"""Reading over HTTP: who gets which reader, how many read at once, and the key that pages are signed with."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from pipeline.aws.client import make_client
+from pipeline.aws.sqs import SqsQueue
+from pipeline.config import Settings
+from pipeline.core.caller import Caller
+from pipeline.core.errors import NotFound
+from pipeline.core.receipt import Receipt
+from pipeline.facts import FactSink
+from pipeline.flows.find import FindPorts
+from pipeline.flows.freshness import Freshness
+from pipeline.flows.quarantine import QuarantinePorts
+from pipeline.flows.ready import Probe
+from pipeline.flows.replay import ReplayPorts
+from pipeline.flows.replay_plan import PlanPorts
+from pipeline.flows.sight import TracePorts
+from pipeline.flows.tenant_reads import ReadParts, TenantReads
+from pipeline.ports.clock import Clock
+from pipeline.wiring.reading import READERS, row_readers
+from pipeline.wiring.signing import signing_key
+from pipeline.wiring.stores import Archive, archive, connection, queue_names, stream
+
+THREADS = 8  # reads of one process at once, in threads of their own: ingest never waits for one
+_SENDERS = 2  # replay jobs of one process that are being sent; further ones wait, frozen
+TENANT_READS = 4  # of these threads one tenant has half at most
+TENANT_WAITING = 16  # further requests of a tenant are told that the service is busy
+_ABSENT = "rules/0"  # no object has this name: asking for it is the cheapest question to a bucket
+
+
+@dataclass
+class Turn:
+    """One tenant's share of the threads. Used on the event loop only."""
+
+    running: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TENANT_READS))
+    requests: int = 0
+
+
+class Reads:
+    """Gives out readers. `of` is the only way to what is stored; it takes a caller and nothing else that says whose.
+
+    Attributes:
+        key: signs cursors.
+        threads: where reads run.
+        senders: where messages of replay jobs are sent.
+        acked: what a receipt's text acknowledged, for the caller whose it is; NotFound for any other text. None: nobody
+            gives receipts here.
+    """
+
+    def __init__(
+        self, parts: ReadParts, key: bytes, acked: Callable[[Caller, str], Receipt] | None = None
+    ) -> None:
+        self.key, self.acked = key, acked
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
+        self.senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="send")
+        self._parts, self._turns = parts, dict[str, Turn]()
+
+    def of(self, caller: Caller, waited_for: Callable[[], bool] = lambda: True) -> TenantReads:
+        """Return the reader of a caller."""
+        return TenantReads(self._parts, caller, waited_for)
+
+    def enter(self, caller: Caller) -> Turn | None:
+        """Return the share of the caller's tenant; None when too many of its requests wait already."""
+        turn = self._turns.setdefault(caller.tenant_id, Turn())
+        if turn.requests >= TENANT_WAITING:
+            return None
+        turn.requests += 1
+        return turn
+
+    def leave(self, caller: Caller, turn: Turn) -> None:
+        """Give a place back."""
+        turn.requests -= 1
+        if not turn.requests:
+            self._turns.pop(caller.tenant_id, None)
+
+    def close(self) -> None:
+        """End the threads; replay jobs whose messages are not all sent stay as they are, and can be resumed."""
+        for pool in (self.threads, self.senders):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def reads(settings: Settings, clock: Clock, facts: FactSink) -> Reads:
+    """Return the reading of one process."""
+    return Reads(_parts(settings, archive(settings, facts), clock, facts), signing_key(settings))
+
+
+def probes(settings: Settings, facts: FactSink) -> dict[str, Probe]:
+    """Return what a process that serves depends on in AWS, each with a cheap question."""
+    stores, source = archive(settings, facts), stream(settings, facts)
+
+    def objects() -> None:
+        with suppress(NotFound):  # it answered
+            stores.objects.tail(_ABSENT, 1)
+
+    return {"tables": stores.ledger.seal_state, "objects": objects, "stream": source.shards}
+
+
+def _parts(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> ReadParts:
+    pool, reader = ThreadPoolExecutor(READERS, thread_name_prefix="find"), row_readers(stores.objects)
+
+    def read(*wanted: object) -> object:
+        return reader().read(*wanted)  # type: ignore[arg-type]
+
+    def unseen(_count: int) -> None:
+        pass
+
+    find = FindPorts(
+        ledger=stores.ledger,
+        manifest=stores.manifest,
+        index=stores.index,
+        aggregates=stores.aggregates,
+        read=read,  # type: ignore[arg-type]
+        each=pool.map,
+        progress=unseen,
+    )
+    sqs = make_client("sqs", connection(settings), stores.meter, facts=facts)
+    queue = SqsQueue(sqs, *queue_names(settings), settings.replay.visibility_seconds)
+    return ReadParts(
+        trace=TracePorts(find, stores.objects, stores.receipts, lambda *row: reader().row_group(*row)),
+        quarantine=QuarantinePorts(stores.ledger, stores.manifest, stores.objects, clock, facts, unseen),
+        plan=PlanPorts(stores.ledger, stores.manifest, stores.index, find.read, pool.map, clock, facts),
+        replay=ReplayPorts(stores.jobs, queue, find.read, lambda: secrets.token_hex(8), clock, facts),
+        days=stores.days,
+        freshness=Freshness(stores.ledger, clock),
+    )
