@@ -61,7 +61,8 @@ class Reach:
         return reading.starts
 
     def _inherit(self) -> None:
-        """A shard of which nothing is known was born after all that its parents held."""
+        """A shard of which nothing is known was born after all that its parents held, as far as two shards agree on the time."""
+        margin_us = self._keeping.margin_us if self._keeping else 0
         for parent in self._lineage.parents:
             newest = again(
                 "open",
@@ -70,7 +71,8 @@ class Reach:
                 facts=self._ports.facts,
             ).newest
             born_us = born_after(newest, self._read_note(parent))
-            self._forward(born_us)
+            if born_us is not None:
+                self._forward(born_us - margin_us)
             self._born(born_us)
 
     def _read_note(self, lineage: str) -> Reading:
