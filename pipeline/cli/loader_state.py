@@ -1,7 +1,7 @@
 """Whether somebody loads what is in the stream, as far as it can be seen from here: the stack's record and the heartbeat."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipeline.config import Settings
@@ -24,6 +24,9 @@ class LoaderState:
     heartbeat_age_seconds: float | None = None
 
 
+RUNNING = LoaderState("running", "a loader runs: audit again, or use --wait 60")
+
+
 def loader_state(settings: Settings, now: float) -> LoaderState:
     """Look at the loader of what `settings` point to; `now` in Unix seconds."""
     home = Home(settings.paths.home)
@@ -40,7 +43,7 @@ def loader_state(settings: Settings, now: float) -> LoaderState:
             "not running", "the stack's loader is not running: run `headrace up`, then audit again", age
         )
     if age is not None and age < FRESH_SECONDS:
-        return LoaderState("running", "a loader runs: audit again, or use --wait 60", age)
+        return replace(RUNNING, heartbeat_age_seconds=age)
     if stack.has_loader:
         return LoaderState(
             "stalled",
