@@ -7,9 +7,7 @@ say, so it is written for the person who sets the value.
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -17,6 +15,7 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline.config.front_door import Auth, Control, Limits, Web
 from pipeline.config.kinds import (
     Folder,
     Seconds,
@@ -32,9 +31,8 @@ from pipeline.config.kinds import (
     listed,
     none_if_empty,
 )
+from pipeline.config.section import KIB, MIB, Section
 
-KIB = 1024
-MIB = 1024 * KIB
 KINESIS_RECORD_BYTES = MIB  # Kinesis limit: data of one record, unless the stream is set higher
 KINESIS_RETENTION_HOURS = 8_760  # Kinesis limit: 365 days
 DEMO_TENANTS = (
@@ -56,12 +54,6 @@ DEMO_TENANTS = (
     "yv",
     "noaa",
 )
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, defaults checked like given values."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Stream(Section):
@@ -408,6 +400,10 @@ class Settings(Section):
     worker: Worker = Field(default_factory=Worker)
     kcl: Kcl = Field(default_factory=Kcl)
     metrics: Metrics = Field(default_factory=Metrics)
+    web: Web = Field(default_factory=Web)
+    control: Control = Field(default_factory=Control)
+    auth: Auth = Field(default_factory=Auth)
+    limits: Limits = Field(default_factory=Limits)
     paths: Paths = Field(default_factory=Paths)
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

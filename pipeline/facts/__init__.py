@@ -1,0 +1,120 @@
+"""The closed set of facts: everything the workers say about themselves.
+
+One fact is one log line and its metrics. Names are `<Noun><PastVerb>`; a fact speaks of a batch, never of one
+event, and never carries a payload. Level: INFO as planned, WARN nothing lost but look, ERROR lost or needs a person.
+Metrics count what a process told, once or not at all: the ledger is the truth, they are how one notices.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pipeline.core.metric import Metric
+from pipeline.facts.fact import Fact, FactSink, Level
+from pipeline.facts.loading import (
+    CallRetried,
+    DeadlyRecordFound,
+    GapFound,
+    LagMeasured,
+    LoaderOpened,
+    ParentsAwaited,
+    PlanRefused,
+    ProbeDoubted,
+    RecordsProbed,
+    SegmentCommitted,
+    SegmentFinished,
+    ShardEnded,
+    ShardReleased,
+    UnitsRedriven,
+    UnitsRefused,
+    WindowLoaded,
+    WritesMetered,
+)
+from pipeline.facts.replaying import (
+    ReplayChunkDone,
+    ReplayJobFinished,
+    ReplayJobStarted,
+    ReplayJobStopped,
+    ReplayMessageRefused,
+)
+from pipeline.facts.running import (
+    DaemonEnded,
+    DaemonReported,
+    DaemonStarted,
+    WorkerCrashed,
+    WorkerStarted,
+    WorkerStopped,
+)
+from pipeline.facts.sending import (
+    EventsSpilled,
+    LinesIngested,
+    SpillDrained,
+    SpillOpened,
+    SpillTorn,
+)
+
+FACTS: tuple[type[Fact], ...] = tuple(
+    Fact.__subclasses__()
+)  # all of them, in the order of their files, as imported here
+METRICS: Mapping[str, Metric] = {metric.name: metric for fact in FACTS for metric in fact.metrics}
+
+
+class Reading(NamedTuple):
+    """One value of one metric; `key` is the value of its label, "" where it has none."""
+
+    metric: Metric
+    key: str
+    value: float
+
+
+def readings(fact: Fact) -> Iterator[Reading]:
+    """Yield the numbers that a fact carries."""
+    for metric in fact.metrics:
+        value = 1 if metric.field is None else getattr(fact, metric.field)
+        if isinstance(value, dict):
+            yield from (Reading(metric, str(key), number) for key, number in value.items())
+        else:
+            yield Reading(metric, getattr(fact, metric.label) if metric.label else "", value)
+
+
+__all__ = [
+    "Fact",
+    "FactSink",
+    "Level",
+    "Reading",
+    "FACTS",
+    "METRICS",
+    "readings",
+    "LoaderOpened",
+    "WindowLoaded",
+    "SegmentCommitted",
+    "SegmentFinished",
+    "PlanRefused",
+    "UnitsRefused",
+    "UnitsRedriven",
+    "CallRetried",
+    "ShardEnded",
+    "GapFound",
+    "RecordsProbed",
+    "ProbeDoubted",
+    "DeadlyRecordFound",
+    "ParentsAwaited",
+    "ShardReleased",
+    "LagMeasured",
+    "WritesMetered",
+    "LinesIngested",
+    "EventsSpilled",
+    "SpillOpened",
+    "SpillDrained",
+    "SpillTorn",
+    "ReplayJobStarted",
+    "ReplayChunkDone",
+    "ReplayMessageRefused",
+    "ReplayJobFinished",
+    "ReplayJobStopped",
+    "WorkerStarted",
+    "WorkerStopped",
+    "WorkerCrashed",
+    "DaemonStarted",
+    "DaemonReported",
+    "DaemonEnded",
+]

@@ -1,0 +1,62 @@
+"""What a worker's process says of itself, and of KCL's daemon."""
+
+from typing import ClassVar
+
+from pipeline.core.metric import Metric
+from pipeline.facts.fact import Fact, Level
+
+
+class WorkerStarted(Fact, frozen=True):
+    """A worker process is ready."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("started_workers", "counter", "Count", "Worker processes that became ready."),
+    )
+    worker: str
+    version: str
+    rules: str
+    endpoint: str
+
+
+class WorkerStopped(Fact, frozen=True):
+    """A worker process ends in order: what it had read is committed, or another worker's now."""
+
+    worker: str
+
+
+class WorkerCrashed(Fact, frozen=True):
+    """A worker process ends because of an unknown error; the ledger makes its restart exact."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("crashed_workers", "counter", "Count", "Worker processes that an unknown error ended."),
+    )
+    worker: str
+    error: str
+
+
+class DaemonStarted(Fact, frozen=True):
+    """KCL's daemon was started; it begins one process for each shard that it leases."""
+
+    application: str
+    worker_id: str
+    retrieval: str
+
+
+class DaemonReported(Fact, frozen=True):
+    """KCL's daemon warned of something, in its own words; `source` is the class that did."""
+
+    level: ClassVar[Level] = "WARN"
+    source: str
+    text: str
+
+
+class DaemonEnded(Fact, frozen=True):
+    """KCL's daemon ended by itself; it is started again, unless that has happened too often."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("ended_daemons", "counter", "Count", "Times that KCL's daemon ended by itself."),
+    )
+    status: int
+    seconds: float

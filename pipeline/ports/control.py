@@ -1,0 +1,79 @@
+"""The control store: tenants, plans, credentials, published schemas, acts."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from pipeline.core.plan import Plan
+from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
+
+
+class Control(Protocol):
+    """What is known of tenants. Called from threads, never from an event loop; every call is one transaction.
+
+    Every write takes the act that it is; both are stored, or neither. All calls raise Transient when the store does not
+    answer in time, and a write NotFound or ConfigProblem as it says.
+    """
+
+    def tenants(self) -> list[Tenant]:
+        """Return all, by name."""
+        ...
+
+    def tenant(self, name: str) -> Tenant | None:
+        """Return one."""
+        ...
+
+    def put_tenant(self, tenant: Tenant, act: Act, *, new: bool) -> None:
+        """Store one. ConfigProblem: it exists although `new`, or its plan does not exist; NotFound: it does not exist."""
+        ...
+
+    def plans(self) -> list[Plan]:
+        """Return all, by name; the delivered ones are there from the first migration on."""
+        ...
+
+    def put_plan(self, plan: Plan, act: Act) -> None:
+        """Store one, new or changed."""
+        ...
+
+    def keys(self, tenant: str | None = None) -> list[ApiKey]:
+        """Return a tenant's keys, or all, newest first."""
+        ...
+
+    def key(self, key_id: str) -> ApiKey | None:
+        """Return one."""
+        ...
+
+    def put_key(self, key: ApiKey, act: Act, *, new: bool) -> None:
+        """Store one. ConfigProblem: its id is taken although `new`; NotFound: it, or its tenant, does not exist."""
+        ...
+
+    def keys_used(self, used_us: Mapping[str, int]) -> None:
+        """Keep when keys were last used, if that is later than what is known; unknown ids are passed over. No act."""
+        ...
+
+    def clients(self, tenant: str | None = None) -> list[Client]:
+        """Return a tenant's OAuth clients, or all, newest first."""
+        ...
+
+    def client(self, client_id: str) -> Client | None:
+        """Return one."""
+        ...
+
+    def put_client(self, client: Client, act: Act, *, new: bool) -> None:
+        """Store one. ConfigProblem: its id is taken although `new`; NotFound: it, or its tenant, does not exist."""
+        ...
+
+    def publications(self) -> list[Publication]:
+        """Return every published schema version, by type and version."""
+        ...
+
+    def publish(self, publication: Publication, act: Act) -> None:
+        """Store one. ConfigProblem: that version exists with another document; the same document is no error."""
+        ...
+
+    def acts(self, subject: str | None = None, limit: int = 100) -> Iterable[Act]:
+        """Return acts, newest first."""
+        ...
+
+    def revision(self) -> int:
+        """Return a number that is another after every write to tenants, plans or publications; one cheap read."""
+        ...

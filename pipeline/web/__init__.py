@@ -1,0 +1,1 @@
+"""The HTTP API: thin over flows; routes are a table (`routes`), and every refusal is a `Problem` (`problems`)."""

@@ -1,0 +1,94 @@
+"""The application: routes to responders, and the one way of a request.
+
+1. give the request its id     2. authenticate, unless the route is open     3. check the scope
+4. take from the plan           5. let the handler answer                     6. turn what was raised into a problem
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import falcon.asgi
+import msgspec
+
+from pipeline.core.caller import Denied
+from pipeline.web.gate import Gate
+from pipeline.web.problems import MEDIA_TYPE, Problem
+from pipeline.web.route import Answer, Call, Open, Route
+from pipeline.web.routes import ROUTES
+from pipeline.wiring.front_door import FrontDoor
+
+Responder = Callable[..., Awaitable[None]]
+
+
+def make_app(door: FrontDoor, gate: Gate, routes: Iterable[Route] = ROUTES) -> falcon.asgi.App[Any, Any]:
+    """Return the ASGI application."""
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App()
+    by_path: dict[str, dict[str, Route]] = defaultdict(dict)
+    for route in routes:
+        by_path[route.path][route.method] = route
+    for path, methods in by_path.items():
+        app.add_route(path, _resource(door, gate, methods))
+    app.add_error_handler(falcon.HTTPError, _framework_refused)
+    return app
+
+
+class _Resource:
+    """Holds the responders of one path, where the framework looks for them."""
+
+
+def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resource:
+    resource = _Resource()
+    for method, route in methods.items():
+        setattr(resource, f"on_{method.lower()}", _responder(door, gate, route))
+    return resource
+
+
+def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
+    async def respond(request: falcon.asgi.Request, response: falcon.asgi.Response, **path: str) -> None:
+        request_id = secrets.token_hex(16)
+        response.set_header("X-Request-Id", request_id)
+        try:
+            caller = gate.nobody if isinstance(route.needs, Open) else await gate.admit(request, route)
+            answer = await route.handler(door, Call(caller, request_id, request_id, request, path))
+        except (Problem, Denied) as exc:
+            write_problem(response, exc if isinstance(exc, Problem) else gate.problem(exc), request_id)
+            return
+        _write(response, answer)
+
+    return respond
+
+
+def _write(response: falcon.asgi.Response, answer: Answer) -> None:
+    response.status = answer.status
+    response.content_type = answer.media_type
+    if answer.body is not None:
+        response.data = answer.body if isinstance(answer.body, bytes) else msgspec.json.encode(answer.body)
+    for name, value in answer.headers.items():
+        response.set_header(name, value)
+
+
+def write_problem(response: falcon.asgi.Response, problem: Problem, request_id: str) -> None:
+    """Make a refusal the answer."""
+    response.status, response.content_type = problem.status, MEDIA_TYPE
+    response.data = problem.document(request_id)
+    for name, value in problem.headers.items():
+        response.set_header(name, value)
+
+
+_FRAMEWORK = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+
+
+async def _framework_refused(
+    request: falcon.asgi.Request,  # noqa: ARG001 - the framework's form
+    response: falcon.asgi.Response,
+    error: falcon.HTTPError,
+    params: dict[str, Any],  # noqa: ARG001
+) -> None:
+    """The framework itself refused: no such path, no such method."""
+    request_id = secrets.token_hex(16)
+    response.set_header("X-Request-Id", request_id)
+    code = _FRAMEWORK.get(error.status_code, "bad_request")
+    headers = dict(error.headers or {})
+    write_problem(response, Problem(code, error.title or "see the reference at /docs", headers), request_id)

@@ -1,0 +1,87 @@
+"""What a route is: one line of the table that makes the server, its access rules, its OpenAPI document and its tests."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from falcon.asgi import Request
+
+from pipeline.core.caller import Caller, Scope
+from pipeline.wiring.front_door import FrontDoor
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, after it was let in.
+
+    Attributes:
+        caller: who; on an open route nobody.
+        request_id: 32 hex digits, in the answer's `X-Request-Id` and in every log line.
+        trace_id: of the trace that this request is part of; 32 hex digits.
+        request: the framework's.
+        path: the values of the path's parameters, decoded.
+    """
+
+    caller: Caller
+    request_id: str
+    trace_id: str
+    request: Request
+    path: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back. `body` is finished bytes, or a struct to be written as JSON; None: no body."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+Handler = Callable[[FrontDoor, Call], Awaitable[Answer]]
+
+
+class Open:
+    """Stands where a scope would: anyone may call. Written out, so that no route is open by omission."""
+
+
+OPEN = Open()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One value in the query string, the path or a header."""
+
+    name: str
+    where: Literal["query", "path", "header"]
+    says: str
+    schema: dict[str, Any] = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path.
+
+    Attributes:
+        method, path: as `POST`, `/v1/events/{id}`.
+        needs: the scope that the credential must have; or `OPEN`.
+        says: one sentence for the reference; the second paragraph, if any, is its description.
+        answers: status -> the struct of its body, a dict that is a JSON Schema, or None for no body.
+        body: media type -> the struct or JSON Schema that the request's body follows; empty: no body is taken.
+        costs: False: not counted against the plan (`/v1/usage` must answer when the plan is used up).
+        handler: what answers.
+    """
+
+    method: Method
+    path: str
+    needs: Scope | Open
+    says: str
+    handler: Handler
+    answers: dict[int, Any] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[Parameter, ...] = ()
+    costs: bool = True
