@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.loader_state import heartbeat
 from pipeline.cli.settings import home_option
 from pipeline.config import load_settings
 from pipeline.laptop.home import Home
@@ -38,23 +39,13 @@ def status_report(home: Home, finding: Finding, now: float) -> dict[str, Any]:
         "endpoint_url": stack.endpoint_url if stack else None,
         "uptime_seconds": round(now - stack.started_at, 1) if stack and finding.status == "running" else None,
         "emulator": _process(stack.emulator if stack else None),
-        "loader": _process(stack.loader if stack else None) | {"heartbeat": _heartbeat(home, now)},
+        "loader": _process(stack.loader if stack else None) | {"heartbeat": heartbeat(home, now)},
         "settings": stack.settings if stack else {},
     }
 
 
 def _process(process: ProcessRef | None) -> dict[str, Any]:
     return {"pid": process.pid if process else None, "running": alive(process)}
-
-
-def _heartbeat(home: Home, now: float) -> dict[str, Any] | None:
-    """Read what the loader last wrote, with its age; None when there is nothing readable."""
-    try:
-        beat = json.loads(home.heartbeat.read_bytes())
-        age = now - home.heartbeat.stat().st_mtime
-    except (OSError, ValueError):
-        return None
-    return {**beat, "age_seconds": round(age, 1)} if isinstance(beat, dict) else None
 
 
 def _text(report: dict[str, Any]) -> str:
