@@ -123,8 +123,10 @@ class Window:
 
     def seen(self, ids: Fingerprints) -> Flags:
         """Return which fingerprints repeat one of the window, or an earlier one of `ids` itself."""
-        order = order_of(ids.high, ids.low, lambda places: places)  # stable: the earlier row comes first
-        high, low = ids.high[order], ids.low[order]
+        order, high = order_of(
+            ids.high, ids.low, lambda places: places
+        )  # stable: the earlier row comes first
+        low = ids.low[order]
         found = np.zeros(len(ids), dtype=np.bool_)
         found[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
         for run in self._runs:
