@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 
 from pipeline.config import Settings
 from pipeline.facts import FactSink
+from pipeline.flows.rules import StoredRules
 from pipeline.ports.clock import Clock
+from pipeline.ports.control import Control
+from pipeline.ports.rules import NewestRules
+from pipeline.wiring.control import control
+from pipeline.wiring.loading import filed_rules
 
 _THREADS = (
     16  # calls to stores that one process has under way; further ones wait, bounded by the request's deadline
@@ -14,11 +19,18 @@ _THREADS = (
 
 @dataclass(frozen=True)
 class FrontDoor:
-    """Everything that handlers use. Made once in a process; safe from its event loop and its threads."""
+    """Everything that handlers use. Made once in a process; safe from its event loop and its threads.
+
+    Attributes:
+        control: the control store: from threads only.
+        rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
+    """
 
     settings: Settings
     clock: Clock
     facts: FactSink
+    control: Control
+    rules: NewestRules
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
     )
@@ -26,4 +38,7 @@ class FrontDoor:
 
 def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
     """Return the parts of one process of the API."""
-    return FrontDoor(settings, clock, facts)
+    store = control(settings, clock)
+    rules = StoredRules(filed_rules(settings), lambda: store, clock, facts)
+    rules.newest(0)
+    return FrontDoor(settings, clock, facts, store, rules)
