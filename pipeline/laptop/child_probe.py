@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -39,19 +39,19 @@ class ChildProbe:
     """Starts one child for every question.
 
     What a child uses of a processor is limited by `cpu_seconds`, however busy the machine is; the time that the clock shows,
-    by each question.
+    by each question. `rules` gives those of the moment.
     """
 
-    def __init__(self, rules: Rules, memory_bytes: int, cpu_seconds: int) -> None:
+    def __init__(self, rules: Callable[[], Rules], memory_bytes: int, cpu_seconds: int) -> None:
         self._rules, self._memory_bytes, self._cpu_seconds = rules, memory_bytes, cpu_seconds
 
     def death(self, records: Sequence[Record], seconds: float) -> Death | None:
         """Return how a child died over records, if it did; see the port."""
-        return self._death(self._rules, records, seconds)
+        return self._death(self._rules(), records, seconds)
 
     def works(self, seconds: float) -> bool:
         """Return whether a child comes to its end over good events; see the port."""
-        return self._death(*good_ones(self._rules), seconds) is None
+        return self._death(*good_ones(self._rules()), seconds) is None
 
     def _death(self, rules: Rules, records: Sequence[Record], seconds: float) -> Death | None:
         job = ProbeJob(rules.document, list(records), self._memory_bytes, self._cpu_seconds, seconds)

@@ -35,6 +35,15 @@ def load_schemas(directory: Path) -> list[EventSchema]:
     return sorted(found, key=lambda schema: (schema.event_type, schema.version))
 
 
+def load_document(path: Path) -> dict[str, Any]:
+    """Read one JSON Schema, wherever it lies.
+
+    Raises:
+        ConfigProblem: it is missing, no JSON, or no JSON Schema.
+    """
+    return _read(path)
+
+
 def load_envelope(directory: Path) -> dict[str, Any]:
     """Read the envelope's JSON Schema.
 

@@ -10,6 +10,7 @@ from pipeline.core.errors import ConfigProblem
 from pipeline.core.names import table_name
 from pipeline.core.schema import EventSchema
 from pipeline.core.schema_document import MAX_DOCUMENT_BYTES
+from pipeline.core.tenant import Act, Publication
 from pipeline.flows.publish import Published, publish
 from pipeline.web.asked import asked, path
 from pipeline.web.document import document
@@ -93,10 +94,11 @@ async def put(door: FrontDoor, call: Call) -> Answer:
         )
     kind, number = call.path["type"], int(call.path["version"])
     given = await document(call, MAX_DOCUMENT_BYTES, _TYPES)
-    rules, now_us = rules_of(door), door.clock.now_us()
+    rules, who, now_us = rules_of(door), call.caller.credential, door.clock.now_us()
+    act = Act(now_us, who, "schema.publish", f"schema:{kind}/{number}", {"tenant": call.caller.tenant_id})
 
     def work() -> bool:
-        return publish(kind, number, given, call.caller, rules, control, now_us)
+        return publish(control, rules, Publication(kind, number, given, who, now_us), act)
 
     try:
         new = await in_thread(door, work)
