@@ -8,17 +8,17 @@ from falcon.asgi import Request
 
 from pipeline.core.caller import Caller, Denied
 from pipeline.core.credential import presented
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.core.plan import DELIVERED
 from pipeline.facts import CredentialsRefused, FactSink, LookUpsFailed
 from pipeline.flows.authenticate import Authenticator, Missing
 from pipeline.web.problems import Problem
 from pipeline.web.route import Open, Route
-from pipeline.web.threads import RETRY_AFTER
 from pipeline.wiring.front_door import FrontDoor
 
 NOBODY = Caller("", "nobody", frozenset(), DELIVERED[0])
 TELL_EVERY_SECONDS = 5.0  # one line of the log for all refusals between
+_RETRY_AFTER = {"Retry-After": "1"}
 _ROUNDS = 4  # the issuer's keys, a client, its tenant, and the answer
 _CHALLENGE = 'Bearer realm="headrace"'  # RFC 6750; a key has no scheme of its own
 
@@ -121,6 +121,13 @@ class CredentialGate:
             self._told.failed(missing, failure)
 
 
+def gate_of(door: FrontDoor) -> CredentialGate:
+    """Return what lets requests in."""
+    if door.authenticator is None:
+        raise ConfigProblem("this process has no store of credentials; see control.url")
+    return CredentialGate(door, door.authenticator)
+
+
 class _Told:
     """Counts what happened, and tells it some seconds later: no request makes a line of its own."""
 
@@ -156,4 +163,4 @@ class _Told:
 
 
 def _cannot_tell() -> Problem:
-    return Problem("unavailable", "credentials cannot be checked at the moment; try again", RETRY_AFTER)
+    return Problem("unavailable", "credentials cannot be checked at the moment; try again", _RETRY_AFTER)
