@@ -71,14 +71,15 @@ class CredentialGate:
         )
 
     async def close(self) -> None:
-        """Tell what is left to tell; the process ends."""
-        self._told.tell()
+        """Wait for what is being read, and tell what is left to tell; the process ends."""
+        if self._readings:
+            await asyncio.wait(self._readings.values(), timeout=self._door.settings.web.deadline_seconds)
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._door.threads, self._authenticator.hand_over)
         except HeadraceError as exc:
             self._told.failed(Missing("used", ""), exc)
-            self._told.tell()
+        self._told.tell()
 
     async def _caller(self, request: Request) -> Caller:
         headers = request.scope["headers"]

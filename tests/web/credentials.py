@@ -176,7 +176,9 @@ class Asking:
 
     async def __call__(self, headers: Headers = (), path: str = "/read") -> httpx.Response:
         """Send one request."""
-        return await self._client.get(path, headers=list(headers))
+        return await self._client.get(
+            path, headers=[(name.encode(), value.encode("latin-1")) for name, value in headers]
+        )
 
 
 def bearer(token: str) -> Headers:
