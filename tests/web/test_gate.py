@@ -55,7 +55,7 @@ def test_keys_that_are_refused(house: House) -> None:
     other = make_key("test", b"\0" * 8 + bytes(range(24)))
     house.key(seed=3 << 192)  # makes the id below exist
     mixed = make_key("test", (3).to_bytes(8, "big") + bytes(range(24))).text
-    shown = {
+    shown: dict[str, list[Headers]] = {
         "unknown_key": [with_key(_stranger(0))],
         "malformed_key": [with_key(key[:-1] + "!"), with_key(""), with_key("x" * 5_000), with_key("hr_" + "\xe9")],
         "wrong_secret": [with_key(mixed)],
