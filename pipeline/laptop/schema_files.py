@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.schema import EventSchema, parse_schema
+from pipeline.core.schema_document import check_document
 
 ENVELOPE_FILE = "envelope.json"
 
@@ -35,6 +33,15 @@ def load_schemas(directory: Path) -> list[EventSchema]:
     if not found:
         raise ConfigProblem(f"{directory}: no schemas; put one at {directory}/<event_type>/1.json")
     return sorted(found, key=lambda schema: (schema.event_type, schema.version))
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """Read one JSON Schema, wherever it lies.
+
+    Raises:
+        ConfigProblem: it is missing, no JSON, or no JSON Schema.
+    """
+    return _read(path)
 
 
 def load_envelope(directory: Path) -> dict[str, Any]:
@@ -75,8 +82,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigProblem(f"{path}: line {exc.lineno}, column {exc.colno}: {exc.msg}") from exc
     if not isinstance(document, dict):
         raise ConfigProblem(f"{path}: a schema is a JSON object")
-    try:
-        Draft202012Validator.check_schema(document)
-    except SchemaError as exc:
-        raise ConfigProblem(f"{path}: {exc.json_path}: {exc.message}") from exc
+    check_document(str(path), document)
     return document

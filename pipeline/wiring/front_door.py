@@ -7,8 +7,13 @@ from pipeline.config import Settings
 from pipeline.facts import FactSink
 from pipeline.flows.authenticate import Authenticator
 from pipeline.flows.idempotency import Idempotency
+from pipeline.flows.rules import StoredRules
 from pipeline.ports.clock import Clock
-from pipeline.wiring.trusting import idempotency
+from pipeline.ports.control import Control
+from pipeline.ports.rules import NewestRules
+from pipeline.wiring.control import control
+from pipeline.wiring.loading import filed_rules
+from pipeline.wiring.trusting import authenticator, idempotency
 
 _THREADS = (
     16  # calls to stores that one process has under way; further ones wait, bounded by the request's deadline
@@ -17,11 +22,20 @@ _THREADS = (
 
 @dataclass(frozen=True)
 class FrontDoor:
-    """Everything that handlers use. Made once in a process; safe from its event loop and its threads."""
+    """Everything that handlers use. Made once in a process; safe from its event loop and its threads.
+
+    Attributes:
+        authenticator: says who callers are; asked by the gate alone.
+        idempotency: says which requests were seen before; None: keys are not taken here.
+        control: the control store: from threads only.
+        rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
+    """
 
     settings: Settings
     clock: Clock
     facts: FactSink
+    control: Control
+    rules: NewestRules
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
     )
@@ -31,4 +45,15 @@ class FrontDoor:
 
 def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
     """Return the parts of one process of the API."""
-    return FrontDoor(settings, clock, facts, idempotency=idempotency(settings, clock, facts))
+    store = control(settings, clock)
+    rules = StoredRules(filed_rules(settings), lambda: store, clock, facts)
+    rules.newest(0)
+    return FrontDoor(
+        settings,
+        clock,
+        facts,
+        store,
+        rules,
+        authenticator=authenticator(settings, store, clock, facts),
+        idempotency=idempotency(settings, clock, facts),
+    )

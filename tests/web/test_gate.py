@@ -14,12 +14,11 @@ from pipeline.core.plan import DELIVERED
 from pipeline.core.tenant import ApiKey
 from pipeline.facts import CredentialsRefused, LookUpsFailed, TokenKeysRead
 from pipeline.flows import remembered
-from pipeline.flows.authenticate import Authenticator, Missing
+from pipeline.flows.authenticate import Missing
 from pipeline.flows.remembered import FRESH_SECONDS, NEW_AT_ONCE, NEW_BURST, NEW_PER_SECOND, SOON_SECONDS
 from pipeline.flows.remembered import STALE_SECONDS as STALE
 from pipeline.flows.signing_keys import AGAIN_SECONDS, OLD_SECONDS
 from pipeline.web.gate import gate_of
-from pipeline.wiring.front_door import FrontDoor
 from tests.web.credentials import ACT, Asking, Headers, House, bearer, jwk, rsa, with_key
 
 
@@ -428,9 +427,6 @@ def test_without_an_event_loop(house: House) -> None:
 
 def test_a_door_without_credentials(house: House) -> None:
     """Nobody is let in by omission: there is no gate."""
-    from pipeline.config import load_settings
-
-    door = FrontDoor(load_settings(environ={}), house.clock, house.facts, house.threads)
+    door = replace(house.door(), authenticator=None)
     with pytest.raises(ConfigProblem, match="credentials"):
         gate_of(door)
-    assert isinstance(Authenticator(house.control, house.clock), Authenticator)

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.config import load_settings
 from pipeline.core.caller import Scope
 from pipeline.core.errors import OutcomeUnknown, Transient
 from pipeline.facts import AnswerUnstored
@@ -56,14 +55,7 @@ class Shop(House):
 
         async def run() -> None:
             flow = Idempotency(self.table, self.clock, lambda: next(self._names), LOCK_SECONDS)
-            door = FrontDoor(
-                load_settings(environ={}),
-                self.clock,
-                self.facts,
-                self.threads,
-                authenticator=self.authenticator,
-                idempotency=flow,
-            )
+            door = self.door(flow)
             routes = [
                 Route("POST", path, Scope.INGEST, "Makes one.", self.handler)
                 for path in ("/things", "/others")
