@@ -8,7 +8,7 @@ from falcon.asgi import Request
 
 from pipeline.core.caller import Caller, Denied
 from pipeline.core.credential import presented
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.core.plan import DELIVERED
 from pipeline.facts import CredentialsRefused, FactSink, LookUpsFailed
 from pipeline.flows.authenticate import Authenticator, Missing
@@ -71,14 +71,15 @@ class CredentialGate:
         )
 
     async def close(self) -> None:
-        """Tell what is left to tell; the process ends."""
-        self._told.tell()
+        """Wait for what is being read, and tell what is left to tell; the process ends."""
+        if self._readings:
+            await asyncio.wait(self._readings.values(), timeout=self._door.settings.web.deadline_seconds)
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._door.threads, self._authenticator.hand_over)
         except HeadraceError as exc:
             self._told.failed(Missing("used", ""), exc)
-            self._told.tell()
+        self._told.tell()
 
     async def _caller(self, request: Request) -> Caller:
         headers = request.scope["headers"]
@@ -119,6 +120,13 @@ class CredentialGate:
         failure = None if done.cancelled() else done.exception()
         if isinstance(failure, HeadraceError):
             self._told.failed(missing, failure)
+
+
+def gate_of(door: FrontDoor) -> CredentialGate:
+    """Return what lets requests in."""
+    if door.authenticator is None:
+        raise ConfigProblem("this process has no store of credentials; see control.url")
+    return CredentialGate(door, door.authenticator)
 
 
 class _Told:

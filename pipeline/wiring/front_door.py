@@ -16,7 +16,7 @@ from pipeline.ports.usage import TellsUsage
 from pipeline.wiring.control import control
 from pipeline.wiring.loading import filed_rules
 from pipeline.wiring.reads import Reads, probes, reads
-from pipeline.wiring.trusting import idempotency
+from pipeline.wiring.trusting import authenticator, idempotency
 
 _THREADS = (
     16  # calls to stores that one process has under way; further ones wait, bounded by the request's deadline
@@ -28,6 +28,8 @@ class FrontDoor:
     """Everything that handlers use. Made once in a process; safe from its event loop and its threads.
 
     Attributes:
+        authenticator: says who callers are; asked by the gate alone.
+        idempotency: says which requests were seen before; None: keys are not taken here.
         control: the control store: from threads only.
         rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
     """
@@ -58,6 +60,7 @@ def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
         facts,
         control=store,
         rules=rules,
+        authenticator=authenticator(settings, store, clock, facts),
         idempotency=idempotency(settings, clock, facts),
         reads=reads(settings, clock, facts),
         ready=Readiness(probes(settings, facts), clock),

@@ -32,6 +32,7 @@ from tests.bench.kcl import kcl
 from tests.bench.packed import packed
 from tests.bench.producing import producer
 from tests.bench.replay import replay
+from tests.bench.trusting import credentials, repeated_requests
 from tests.bench.window import SEGMENT_ROWS, duplicate_window
 
 PLACE = Place(Lineage("bench-0-shard", "0001", "bench", "shard"), 1, SealState())
@@ -150,5 +151,7 @@ CASES = {
     "window": Case(duplicate_window, 5_000_000, 500_000),
     "packed": Case(packed, 10_000_000, 1_000_000),
     "replay": Case(replay, 400_000, 40_000),
+    "credentials": Case(credentials, 20_000, 2_000),
+    "idempotency": Case(repeated_requests, 20_000, 2_000),
     "memory": Case(loader_memory, 700_000, 140_000),
 }
