@@ -108,6 +108,14 @@ class Decoder:
                     units += self._apart(payload, index, number, not_after, into)
         return units
 
+    def quick(self, payload: bytes, arrived_us: int) -> Row | None:
+        """Return the row of one event that the fast path fully understands; None: `judge` has the verdict."""
+        return self._quick(payload, 0, 0, self.not_after(arrived_us))
+
+    def not_after(self, arrived_us: int) -> datetime:
+        """Return the latest event time of what arrived then."""
+        return self._latest + timedelta(0, 0, arrived_us)
+
     def decode_events(self, records: Iterable[Record], into: Decoded) -> None:
         """Decode records that are one event each, whatever their first bytes are."""
         for index, record in enumerate(records):

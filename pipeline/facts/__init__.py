@@ -51,6 +51,7 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
+from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed
 
 FACTS: tuple[type[Fact], ...] = tuple(
     Fact.__subclasses__()
@@ -117,4 +118,8 @@ __all__ = [
     "DaemonStarted",
     "DaemonReported",
     "DaemonEnded",
+    "ApiStarted",
+    "EventsReceived",
+    "RequestFailed",
+    "ApiDrained",
 ]
