@@ -103,20 +103,37 @@ class _Judging:
         self, rules: Rules, decoder: Decoder, tenant_id: str, now_us: int, new_id: NewId
     ) -> None:
         self._rules, self._tenant_id, self._new_id = rules, tenant_id, new_id
-        self._row, self._now_us, self._not_after = decoder.quick, now_us, decoder.not_after(now_us)
+        self._row, self._not_after = decoder.quick, decoder.not_after(now_us)
+        self._quick_bytes = decoder.quick_bytes
         self._now = instant_of(now_us)
         self._head = b'{"received_time":"%b",' % self._now.encode()
 
     def verdict(self, unit: bytes, index: int) -> Accepted | Refused:
         unit = unit.strip(_SPACE)
-        payload = self._head + unit[1:]
-        row = self._row(payload, self._now_us) if unit[:1] == b"{" else None
-        if row is not None and row.envelope.tenant_id == self._tenant_id:
-            return self._accepted(row.envelope, payload)
+        quick = self._quick(unit, unit[1:])
+        if quick is not None:
+            return quick
         try:
             return self._looked_at(unit, index)
         except InvalidEvent as exc:
             return Refused(str(exc.code), exc.pointer, exc.message)
+
+    def _quick(self, event: bytes, rest: bytes) -> Accepted | None:
+        """Return what the fast path accepts; `rest` is the event without its bracket.
+
+        It is shown the event without `received_time`, which is ours and always right: a quarter of the time.
+        """
+        row = self._row(event, self._not_after)
+        if row is None:
+            return None
+        envelope, payload = row.envelope, self._head + rest
+        if (
+            envelope.tenant_id != self._tenant_id
+            or envelope.received_time is not UNSET
+            or len(payload) > self._quick_bytes
+        ):
+            return None
+        return Accepted(envelope.event_id, self._tenant_id, envelope.entity_id, payload)
 
     def _looked_at(self, unit: bytes, index: int) -> Accepted:
         try:
@@ -126,20 +143,14 @@ class _Judging:
             sent = _Sent()  # JSON, but no object: the envelope's own affair
         if sent.specversion is not UNSET:
             return self._cloud_event(unit, index)
-        payload = self._filled(unit, sent, index)
-        row = self._row(payload, self._now_us)
-        if row is not None and self._may_send(sent):
-            return self._accepted(row.envelope, payload)
-        return self._judged(unit, payload)
-
-    def _may_send(self, sent: _Sent) -> bool:
-        return sent.received_time is UNSET and sent.tenant_id in (UNSET, self._tenant_id)
+        if unit[:1] != b"{":
+            return self._judged(unit, unit)
+        rest = self._filled(unit, sent, index)
+        return self._quick(b"{" + rest, rest) or self._judged(unit, self._head + rest)
 
     def _filled(self, unit: bytes, sent: _Sent, index: int) -> bytes:
-        """Return the event with what is missing in front of what is there; its own bytes stay."""
-        if unit[:1] != b"{":
-            return unit
-        head = self._head
+        """Return the event without its bracket, what is missing in front of what is there; its own bytes stay."""
+        head = b""
         if sent.tenant_id is UNSET:
             head += b'"tenant_id":"%b",' % self._tenant_id.encode()
         if sent.event_time is UNSET:

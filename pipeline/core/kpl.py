@@ -175,8 +175,7 @@ class Aggregate:
 
     def add(self, payload: bytes) -> None:
         """Append one user record."""
-        inner = b"\x08\x00\x10\x00\x1a" + _varint(len(payload))  # key index 0, hash index 0, data
-        head = b"\x1a" + _varint(len(inner) + len(payload)) + inner
+        head = _head(len(payload))
         self._parts += (head, payload)
         self.size_bytes += len(head) + len(payload)
         self.count += 1
@@ -187,6 +186,13 @@ class Aggregate:
         head = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(hash_key)) + hash_key
         body = b"".join((head, *self._parts))
         return b"".join((MAGIC, body, hashlib.md5(body).digest()))  # noqa: S324 - the format's checksum
+
+
+@lru_cache(maxsize=16_384)  # lengths come again and again
+def _head(length: int) -> bytes:
+    """Return what stands before a user record of so many bytes: key index 0, hash index 0, data."""
+    inner = b"\x08\x00\x10\x00\x1a" + _varint(length)
+    return b"\x1a" + _varint(len(inner) + length) + inner
 
 
 def _varint(number: int) -> bytes:

@@ -27,6 +27,7 @@ from pipeline.core.window import SegmentAge, SegmentId, Window
 from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
+from tests.bench.http import http
 from tests.bench.kcl import kcl
 from tests.bench.packed import packed
 from tests.bench.producing import producer
@@ -149,5 +150,6 @@ CASES = {
     "window": Case(duplicate_window, 5_000_000, 500_000),
     "packed": Case(packed, 10_000_000, 1_000_000),
     "replay": Case(replay, 400_000, 40_000),
+    "http": Case(http, 8_000, 2_000),
     "memory": Case(loader_memory, 700_000, 140_000),
 }

@@ -1,0 +1,118 @@
+"""The server that the bench drives: `python -m tests.bench.http_server bare|api`; prints its port.
+
+Both are the same server with the same limits: `bare` reads the body and says 202, `api` is the whole API over a null
+stream, with its log, its metrics and a key to be checked.
+"""
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pipeline.startup import light
+
+light()
+
+import uvloop  # noqa: E402 - after light()
+
+from consumers.telemetry import Telemetry  # noqa: E402
+from pipeline.config import load_settings  # noqa: E402
+from pipeline.core.caller import Caller, Scope  # noqa: E402
+from pipeline.core.plan import Plan  # noqa: E402
+from pipeline.flows.follow import ArrivalReceipts, Follower  # noqa: E402
+from pipeline.ports.clock import SystemClock  # noqa: E402
+from pipeline.ports.stream import OutgoingRecord, PutAnswer  # noqa: E402
+from pipeline.sending import ProducerSettings  # noqa: E402
+from pipeline.sending.coalesce import Ingest  # noqa: E402
+from pipeline.sending.fates import BatchFate  # noqa: E402
+from pipeline.sending.threaded import EventProducer, ProducerOptions  # noqa: E402
+from pipeline.sending.worker import WorkerPorts  # noqa: E402
+from pipeline.web.gate import LocalGate  # noqa: E402
+from pipeline.web.serve import Address, hold_address, make_server, serve  # noqa: E402
+from pipeline.wiring.front_door import FrontDoor  # noqa: E402
+from tests.bench.data import bench_rules  # noqa: E402
+from tests.bench.null_ports import NullLedger  # noqa: E402
+from tests.bench.producing import NullReceipts  # noqa: E402
+
+_PLAN = Plan("bench", 10**9, 10**9, 10**12, 10**9, 10**12, 10_000)
+
+
+class _Sink:
+    """Acknowledges everything; each record has the next sequence number of its shard."""
+
+    def __init__(self) -> None:
+        self._number = 49_600_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000
+
+    def put(self, put: Sequence[OutgoingRecord]) -> list[PutAnswer]:
+        first = self._number
+        self._number += len(put)
+        return [PutAnswer("shardId-000000000000", str(first + place), "") for place in range(len(put))]
+
+
+async def _bare(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ARG001
+    event = await receive()
+    while event.get("more_body"):
+        event = await receive()
+    body = b'{"status":"accepted"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _door(telemetry: Telemetry) -> FrontDoor:
+    settings, clock, threads = load_settings(), SystemClock(), ThreadPoolExecutor(4)
+    judged_by, stream = bench_rules(settings.paths.schemas), ("bench", "1")
+
+    def opened(told: Callable[[BatchFate], None]) -> EventProducer:
+        ports = WorkerPorts(_Sink(), NullReceipts(), clock, random.random, telemetry.fact, told)
+        batches = ProducerSettings(linger_seconds=settings.web.linger_ms / 1_000)
+        return EventProducer("bench", stream, ports, batches, ProducerOptions(keep_fates=0))
+
+    return FrontDoor(
+        settings,
+        clock,
+        telemetry.fact,
+        threads=threads,
+        ingest=Ingest(opened),
+        receipts=ArrivalReceipts(b"k" * 32, stream, Follower(NullLedger(), stream, clock, threads)),
+        rules=lambda: judged_by,
+    )
+
+
+class _Gate(LocalGate):
+    """Knows one key."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: frozenset(), _PLAN)
+        self._callers["key-of-the-bench"] = Caller("tenant-00", "key:bench", frozenset(Scope), _PLAN)
+
+
+async def _serve_bare(door: FrontDoor, address: Address) -> None:
+    server = make_server(_bare, door, address)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    print(address.port, flush=True)
+    await server.serve()
+
+
+def main(kind: str) -> None:
+    """Serve until SIGTERM."""
+    address = hold_address("127.0.0.1", 0)
+    with Telemetry(load_settings(), "bench", page=False) as telemetry:
+        door = _door(telemetry)
+        if kind == "bare":
+            uvloop.run(_serve_bare(door, address))
+            return
+        serve(
+            door,
+            _Gate(),
+            address,
+            lambda: print(address.port, flush=True),
+            lambda stop: signal.signal(signal.SIGTERM, lambda *_: stop()) and None,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
