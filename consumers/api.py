@@ -58,7 +58,9 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
             url_file.write_text(address.url, encoding="ascii")
 
     if not serve(door, gate_of(door), address, started, _on_signals):
-        raise HeadraceError("events were taken whose fate is not known: whoever sent them was told to send them again")
+        raise HeadraceError(
+            "events were taken whose fate is not known: whoever sent them was told to send them again"
+        )
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
@@ -96,7 +98,9 @@ def _keep_many(settings: Settings, tell: FactSink) -> None:
         if address.held is not None:
             address.held.close()
     if any(statuses):
-        raise HeadraceError(f"a process of the API ended with status {max(statuses, key=abs)}; its log says why")
+        raise HeadraceError(
+            f"a process of the API ended with status {max(statuses, key=abs)}; its log says why"
+        )
 
 
 class _Slot:
@@ -116,12 +120,14 @@ class _Slot:
         if status is None:
             return
         if not self._restarts.waiting and not self._restarts.died(time.monotonic()):
-            raise HeadraceError(f"a process of the API died {self._restarts.limit} times, last with status {status}")
+            raise HeadraceError(
+                f"a process of the API died {self._restarts.limit} times, last with status {status}"
+            )
         if self._restarts.due(time.monotonic()):
             self.child = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(  # noqa: S603 - our own module
+        return subprocess.Popen(
             [sys.executable, "-m", "consumers.api"],
             env=self._environment,
             stdin=subprocess.DEVNULL,

@@ -11,7 +11,9 @@ from pipeline.cli.settings import home_option, processor_environment, settings_w
 
 @click.command("serve")
 @click.option("--host", help="Address to listen on [default: the setting web.host].")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 for a free one [default: the setting web.port].")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port; 0 for a free one [default: the setting web.port]."
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes [default: the setting web.workers].")
 @home_option
 def command(*, host: str | None, port: int | None, workers: int | None, home: Path | None) -> None:
@@ -27,7 +29,9 @@ def command(*, host: str | None, port: int | None, workers: int | None, home: Pa
     headrace serve --workers 4           four processes behind one port
     """  # noqa: D301 - click's mark against re-wrapping
     given = {"host": host, "port": port, "workers": workers}
-    settings = settings_with_stack(home, {"web": {name: value for name, value in given.items() if value is not None}})
+    settings = settings_with_stack(
+        home, {"web": {name: value for name, value in given.items() if value is not None}}
+    )
     command = [sys.executable, "-m", "consumers.api"]
     # Not a child: the API takes this process' place, its signals and its exit code.
     os.execve(sys.executable, command, processor_environment(settings))  # noqa: S606 - our own module

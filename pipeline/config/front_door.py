@@ -37,7 +37,10 @@ class Web(Section):
         description="Bytes of events that one process holds while the stream is busy; beyond it requests are refused (503).",
     )
     max_connections: Whole = Field(
-        default=16_384, ge=128, le=1_000_000, description="Connections that one process holds; further ones wait."
+        default=16_384,
+        ge=128,
+        le=1_000_000,
+        description="Connections that one process holds; further ones wait.",
     )
     idle_seconds: Seconds = Field(
         default=30,

@@ -5,7 +5,6 @@ of the client's own bytes, and the whole is judged by the code that the loader j
 """
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -99,9 +98,7 @@ class Acceptors:
 class _Judging:
     """What the units of one call share."""
 
-    def __init__(
-        self, rules: Rules, decoder: Decoder, tenant_id: str, now_us: int, new_id: NewId
-    ) -> None:
+    def __init__(self, rules: Rules, decoder: Decoder, tenant_id: str, now_us: int, new_id: NewId) -> None:
         self._rules, self._tenant_id, self._new_id = rules, tenant_id, new_id
         self._row, self._not_after = decoder.quick, decoder.not_after(now_us)
         self._quick_bytes = decoder.quick_bytes
@@ -193,7 +190,9 @@ class _Judging:
         """Refuse an event of another tenant: whether there is such a tenant is not said."""
         named = document.get(name) if isinstance(document, dict) else None
         if isinstance(named, str) and named != self._tenant_id:
-            message = f"{name} is not {self._tenant_id!r}, whose credential this is; leave it out, it is filled in"
+            message = (
+                f"{name} is not {self._tenant_id!r}, whose credential this is; leave it out, it is filled in"
+            )
             raise InvalidEvent(WRONG_TENANT, f"/{name}", message)
 
     def _accepted(self, envelope: Envelope, payload: bytes) -> Accepted:

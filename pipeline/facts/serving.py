@@ -21,8 +21,16 @@ class EventsReceived(Fact, frozen=True):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("received_requests", "counter", "Count", "Requests that brought events.", "requests"),
         Metric("received_events", "counter", "Count", "Events that the stream acknowledged.", "accepted"),
-        Metric("refused_events", "counter", "Count", "Events that the HTTP API refused, each with a reason.", "refused"),
-        Metric("retry_events", "counter", "Count", "Events whose outcome was unknown at the deadline.", "retry"),
+        Metric(
+            "refused_events",
+            "counter",
+            "Count",
+            "Events that the HTTP API refused, each with a reason.",
+            "refused",
+        ),
+        Metric(
+            "retry_events", "counter", "Count", "Events whose outcome was unknown at the deadline.", "retry"
+        ),
     )
     requests: int
     accepted: int

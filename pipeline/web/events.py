@@ -92,9 +92,7 @@ def event_ids(call: Call) -> NewId:  # noqa: ARG001 - under an Idempotency-Key t
     return lambda _index: new_event_id()
 
 
-async def _judged(
-    door: FrontDoor, call: Call, now_us: int, new_id: NewId
-) -> list[Accepted | Refused]:
+async def _judged(door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> list[Accepted | Refused]:
     settings, tenant_id = door.settings, call.caller.tenant_id
     limits = BodyLimits(settings.web.max_body_bytes, settings.events.max_inflation)
     acceptor = door.acceptors.of(door.rules())
@@ -174,13 +172,20 @@ ROUTES = (
         post_events,
         answers={202: EventsAnswer, 207: EventsAnswer},
         body={
-            JSON: {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]},
+            JSON: {
+                "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]
+            },
             LINES: {"type": "string", "description": "One event a line."},
             CLOUD: {"type": "object", "description": "One CloudEvent."},
             CLOUD_BATCH: {"type": "array", "items": {"type": "object"}, "minItems": 1},
         },
         parameters=(
-            Parameter("Content-Encoding", "header", "`gzip`, or nothing.", {"type": "string", "enum": ["gzip", "identity"]}),
+            Parameter(
+                "Content-Encoding",
+                "header",
+                "`gzip`, or nothing.",
+                {"type": "string", "enum": ["gzip", "identity"]},
+            ),
         ),
     ),
 )

@@ -85,10 +85,16 @@ ROUTES = (
         parameters=(
             Parameter("id", "path", "`receipt` of the answer to `POST /v1/events`.", required=True),
             Parameter(
-                "wait", "query", "Answer once this is reached.", {"type": "string", "enum": ["archived", "queryable"]}
+                "wait",
+                "query",
+                "Answer once this is reached.",
+                {"type": "string", "enum": ["archived", "queryable"]},
             ),
             Parameter(
-                "timeout", "query", "Seconds to wait; then the answer says how far it is.", {"type": "number", "minimum": 0}
+                "timeout",
+                "query",
+                "Seconds to wait; then the answer says how far it is.",
+                {"type": "number", "minimum": 0},
             ),
         ),
     ),

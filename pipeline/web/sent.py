@@ -53,7 +53,9 @@ def _reader(request: Request) -> Reader:
     if found is None:
         given = f"Content-Type {kind!r}" if kind else "a body without Content-Type"
         raise Problem(
-            "unsupported_media_type", f"{given} is not taken: {', '.join(MEDIA_TYPES)}", {"Accept": ", ".join(MEDIA_TYPES)}
+            "unsupported_media_type",
+            f"{given} is not taken: {', '.join(MEDIA_TYPES)}",
+            {"Accept": ", ".join(MEDIA_TYPES)},
         )
     return found
 

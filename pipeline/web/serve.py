@@ -58,7 +58,9 @@ def hold_address(host: str, port: int, *, or_free: bool = False) -> Address:
         ConfigProblem: the port cannot be had.
     """
     try:
-        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
     except OSError as exc:
         raise ConfigProblem(f"web.host {host!r} is no address of this machine ({exc.strerror})") from exc
     address = str(place[0])
@@ -105,7 +107,11 @@ async def _serve(
     stop: "Callable[[Callable[[], None]], None]",
 ) -> bool:
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
-    stop(lambda: loop.call_soon_threadsafe(asked.set))
+
+    def ask() -> None:
+        loop.call_soon_threadsafe(asked.set)
+
+    stop(ask)
     door.ingest.start(loop)
     entry = Entry(make_app(door, gate), door.settings.web.deadline_seconds)
     server = make_server(entry, door, address)
@@ -125,7 +131,7 @@ async def _drain(door: FrontDoor, entry: Entry, server: Server, serving: "asynci
     """Answer what was taken, then send what is left."""
     loop, requests = asyncio.get_running_loop(), entry.requests
     began = loop.time()
-    server.stop()
+    server.signal_handler_interrupt()  # what Server.stop does
     await asyncio.wait({serving}, timeout=door.settings.web.deadline_seconds + _GRACE_SECONDS)
     ended = await loop.run_in_executor(None, door.ingest.close, _CLOSE_SECONDS)
     if (told := door.tally.take()) is not None:
@@ -148,7 +154,9 @@ def make_server(application: Any, door: FrontDoor, address: Address) -> Server:
         backlog=_BACKLOG,
         backpressure=web.max_connections,
         http1_settings=HTTP1Settings(
-            header_read_timeout=int(web.idle_seconds * 1_000), max_buffer_size=_MAX_HEAD_BYTES, pipeline_flush=False
+            header_read_timeout=int(web.idle_seconds * 1_000),
+            max_buffer_size=_MAX_HEAD_BYTES,
+            pipeline_flush=False,
         ),
         log_enabled=False,
     )

@@ -117,7 +117,9 @@ def signing_key(settings: Settings) -> bytes:
     if given is not None:
         key = given.get_secret_value().encode()
         if len(key) < _KEY_CHARACTERS:
-            raise ConfigProblem(f"web.signing_key has {len(key)} characters, and needs {_KEY_CHARACTERS} or more")
+            raise ConfigProblem(
+                f"web.signing_key has {len(key)} characters, and needs {_KEY_CHARACTERS} or more"
+            )
         return key
     if settings.aws.endpoint_url is None:
         raise ConfigProblem(

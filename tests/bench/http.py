@@ -79,8 +79,17 @@ def http(count: int, rounds: int) -> list[Figure]:
     return [
         Figure("single events, bare handler", theirs, "requests/s"),
         Figure("single events", ours, "requests/s"),
-        Figure("single events / bare", statistics.median(a.per_second / b.per_second for b, a in pairs), "x", ">= 0.4"),
-        Figure("single events, of a core of its own", statistics.median(a.per_core_second for _, a in pairs), "requests/s"),
+        Figure(
+            "single events / bare",
+            statistics.median(a.per_second / b.per_second for b, a in pairs),
+            "x",
+            ">= 0.4",
+        ),
+        Figure(
+            "single events, of a core of its own",
+            statistics.median(a.per_core_second for _, a in pairs),
+            "requests/s",
+        ),
         Figure("single events, p50 at full speed", statistics.median(load.p50_ms for _, load in pairs), "ms"),
         Figure("single events, p99 at full speed", statistics.median(load.p99_ms for _, load in pairs), "ms"),
         Figure(
@@ -94,7 +103,11 @@ def http(count: int, rounds: int) -> list[Figure]:
             statistics.median(load.per_core_second for load in many) * _BATCH,
             "events/s",
         ),
-        Figure(f"NDJSON batches of {_BATCH}, p99 at full speed", statistics.median(load.p99_ms for load in many), "ms"),
+        Figure(
+            f"NDJSON batches of {_BATCH}, p99 at full speed",
+            statistics.median(load.p99_ms for load in many),
+            "ms",
+        ),
         Figure("answers that were no 202", bad, "", "0"),
     ]
 
@@ -119,11 +132,25 @@ def _server(kind: str) -> Iterator[_Server]:
             server.send_signal(signal.SIGTERM)
 
 
-def _drive(wrk: str, server: _Server, what: tuple[Path, str], seconds: int, connections: int = _CONNECTIONS) -> Load:
+def _drive(
+    wrk: str, server: _Server, what: tuple[Path, str], seconds: int, connections: int = _CONNECTIONS
+) -> Load:
     path, media_type = what
-    command = [*_on_core(1), wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(_SCRIPT)]
+    command = [
+        *_on_core(1),
+        wrk,
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "10s",
+        "-s",
+        str(_SCRIPT),
+    ]
     before = server.cpu_seconds()
-    found = subprocess.run([*command, server.url, "--", str(path), media_type], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [*command, server.url, "--", str(path), media_type], capture_output=True, text=True, check=True
+    )
     line = next(line for line in found.stdout.splitlines() if line.startswith("RESULT"))
     requests, micros, bad, p50, p99 = map(int, line.split()[1:])
     spent = server.cpu_seconds() - before

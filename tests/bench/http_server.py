@@ -86,15 +86,19 @@ class _Gate(LocalGate):
     """Knows one key."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: frozenset(), _PLAN)
+        super().__init__(frozenset, _PLAN)
         self._callers["key-of-the-bench"] = Caller("tenant-00", "key:bench", frozenset(Scope), _PLAN)
 
 
 async def _serve_bare(door: FrontDoor, address: Address) -> None:
     server = make_server(_bare, door, address)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.signal_handler_interrupt)
     print(address.port, flush=True)
     await server.serve()
+
+
+def _on_sigterm(stop: Callable[[], None]) -> None:
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop())
 
 
 def main(kind: str) -> None:
@@ -110,7 +114,7 @@ def main(kind: str) -> None:
             _Gate(),
             address,
             lambda: print(address.port, flush=True),
-            lambda stop: signal.signal(signal.SIGTERM, lambda *_: stop()) and None,
+            _on_sigterm,
         )
 
 
