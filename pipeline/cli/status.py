@@ -10,6 +10,7 @@ import click
 from pipeline.cli.loader_state import heartbeat
 from pipeline.cli.settings import home_option
 from pipeline.config import load_settings
+from pipeline.laptop.api import api_url
 from pipeline.laptop.home import Home
 from pipeline.laptop.processes import ProcessRef, alive
 from pipeline.laptop.stack import Finding, find_stack
@@ -40,6 +41,7 @@ def status_report(home: Home, finding: Finding, now: float) -> dict[str, Any]:
         "uptime_seconds": round(now - stack.started_at, 1) if stack and finding.status == "running" else None,
         "emulator": _process(stack.emulator if stack else None),
         "loader": _process(stack.loader if stack else None) | {"heartbeat": heartbeat(home, now)},
+        "api": _process(stack.api if stack else None) | {"url": api_url(home, stack.api) if stack else None},
         "settings": stack.settings if stack else {},
     }
 
@@ -53,7 +55,9 @@ def _text(report: dict[str, Any]) -> str:
     lines.append(f"home      {report['home']}")
     if report["status"] == "running":
         lines.append(f"endpoint  {report['endpoint_url']}, up for {_duration(report['uptime_seconds'])}")
-    for name in ("emulator", "loader"):
+    if report["api"]["url"] is not None:
+        lines.append(f"API       {report['api']['url']}, reference {report['api']['url']}/docs")
+    for name in ("emulator", "loader", "api"):
         if report[name]["pid"] is not None:
             state = "running" if report[name]["running"] else "not running"
             lines.append(f"{name:8}  process {report[name]['pid']}, {state}")

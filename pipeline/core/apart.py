@@ -57,6 +57,11 @@ def take_apart(data: bytes, limits: Limits) -> list[bytes]:
     return units
 
 
+def batch_units(text: bytes, most: int) -> list[bytes]:
+    """Return the elements of a JSON array, up to `most` of them; none where it is empty, or no array."""
+    return _batch(text, most) if text.lstrip(_SPACE)[:1] == b"[" else []
+
+
 def weight(data: bytes, limits: Limits) -> int:
     """Return the bytes that a Kinesis record comes to once it is taken apart, as it announces itself; never too few."""
     if data.startswith(GZIP):

@@ -12,7 +12,9 @@ import hmac
 from pipeline.core.errors import HeadraceError
 
 _MAC_BYTES = 16  # 128 bits: half of SHA-256, as RFC 2104 section 5 allows
-MAX_CHARACTERS = 2_048  # of a text; longer ones are none of ours
+MAX_CHARACTERS = (
+    8_192  # of a text, as a receipt over all shards of a large stream; longer ones are none of ours
+)
 
 
 class Forged(HeadraceError):

@@ -55,6 +55,7 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
+from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed
 from pipeline.facts.web import (
     AnswerUnstored,
     CredentialsRefused,
@@ -140,4 +141,8 @@ __all__ = [
     "DecisionsDropped",
     "DamageFound",
     "ReadsStopped",
+    "ApiStarted",
+    "EventsReceived",
+    "RequestFailed",
+    "ApiDrained",
 ]

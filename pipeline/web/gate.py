@@ -41,6 +41,10 @@ class Gate(Protocol):
         """Return what a caller is told: never which part of the credential was wrong."""
         ...
 
+    async def close(self) -> None:
+        """Finish; no request comes any more."""
+        ...
+
 
 class CredentialGate:
     """Lets in whoever shows one valid credential with the scope of the route. Lives on one event loop."""

@@ -10,6 +10,7 @@ from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
 
 _FILE = "signing.key"
+_KEY_CHARACTERS = 32  # fewer could be guessed
 _HEX_DIGITS = 64  # 256 bits
 
 
@@ -17,11 +18,22 @@ def signing_key(settings: Settings) -> bytes:
     """Return 32 bytes: of `web.signing_key`, or of the file in `paths.home`, which is made when it is missing.
 
     Raises:
-        ConfigProblem: the file cannot be made, or is none of ours.
+        ConfigProblem: it is too short, or not set where processes on several machines must share one; or the file cannot be
+            made, or is none of ours.
     """
     given = settings.web.signing_key
     if given is not None:
-        return hashlib.sha256(given.get_secret_value().encode()).digest()
+        text = given.get_secret_value()
+        if len(text) < _KEY_CHARACTERS:
+            raise ConfigProblem(
+                f"web.signing_key has {len(text)} characters, and needs {_KEY_CHARACTERS} or more"
+            )
+        return hashlib.sha256(text.encode()).digest()
+    if settings.aws.endpoint_url is None:
+        raise ConfigProblem(
+            "web.signing_key is not set: receipts and cursors are signed with it, and all processes of the API need the "
+            f"same; set it to {_KEY_CHARACTERS} random characters or more"
+        )
     return _own(settings.paths.home / _FILE)
 
 

@@ -28,6 +28,7 @@ from pipeline.core.window_reach import SegmentAge, SegmentId
 from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
+from tests.bench.http import http
 from tests.bench.kcl import kcl
 from tests.bench.packed import packed
 from tests.bench.producing import producer
@@ -153,5 +154,6 @@ CASES = {
     "replay": Case(replay, 400_000, 40_000),
     "credentials": Case(credentials, 20_000, 2_000),
     "idempotency": Case(repeated_requests, 20_000, 2_000),
+    "http": Case(http, 8_000, 2_000),
     "memory": Case(loader_memory, 700_000, 140_000),
 }
