@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.core.metric import Metric
 from pipeline.facts.fact import Fact, FactSink, Level
+from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 from pipeline.facts.loading import (
     CallRetried,
     DeadlyRecordFound,
@@ -51,7 +52,6 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
-from pipeline.facts.web import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 
 FACTS: tuple[type[Fact], ...] = tuple(
     Fact.__subclasses__()

@@ -84,6 +84,7 @@ class Leases:
             if held.busy is not None:
                 return held.busy
             done: Future[None] = Future()
+            done.set_running_or_notify_cancel()  # shared: one that stops waiting cancels nobody
             held.busy = done
         try:
             submit(self._run, key, held, needs, done)

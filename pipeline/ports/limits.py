@@ -35,8 +35,9 @@ class LimitStore(Protocol):
             expires_us: from then on it may be forgotten; None: never.
 
         Returns:
-            True when `after` is what is stored, also by an earlier try of the very same call; False when another
-            process was first: read it again.
+            True when `after` is what is stored, also by an earlier try of the very same call. False when another process
+            was first: read it again. An earlier try whose answer was lost, and which another process built upon since,
+            says False as well: its tokens are then nobody's, never given out twice.
 
         Raises:
             Transient: nothing is stored. OutcomeUnknown: perhaps it is; repeat the call, or give the tokens up.

@@ -14,6 +14,7 @@ import msgspec
 
 from pipeline.core.caller import Denied
 from pipeline.web.gate import Gate
+from pipeline.web.limits import take
 from pipeline.web.problems import MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
@@ -51,6 +52,10 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
         response.set_header("X-Request-Id", request_id)
         try:
             caller = gate.nobody if isinstance(route.needs, Open) else await gate.admit(request, route)
+            if route.costs and not isinstance(route.needs, Open):
+                decision = await take(door, caller)
+                for name, value in decision.headers().items():
+                    response.set_header(name, value)
             answer = await route.handler(door, Call(caller, request_id, request_id, request, path))
         except (Problem, Denied) as exc:
             write_problem(response, exc if isinstance(exc, Problem) else gate.problem(exc), request_id)

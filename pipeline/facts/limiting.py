@@ -1,4 +1,4 @@
-"""What the HTTP API says."""
+"""What the limiter and the rate-limit service say."""
 
 from typing import ClassVar
 
