@@ -24,7 +24,7 @@ POLICY_SECONDS = 10.0  # after so long a changed policy holds in every process
 KEPT_SECONDS = 86_400  # a decision under an idempotency key
 _MAX_POLICIES = 10_000  # remembered in a process
 
-Name = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+Name = Annotated[str, Meta(pattern=rf"^{NAME.pattern}$(?!\n)")]  # `$` alone lets a line end follow
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
