@@ -1,6 +1,7 @@
 """Limits in real processes over one table: what is allowed is counted, against the time that was measured."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def test_four_processes_keep_to_a_plan(endpoint: str, plan: Plan, tmp_path: Path
 
 def test_a_quota_holds_under_kill_9(endpoint: str, tmp_path: Path) -> None:
     """Processes are killed at random and started again: never more than the quota, and at most a lease a kill less."""
-    prefix, chance = Aws("ministack", endpoint).tables(), random.Random(SEED)
+    prefix, chance = Aws("ministack", endpoint).tables(), random.Random(os.environ[SEED])
     files = [tmp_path / f"{number}" for number in range(3)]
     running = [_start(endpoint, prefix, FEW, path, off) for path, off in zip(files, SKEWS_US, strict=False)]
     kills = 6
