@@ -13,7 +13,7 @@ from pipeline.aws.client import Connection, make_client
 from pipeline.aws.limits import DynamoLimits
 from pipeline.aws.meter import Meter
 from pipeline.core.caller import Caller
-from pipeline.core.lease import Account
+from pipeline.core.lease import Account, Change
 from pipeline.core.plan import Plan
 from pipeline.facts import Fact
 from pipeline.flows.leases import Leases
@@ -49,10 +49,10 @@ class CountedLimits(DynamoLimits):
 
     writes = 0
 
-    def write(self, key: AccountKey, before: str | None, after: Account, expires_us: int | None) -> bool:
-        """Store an account."""
+    def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:
+        """Apply a change."""
         self.writes += 1
-        return super().write(key, before, after, expires_us)
+        return super().write(key, change, expires_us)
 
 
 def _told(fact: Fact) -> None:
