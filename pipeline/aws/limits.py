@@ -19,14 +19,23 @@ from pipeline.aws import tables
 from pipeline.aws.dynamo import query
 from pipeline.aws.errors import error_code, translated
 from pipeline.aws.items import Item, number, text
-from pipeline.core.lease import Account
+from pipeline.core.lease import Account, Change
 from pipeline.core.policy import Limit, Policy
 from pipeline.ports.limits import AccountKey, Decided
 
-# Two processes lease from one account, both have read revision r1:
+# A and B lease 110 tokens each, both have read revision r1, and so 500 tokens:
 #
-#   A puts r2   SAME_REVISION holds
-#   B puts r3   SAME_REVISION fails: it reads r2, and decides again
+#   A 500 - 110   (what is enough) <= 500 <= 500 holds
+#   B 390 - 110   (what is enough) <= 390 <= 500 holds: A is not in its way
+#
+# An hour later the bucket was full, so the account is stored anew:
+#
+#   A puts r4   SAME_REVISION holds (r3)
+#   B puts r5   SAME_REVISION fails: it reads r4, and decides again
+#   C spends    STORED_THEN fails: the level it has read counts from another moment
+STORED_THEN = "at_us = :at"
+SAME_MONTH = "#month = :month"
+QUOTA_LEFT = "used <= :most"
 SAME_REVISION = "revision = :before"
 NEVER_WRITTEN = "attribute_not_exists(#name)"
 _REFUSED = "ConditionalCheckFailedException"
@@ -47,7 +56,8 @@ def account_item(key: AccountKey, account: Account, expires_us: int | None) -> I
         **account_key(key),
         "revision": text(account.revision),
         "at_us": number(account.at_us),
-        "units": {"L": [number(one) for one in account.units]},
+        **{f"units_{place}": number(one) for place, one in enumerate(account.units)},
+        "tokens": {"L": [number(one) for one in account.tokens]},
         "seconds": {"L": [number(one) for one in account.seconds]},
         "month": text(account.month),
         "used": number(account.used),
@@ -60,11 +70,34 @@ def account_of(item: Item) -> Account:
     return Account(
         revision=item["revision"]["S"],
         at_us=int(item["at_us"]["N"]),
-        units=tuple(int(one["N"]) for one in item["units"]["L"]),
+        units=tuple(int(item[f"units_{place}"]["N"]) for place in range(len(item["seconds"]["L"]))),
+        tokens=tuple(int(one["N"]) for one in item["tokens"]["L"]),
         seconds=tuple(int(one["N"]) for one in item["seconds"]["L"]),
         month=item["month"]["S"],
         used=int(item["used"]["N"]),
     )
+
+
+def _difference(before: Account, change: Change) -> tuple[Item, list[str], list[str]]:
+    """Return values, assignments and conditions of a change that is a difference; the conditions have names below."""
+    after = change.after
+    values = {
+        ":revision": text(after.revision),
+        ":at": number(before.at_us),
+        ":month": text(before.month),
+        ":paid": number(after.used - before.used),
+        ":most": number(change.most_used),
+    }
+    sets, conditions = ["revision = :revision", "used = used + :paid"], [STORED_THEN, SAME_MONTH, QUOTA_LEFT]
+    for place, least in enumerate(change.least or ()):
+        values |= {
+            f":cost{place}": number(before.units[place] - after.units[place]),
+            f":least{place}": number(least),
+            f":then{place}": number(before.units[place]),
+        }
+        sets.append(f"units_{place} = units_{place} - :cost{place}")
+        conditions += [f"units_{place} >= :least{place}", f"units_{place} <= :then{place}"]
+    return values, sets, conditions
 
 
 def policy_item(tenant: str, policy: Policy) -> Item:
@@ -118,12 +151,39 @@ class DynamoLimits:
         item = self._get(account_key(key))
         return None if item is None else account_of(item)
 
-    def write(self, key: AccountKey, before: str | None, after: Account, expires_us: int | None) -> bool:
-        """Store an account by compare-and-set; see the port."""
-        if self._put_if(account_item(key, after, expires_us), before):
-            return True
-        found = self.read(key)  # refused: by another process, or by an earlier try of this very call
-        return found is not None and found.revision == after.revision
+    def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:
+        """Apply a change to an account; see the port."""
+        if change.before is not None and change.least is not None:
+            return self._spend(key, change.before, change, expires_us)
+        before = change.before.revision if change.before else None
+        if self._put_if(account_item(key, change.after, expires_us), before):
+            return change.after
+        found = self.read(key)  # refused: for another process, or an earlier try of this very call
+        return found if found is not None and found.revision == change.after.revision else None
+
+    def _spend(
+        self, key: AccountKey, before: Account, change: Change, expires_us: int | None
+    ) -> Account | None:
+        values, sets, conditions = _difference(before, change)
+        if expires_us is not None:
+            values[":expires"] = _expires(expires_us)["expires_s"]
+            sets.append("expires_s = :expires")
+        try:
+            with translated(f"write {self._table}"):
+                answer = self._dynamodb.update_item(
+                    TableName=self._table,
+                    Key=account_key(key),
+                    UpdateExpression="SET " + ", ".join(sets),
+                    ConditionExpression=" AND ".join(conditions),
+                    ExpressionAttributeNames={"#month": "month"},
+                    ExpressionAttributeValues=values,
+                    ReturnValues="ALL_NEW",
+                )
+        except ClientError as exc:
+            if error_code(exc) != _REFUSED:
+                raise
+            return None
+        return account_of(answer["Attributes"])
 
     def _put_if(self, item: Item, before: str | None) -> bool:
         condition: dict[str, Any] = {

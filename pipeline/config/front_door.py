@@ -105,3 +105,9 @@ class Limits(Section):
         default="open",
         description="What happens to requests while the limiter's table does not answer: let in, or refused.",
     )
+    max_accounts: Whole = Field(
+        default=100_000,
+        ge=100,
+        le=10_000_000,
+        description="Tenants, credentials and keys of the rate-limit service that one process holds tokens of, about 600 bytes each; the least recently used ones are given back.",
+    )

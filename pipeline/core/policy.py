@@ -1,5 +1,6 @@
 """A limit of the rate-limit service: given with a check, or by a name that its tenant gave it."""
 
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -21,9 +22,19 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Annotated[int, Meta(ge=1, le=MAX_SECONDS)] = 1
     burst: Count | None = None
 
+    @property
+    def holds(self) -> int:
+        """Return what the bucket holds."""
+        return self.burst or self.tokens
+
     def terms(self) -> Terms:
-        """Return what an account under this limit allows."""
-        return Terms((Bucket(self.tokens, self.seconds, self.burst or self.tokens),))
+        """Return what an account under this limit allows; the same object each time, as long as it is in use."""
+        return _terms(self)
+
+
+@lru_cache(4_096)
+def _terms(limit: Limit) -> Terms:
+    return Terms((Bucket(limit.tokens, limit.seconds, limit.holds),))
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pipeline.core.metric import Metric
 from pipeline.facts.fact import Fact, FactSink, Level
-from pipeline.facts.limits import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
+from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 from pipeline.facts.loading import (
     CallRetried,
     DeadlyRecordFound,

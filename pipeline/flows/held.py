@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from pipeline.core.bucket import MICROSECONDS
-from pipeline.core.lease import QUOTA, Account, Leased, Refused, Terms, lease_size
+from pipeline.core.lease import QUOTA, Account, Leased, Refused, Terms, current, lease_size
 from pipeline.core.quota import month_ends_us
 
 STORE = -2  # stands where the number of a bucket would: the store does not answer, and that closes
@@ -141,9 +141,10 @@ class Held:
         )
         return (short, wanted) if any(wanted) else None
 
-    def got(self, leased: Leased, now_us: int, now: float) -> None:
-        """Keep what a renewal brought. `now_us` is this process' wall clock, `now` its monotonic one."""
-        account, wait_us = leased.account, leased.valid_from_us - leased.account.at_us
+    def got(self, leased: Leased, stored: Account, at_us: int, now_us: int, now: float) -> None:
+        """Keep what a renewal brought: `at_us` is the account's time, `now_us` this process' wall clock."""
+        account = current(self.terms, stored, at_us)
+        wait_us = leased.valid_from_us(self.terms, stored, at_us) - account.at_us
         self._account, self._at, self._denial, self.month = account, now, None, account.month
         if self.terms.quota is not None:
             self._month_ends = now + (month_ends_us(account.month) - now_us) / MICROSECONDS

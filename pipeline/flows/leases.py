@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Literal
 
 from pipeline.core.errors import HeadraceError
-from pipeline.core.lease import KEPT_US, Account, Refused, Terms, current, give_back, lease
+from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
 from pipeline.facts import FactSink, LimitStoreAnswered, LimitStoreFailed
 from pipeline.flows.held import STORE, Held, Taken
 from pipeline.ports.clock import Clock
@@ -22,7 +22,7 @@ from pipeline.ports.limits import AccountKey, LimitStore
 MAX_ACCOUNTS = 100_000  # held at a time, about 600 bytes each
 IDLE_SECONDS = 60.0  # unused for so long, a lease is given back
 SWEEP_SECONDS = 10.0
-_TRIES = 8  # compare-and-set against other processes
+_TRIES = 8  # against other processes that store the same account anew
 _DOWN_SECONDS = 1.0  # how long nobody asks a store that failed
 _TOLD_SECONDS = 10.0  # a store that stays down is told so often
 _BUSY_SECONDS = 0.05  # denial of an account for which too many processes race
@@ -84,6 +84,7 @@ class Leases:
             if held.busy is not None:
                 return held.busy
             done: Future[None] = Future()
+            done.set_running_or_notify_cancel()  # shared: one that stops waiting cancels nobody
             held.busy = done
         try:
             submit(self._run, key, held, needs, done)
@@ -191,16 +192,17 @@ class Leases:
             if not any(found.tokens):
                 held.be_quiet(now + _DOWN_SECONDS)
                 return True
-            if self._write(key, terms, account, found.account):
+            stored = self._write(key, terms, found.change)
+            if stored is not None:
                 with self._lock:
-                    held.got(found, now_us, now)
+                    held.got(found, stored, at_us, now_us, now)
                     held.owed, held.local = held.owed - owed, None
                 return True
         return False
 
-    def _write(self, key: AccountKey, terms: Terms, before: Account | None, after: Account) -> bool:
-        expires_us = None if terms.quota is not None else after.full_us(terms) + KEPT_US
-        return self._store.write(key, before.revision if before else None, after, expires_us)
+    def _write(self, key: AccountKey, terms: Terms, change: Change) -> Account | None:
+        expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
+        return self._store.write(key, change, expires_us)
 
     def _without_store(self, held: Held, needs: tuple[int, ...], wants: tuple[int, ...]) -> None:
         now_us, now = self._clock.now_us(), self._clock.monotonic()
@@ -213,8 +215,8 @@ class Leases:
             if isinstance(found, Refused):
                 held.got_nothing(found, needs[found.which], now_us, now)
                 return
-            held.local = found.account
-            held.got(found, now_us, now)
+            held.local = found.change.after
+            held.got(found, held.local, now_us, now_us, now)
             if held.terms.quota is not None:
                 held.owed += found.tokens[0]
 
@@ -242,8 +244,10 @@ class Leases:
             for _ in range(_TRIES):
                 account = self._store.read(key)
                 now_us = self._clock.now_us() + held.ahead_us
-                after = give_back(held.terms, account, now_us, tokens, held.month, _revision())
-                if account is None or self._write(key, held.terms, account, after):
+                if account is None:  # long full again
+                    return
+                change = give_back(held.terms, account, now_us, tokens, held.month, _revision())
+                if self._write(key, held.terms, change) is not None:
                     return
         except HeadraceError as exc:
             self._failed(exc)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from pipeline.core.lease import Account
+from pipeline.core.lease import Account, Change
 from pipeline.core.policy import Policy
 
 
@@ -25,21 +25,21 @@ class LimitStore(Protocol):
         """
         ...
 
-    def write(self, key: AccountKey, before: str | None, after: Account, expires_us: int | None) -> bool:
-        """Store an account by compare-and-set; one write, whatever it holds.
+    def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:
+        """Apply a change to an account, if it is for what is stored (`Change.applied`); one write.
 
         Args:
             key: which.
-            before: the revision that it was read with; None: it was not there.
-            after: what it becomes; its revision was never used before.
-            expires_us: from then on it may be forgotten; None: never.
+            change: what to do; the revision after it was never used before.
+            expires_us: from then on the account may be forgotten; None: never.
 
         Returns:
-            True when `after` is what is stored, also by an earlier try of the very same call; False when another
-            process was first: read it again.
+            The account as it is stored now; None when other processes came between: read it again. An earlier try of
+            this call whose answer was lost may also say None, or count twice: its tokens are then nobody's, never
+            given out twice.
 
         Raises:
-            Transient: nothing is stored. OutcomeUnknown: perhaps it is; repeat the call, or give the tokens up.
+            Transient: nothing is stored. OutcomeUnknown: perhaps it is; the tokens are to be given up.
         """
         ...
 

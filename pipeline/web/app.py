@@ -16,6 +16,7 @@ from pipeline.core.caller import Denied
 from pipeline.facts import RequestFailed
 from pipeline.web.entry import BodyTimeout, body_timeout
 from pipeline.web.gate import Gate
+from pipeline.web.limits import take
 from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
@@ -49,12 +50,17 @@ def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resour
 
 def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
     is_open, handler, nobody = isinstance(route.needs, Open), route.handler, gate.nobody
+    counted = route.costs and not is_open
 
     async def respond(request: falcon.asgi.Request, response: falcon.asgi.Response, **path: str) -> None:
         request_id = new_request_id()
         response.set_header("X-Request-Id", request_id)
         try:
             caller = nobody if is_open else await gate.admit(request, route)
+            if counted:
+                decision = await take(door, caller)
+                for name, value in decision.headers().items():
+                    response.set_header(name, value)
             answer = await handler(door, Call(caller, request_id, request_id, request, path))
         except (Problem, Denied) as exc:
             write_problem(response, exc if isinstance(exc, Problem) else gate.problem(exc), request_id)

@@ -44,6 +44,13 @@ class PlanLimits(msgspec.Struct, frozen=True):
     max_batch_events: int
 
 
+class LeftNow(msgspec.Struct, frozen=True):
+    """What a bucket allows at once, and what is left in it; an estimate, as all processes spend of it."""
+
+    allows: int
+    left: int
+
+
 class PlanUsage(msgspec.Struct, frozen=True):
     """Your plan, and what is used and left of it. `requests_per_second` is the credential's own limit, if it has one."""
 
@@ -52,7 +59,8 @@ class PlanUsage(msgspec.Struct, frozen=True):
     month: str
     used_requests: int
     left_requests: int
-    left_burst_requests: int | None
+    month_ends: str
+    now: dict[str, LeftNow]
 
 
 async def lag(door: FrontDoor, call: Call) -> Answer:
@@ -84,9 +92,10 @@ async def usage(door: FrontDoor, call: Call) -> Answer:
             PlanLimits(**limits),
             call.caller.requests_per_second,
             used.month,
-            used.used_requests,
-            used.left_requests,
-            used.left_burst_requests,
+            used.used,
+            used.left,
+            instant_of(used.resets_at_us),
+            {one.name: LeftNow(one.limit, one.remaining) for one in used.now},
         )
     )
 

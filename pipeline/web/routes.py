@@ -6,6 +6,7 @@ from pipeline.web import (
     lag,
     openapi,
     quarantine,
+    ratelimit,
     reads,
     ready,
     receipts,
@@ -27,4 +28,5 @@ ROUTES: tuple[Route, ...] = (
     *quarantine.ROUTES,
     *lag.ROUTES,
     *replays.ROUTES,
+    *ratelimit.ROUTES,
 )

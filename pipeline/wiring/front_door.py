@@ -10,20 +10,23 @@ from pipeline.core.accept import Acceptors
 from pipeline.core.errors import ConfigProblem
 from pipeline.facts import EventsReceived, FactSink
 from pipeline.flows.authenticate import Authenticator
+from pipeline.flows.decision_log import DecisionLog
 from pipeline.flows.follow import ArrivalReceipts, Follower
 from pipeline.flows.idempotency import Idempotency
+from pipeline.flows.limit import Limiter
+from pipeline.flows.ratelimits import RateLimits
 from pipeline.flows.ready import Readiness
 from pipeline.flows.rules import StoredRules
 from pipeline.ports.clock import Clock
 from pipeline.ports.control import Control
 from pipeline.ports.rules import NewestRules
-from pipeline.ports.usage import TellsUsage
 from pipeline.sending.batches import MAX_EVENT_BYTES
 from pipeline.sending.coalesce import Ingest, OpenProducer
 from pipeline.sending.fates import BatchFate
 from pipeline.sending.threaded import EventProducer, ProducerOptions
 from pipeline.sending.worker import WorkerPorts
 from pipeline.wiring.control import control
+from pipeline.wiring.limiting import limits
 from pipeline.wiring.loading import filed_rules
 from pipeline.wiring.reads import Reads, probes, reads
 from pipeline.wiring.sending import sending_parts, sending_receipts
@@ -69,6 +72,9 @@ class FrontDoor:
         receipts: what was taken, and how far it is; None in a process that only reads.
         acceptors: judges, kept while the rules stay the same.
         tally: what came in.
+        limiter: takes from plans; close it when the process stops.
+        ratelimits: the rate-limit service for others, over the same leases.
+        decision_log: where its decisions go as events; None: nowhere.
     """
 
     settings: Settings
@@ -87,7 +93,9 @@ class FrontDoor:
     tally: Tally = field(default_factory=Tally)
     reads: Reads | None = None
     ready: Readiness | None = None
-    limiter: TellsUsage | None = None
+    limiter: Limiter | None = None
+    ratelimits: RateLimits | None = None
+    decision_log: DecisionLog | None = None
 
 
 def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
@@ -102,13 +110,18 @@ def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
     rules.newest(0)
     door = FrontDoor(settings, clock, facts, rules, store)
     follower = Follower(stores.ledger, parts.stream, clock, door.threads)
+    limiter, ratelimits = limits(settings, clock, facts)
+    ingest = Ingest(_opener(settings, stores, clock, facts))
     return replace(
         door,
         authenticator=authenticator(settings, store, clock, facts),
         idempotency=idempotency(settings, clock, facts),
-        ingest=Ingest(_opener(settings, stores, clock, facts)),
+        ingest=ingest,
         receipts=ArrivalReceipts(signing_key(settings), parts.stream, follower),
         reads=reads(settings, clock, facts),
+        limiter=limiter,
+        ratelimits=ratelimits,
+        decision_log=DecisionLog(ingest.put, clock, facts),
         ready=Readiness(probes(settings, facts), clock),
     )
 

@@ -1,5 +1,6 @@
 """Buckets, months, leases, and what a caller is told: pure arithmetic."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,8 +74,9 @@ def test_usable_tokens_never_exceed_the_bucket(bucket: Bucket, asks: list[tuple[
         found = lease(terms, account, now_us, (need,), (need + more,), str(number))
         if isinstance(found, Leased):
             assert need <= found.tokens[0] <= need + more
-            account = found.account
-            usable.append((found.valid_from_us, found.tokens[0]))
+            account = found.change.applied(account)
+            assert account is not None
+            usable.append((found.valid_from_us(terms, account, now_us), found.tokens[0]))
     for at_us, _ in usable:
         total = sum(tokens for valid_us, tokens in usable if valid_us <= at_us)
         assert total * bucket.token_units <= bucket.full_units + bucket.tokens * (at_us - NOON_US)
@@ -84,7 +86,7 @@ def test_usable_tokens_never_exceed_the_bucket(bucket: Bucket, asks: list[tuple[
 def test_a_refusal_says_when(bucket: Bucket, need: int) -> None:
     """Asked again at the moment that a refusal names, the tokens are leased; a need above the bucket is never met."""
     terms = Terms((bucket,))
-    account = Account("r", NOON_US, (-2 * MICROSECONDS * bucket.tokens,), (bucket.seconds,))
+    account = Account("r", NOON_US, (-2 * MICROSECONDS * bucket.tokens,), (bucket.tokens,), (bucket.seconds,))
     found = lease(terms, account, NOON_US, (need,), (need,), "n")
     if isinstance(found, Refused):
         if need > bucket.holds:
@@ -97,7 +99,7 @@ def test_a_refusal_says_when(bucket: Bucket, need: int) -> None:
 def test_all_buckets_or_none() -> None:
     """One short bucket refuses the lease and is named."""
     terms = Terms((Bucket(10, 1, 20), Bucket(1, 1, 5)))
-    account = Account("r", NOON_US, (20 * MICROSECONDS, 0), (1, 1))
+    account = Account("r", NOON_US, (20 * MICROSECONDS, 0), (10, 1), (1, 1))
     assert lease(terms, account, NOON_US, (1, 1), (1, 1), "n") == Refused(
         1, NOON_US + MICROSECONDS, NOON_US + MICROSECONDS
     )
@@ -106,15 +108,15 @@ def test_all_buckets_or_none() -> None:
 def test_the_quota_caps_a_lease_and_then_refuses() -> None:
     """The last requests of a month are leased as they are, then none until the next month begins."""
     terms = Terms((Bucket(1_000, 1, 2_000),), 1_000)
-    account = Account("r", NOON_US, (2_000 * MICROSECONDS,), (1,), "2024-03", 970)
+    account = Account("r", NOON_US, (2_000 * MICROSECONDS,), (1_000,), (1,), "2024-03", 970)
     last = lease(terms, account, NOON_US, (1,), (110,), "n")
     assert isinstance(last, Leased)
-    assert (last.tokens, last.account.used) == ((30,), 1_000)
+    assert (last.tokens, last.change.after.used) == ((30,), 1_000)
     end_us = month_ends_us("2024-03")
-    assert lease(terms, last.account, NOON_US, (1,), (110,), "n") == Refused(QUOTA, end_us, end_us)
-    again = lease(terms, last.account, end_us, (1,), (110,), "n")
+    assert lease(terms, last.change.after, NOON_US, (1,), (110,), "n") == Refused(QUOTA, end_us, end_us)
+    again = lease(terms, last.change.after, end_us, (1,), (110,), "n")
     assert isinstance(again, Leased)
-    assert (again.account.month, again.account.used) == ("2024-04", 110)
+    assert (again.change.after.month, again.change.after.used) == ("2024-04", 110)
 
 
 def test_requests_let_through_while_the_store_was_down_are_paid() -> None:
@@ -122,14 +124,14 @@ def test_requests_let_through_while_the_store_was_down_are_paid() -> None:
     terms = Terms((Bucket(10, 1, 20),), 100)
     paid = lease(terms, None, NOON_US, (1,), (1,), "n", owed=50)
     assert isinstance(paid, Leased)
-    assert paid.account.used == 51
+    assert paid.change.after.used == 51
     assert isinstance(lease(terms, None, NOON_US, (1,), (1,), "n", owed=100), Refused)
 
 
 def test_a_month_never_goes_back() -> None:
     """A process whose clock is behind counts into the month that another one began."""
     terms = Terms((Bucket(10, 1, 20),), 100)
-    began = Account("r", month_ends_us("2024-03"), (0,), (1,), "2024-04", 7)
+    began = Account("r", month_ends_us("2024-03"), (0,), (10,), (1,), "2024-04", 7)
     found = current(terms, began, month_ends_us("2024-03") - 300_000)
     assert (found.month, found.used, found.at_us) == ("2024-04", 7, began.at_us)
 
@@ -137,10 +139,10 @@ def test_a_month_never_goes_back() -> None:
 def test_what_is_given_back() -> None:
     """Tokens and the month's requests come back; of an earlier month only tokens do, and never above full."""
     terms = Terms((Bucket(10, 1, 20),), 100)
-    account = Account("r", NOON_US, (0,), (1,), "2024-03", 40)
-    back = give_back(terms, account, NOON_US, (5,), "2024-03", "n")
+    account = Account("r", NOON_US, (0,), (10,), (1,), "2024-03", 40)
+    back = give_back(terms, account, NOON_US, (5,), "2024-03", "n").after
     assert (back.units, back.used) == ((5 * MICROSECONDS,), 35)
-    back = give_back(terms, account, NOON_US, (50,), "2024-02", "n")
+    back = give_back(terms, account, NOON_US, (50,), "2024-02", "n").after
     assert (back.units, back.used) == ((20 * MICROSECONDS,), 40)
 
 
@@ -170,3 +172,44 @@ def test_header_fields() -> None:
     }
     assert Decision(False, 20, 0, 2, 3, "requests").headers() == {"Retry-After": "3"}
     assert Decision(False, 20, 0, 2, None, "events").headers() == {}
+
+
+def test_two_that_read_the_same_both_lease() -> None:
+    """From a bucket that is not full, leases add up in any order; one that comes too late for its tokens is refused."""
+    terms = Terms((Bucket(1_000, 1, 2_000),), 10_000)
+    read = Account("r", NOON_US, (500 * MICROSECONDS,), (1_000,), (1,), "2024-03", 0)
+    one, two = (lease(terms, read, NOON_US, (1,), (110,), name) for name in "ab")
+    assert isinstance(one, Leased)
+    assert isinstance(two, Leased)
+    first = one.change.applied(read)
+    assert first is not None
+    both = two.change.applied(first)
+    assert both is not None
+    assert (both.units, both.used) == ((280 * MICROSECONDS,), 220)
+    assert one.change.applied(first) == first
+    assert two.change.applied(msgspec.structs.replace(read, units=(-600 * MICROSECONDS,))) is None
+    assert two.change.applied(msgspec.structs.replace(read, used=9_891)) is None
+    assert two.change.applied(msgspec.structs.replace(read, month="2024-04")) is None
+    assert two.change.applied(msgspec.structs.replace(read, at_us=0)) is None
+
+
+def test_of_two_that_read_a_full_bucket_one_leases() -> None:
+    """A full bucket is stored anew, by one."""
+    terms = Terms((Bucket(10, 1, 20),))
+    one, two = (lease(terms, None, NOON_US, (1,), (1,), name) for name in "ab")
+    assert isinstance(one, Leased)
+    assert isinstance(two, Leased)
+    first = one.change.applied(None)
+    assert first is not None
+    assert two.change.applied(first) is None
+
+
+def test_a_slow_bucket_gives_no_token_twice() -> None:
+    """Where tokens are rare, the second that read the last one is refused."""
+    terms = Terms((Bucket(5, 60, 5),))
+    read = Account("r", NOON_US, (60 * MICROSECONDS,), (5,), (60,), "2024-03")
+    one, two = (lease(terms, read, NOON_US, (1,), (1,), name) for name in "ab")
+    assert isinstance(one, Leased)
+    assert isinstance(two, Leased)
+    assert two.change.applied(one.change.applied(read)) is None
+    assert isinstance(lease(terms, one.change.applied(read), NOON_US, (1,), (1,), "c"), Refused)

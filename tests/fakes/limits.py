@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from pipeline.core.errors import Transient
-from pipeline.core.lease import Account
+from pipeline.core.lease import Account, Change
 from pipeline.core.policy import Policy
 from pipeline.ports.limits import AccountKey, Decided
 
@@ -24,16 +24,15 @@ class MemoryLimits:
         self.reads += 1
         return self.accounts.get(key)
 
-    def write(self, key: AccountKey, before: str | None, after: Account, expires_us: int | None) -> bool:
-        """Store an account by compare-and-set."""
+    def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:
+        """Apply a change."""
         self._answer()
         self.writes += 1
         with self._lock:
-            found = self.accounts.get(key)
-            if (found.revision if found else None) not in (before, after.revision):
-                return False
-            self.accounts[key], self.expires_us[key] = after, expires_us
-        return True
+            after = change.applied(self.accounts.get(key))
+            if after is not None:
+                self.accounts[key], self.expires_us[key] = after, expires_us
+        return after
 
     def _answer(self) -> None:
         if self.down:

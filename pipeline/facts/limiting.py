@@ -1,4 +1,4 @@
-"""What the limits of the HTTP API say."""
+"""What the limiter and the rate-limit service say."""
 
 from typing import ClassVar
 
