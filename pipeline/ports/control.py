@@ -10,8 +10,9 @@ from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
 class Control(Protocol):
     """What is known of tenants. Called from threads, never from an event loop; every call is one transaction.
 
-    Every write takes the act that it is; both are stored, or neither. All calls raise Transient when the store does not
-    answer in time, and a write NotFound or ConfigProblem as it says.
+    Every write takes the act that it is; both are stored, or neither, and writes follow each other. All calls raise Transient
+    when the store does not answer in time, a write OutcomeUnknown when nobody could find out whether it holds, and NotFound
+    or ConfigProblem as it says. A revocation is never taken back or put off: of two the earlier holds.
     """
 
     def tenants(self) -> list[Tenant]:
@@ -22,8 +23,12 @@ class Control(Protocol):
         """Return one."""
         ...
 
-    def put_tenant(self, tenant: Tenant, act: Act, *, new: bool) -> None:
-        """Store one. ConfigProblem: it exists although `new`, or its plan does not exist; NotFound: it does not exist."""
+    def put_tenant(self, tenant: Tenant, act: Act, *, new: bool, was: Tenant | None = None) -> None:
+        """Store one.
+
+        ConfigProblem: it exists although `new`, or is not (any more) what it `was`, or its plan does not exist; NotFound: it
+        does not exist.
+        """
         ...
 
     def plans(self) -> list[Plan]:
@@ -75,5 +80,5 @@ class Control(Protocol):
         ...
 
     def revision(self) -> int:
-        """Return a number that is another after every write to tenants, plans or publications; one cheap read."""
+        """Return a number that is another after every write with an act; one cheap read, as of now."""
         ...
