@@ -33,7 +33,11 @@ def test_handlers_look_into_nothing() -> None:
     """No handler reads a private attribute of another object: that is where the ports are."""
     for path, tree in _trees():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr.startswith("_")
+                and not node.attr.startswith("__")
+            ):
                 assert isinstance(node.value, ast.Name), path
                 assert node.value.id == "self", f"{path}:{node.lineno}"
 
@@ -46,7 +50,9 @@ def test_a_reader_shows_no_port(tmp_path: Path) -> None:
         assert {name for name in vars(held) if not name.startswith("_")} == allowed
     assert isinstance(reader, TenantReads)
     assert isinstance(api.reads, Reads)
-    stores = {type(getattr(api.town, name)) for name in ("ledger", "objects", "manifest", "index", "jobs", "days")}
+    stores = {
+        type(getattr(api.town, name)) for name in ("ledger", "objects", "manifest", "index", "jobs", "days")
+    }
     assert not stores & {type(getattr(api.door, one.name)) for one in fields(api.door)}
 
 
