@@ -11,17 +11,23 @@ from pipeline.core.errors import ConfigProblem
 
 _FILE = "signing.key"
 _HEX_DIGITS = 64  # 256 bits
+_LEAST_CHARACTERS = 32  # of the setting: 128 bits, if they are hex digits
 
 
 def signing_key(settings: Settings) -> bytes:
     """Return 32 bytes: of `web.signing_key`, or of the file in `paths.home`, which is made when it is missing.
 
     Raises:
-        ConfigProblem: the file cannot be made, or is none of ours.
+        ConfigProblem: the setting is too short; the file cannot be made, or is none of ours.
     """
     given = settings.web.signing_key
     if given is not None:
-        return hashlib.sha256(given.get_secret_value().encode()).digest()
+        text = given.get_secret_value()
+        if len(text) < _LEAST_CHARACTERS:
+            raise ConfigProblem(
+                f"web.signing_key: shorter than {_LEAST_CHARACTERS} characters; make one with `openssl rand -hex 32`"
+            )
+        return hashlib.sha256(text.encode()).digest()
     return _own(settings.paths.home / _FILE)
 
 

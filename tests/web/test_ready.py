@@ -98,6 +98,8 @@ def test_one_machine_has_one_signing_key(tmp_path: Path) -> None:
     assert signing_key(settings_of(tmp_path, signing_key="s" * 40)) == signing_key(
         settings_of(tmp_path / "other", signing_key="s" * 40)
     )
+    with pytest.raises(ConfigProblem, match="shorter than 32 characters"):
+        signing_key(settings_of(tmp_path, signing_key="s" * 31))
     file.write_text("short")
     with pytest.raises(ConfigProblem, match=r"is no signing key; set `web.signing_key`, or remove the file"):
         signing_key(settings)

@@ -79,7 +79,9 @@ def test_sending_goes_on(api: Api) -> None:
     _sent(api)
     assert _jobs(api).get(job).state == "sent"
     api.reads.senders = Api(api.town, api.settings).reads.senders
-    _jobs(api).jobs[job] = msgspec.structs.replace(_jobs(api).get(job), state="stale", reason="an object is gone: key")
+    _jobs(api).jobs[job] = msgspec.structs.replace(
+        _jobs(api).get(job), state="stale", reason="an object is gone: key"
+    )
     answer = api.call("POST", f"/v1/replays/{job}/resume")
     assert (answer.status_code, answer.json["code"]) == (409, "conflict")
     shown = api.get(f"/v1/replays/{job}").json
@@ -90,7 +92,9 @@ def test_jobs_come_in_pages(api: Api) -> None:
     """Newest first, each once, the tenant's own."""
     for number in range(5):
         for tenant in (OWN, OTHER):
-            job: Job = msgspec.structs.replace(_jobs(api).get(api.town.job_of[tenant]), id=f"2025-{number}-{tenant}")
+            job: Job = msgspec.structs.replace(
+                _jobs(api).get(api.town.job_of[tenant]), id=f"2025-{number}-{tenant}"
+            )
             _jobs(api).jobs[job.id] = job
     found, cursor = list[str](), dict[str, str]()
     for _ in range(9):

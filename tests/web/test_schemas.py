@@ -23,11 +23,19 @@ def test_producers_and_readers_see_the_catalogue(api: Api, scope: Scope) -> None
     """Types with versions and columns, and each version's document as it was published."""
     caller = caller_of(OWN, {scope})
     types = api.get("/v1/schemas", caller).json["event_types"]
-    assert [(one["event_type"], one["versions"]) for one in types] == [("door.opened", [1]), ("meter.read", [1])]
+    assert [(one["event_type"], one["versions"]) for one in types] == [
+        ("door.opened", [1]),
+        ("meter.read", [1]),
+    ]
     found = api.get("/v1/schemas/door.opened/1", caller)
     assert found.json == api.town.rules.schemas["door.opened"].versions[1].document
     assert "immutable" in found.headers["Cache-Control"]
-    for path in ("/v1/schemas/door.opened/2", "/v1/schemas/door/1", "/v1/schemas/door.opened/01", "/v1/schemas/a/b"):
+    for path in (
+        "/v1/schemas/door.opened/2",
+        "/v1/schemas/door/1",
+        "/v1/schemas/door.opened/01",
+        "/v1/schemas/a/b",
+    ):
         assert api.get(path, caller).status_code == 404
     assert api.call("PUT", V2, caller, json=GOOD).status_code == 403
 
