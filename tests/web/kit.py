@@ -1,7 +1,7 @@
 """What the tests of the HTTP API stand on: a town of two tenants in ports of any world, a gate of known keys, a client."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.replay import Selection
 from pipeline.core.rules import Rules
 from pipeline.core.segment import CutLimits
+from pipeline.core.staging import StagedObject
 from pipeline.flows.find import FindPorts
 from pipeline.flows.freshness import Freshness
 from pipeline.flows.load import Loader, LoadLimits
@@ -102,7 +103,7 @@ class Town:
             aggregates=self.aggregates,
             clock=self.clock,
             facts=lambda _fact: None,
-            each=lambda write, items: [write(one) for one in items] and None,
+            each=_in_order,
         )
         loader = Loader(self.lineage, self.rules, LoadLimits(CutLimits(), WindowLimits()), ports)
         loader.start()
@@ -157,6 +158,11 @@ class Town:
         if tenant != caller.tenant_id:
             raise Crossed("no such receipt")
         return Receipt("http", 0, "doors", "1", 0, 0, (AckedBatch(0, 0, 1, _SHARD, sequence),))
+
+
+def _in_order(write: Callable[[StagedObject], None], objects: Iterable[StagedObject]) -> None:
+    for one in objects:
+        write(one)
 
 
 class FixedUsage:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -271,11 +271,11 @@ class _SlowJobs(MemoryJobs):
 
     def __init__(self) -> None:
         super().__init__()
-        self.go, self.begun = threading.Event(), threading.Semaphore(0)
+        self.go, self.listed = threading.Event(), threading.Semaphore(0)
 
     def newest(self) -> list[Job]:
         """Return the list, once it may."""
-        self.begun.release()
+        self.listed.release()
         self.go.wait(20)
         return super().newest()
 
@@ -322,16 +322,17 @@ def test_one_tenant_waits_and_another_is_served(tmp_path: Path) -> None:
 
 async def _crowd(api: Api, slow: _SlowJobs) -> list[int]:
     """Send as many requests as may wait and one more; return what the former came to."""
-    async with AsyncClient(transport=ASGITransport(app=api.app), base_url="http://api") as client:
+    app: Any = api.app
+    async with AsyncClient(transport=ASGITransport(app=app), base_url="http://api") as client:
         own, other = ({"X-API-Key": caller_of(one).credential} for one in (OWN, OTHER))
         waiting = [asyncio.create_task(client.get("/v1/replays", headers=own)) for _ in range(TENANT_WAITING)]
         for _ in range(TENANT_READS):
-            assert await asyncio.to_thread(slow.begun.acquire, timeout=10)
+            assert await asyncio.to_thread(slow.listed.acquire, timeout=10)
         refused = await client.get("/v1/replays", headers=own)
         assert (refused.status_code, refused.json()["code"]) == (503, "busy")
         assert refused.headers["retry-after"] == "1"
         assert (await client.get("/v1/replays", headers=other)).status_code == 200
-        assert not slow.begun.acquire(blocking=False)  # the others of this tenant have no thread
+        assert not slow.listed.acquire(blocking=False)  # the others of this tenant have no thread
         slow.go.set()
         return [one.status_code for one in await asyncio.gather(*waiting)]
 
@@ -349,7 +350,7 @@ def test_a_store_that_fails_says_nothing_of_itself(
     """A caller learns whether to come again; what is damaged, a fact tells the operator."""
     api = Api(Town(), settings_of(tmp_path))
 
-    def fail(*_wanted: Any) -> Any:
+    def fail(key: str, first_row: int, rows: int, columns: Sequence[str]) -> Any:  # noqa: ARG001 - the port's form
         error.spent = True  # type: ignore[attr-defined]
         raise error
 
