@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.core.caller import Scope
 from pipeline.core.replay_job import Job
+from pipeline.flows.tenant_reads import Stopped
 from tests.fakes.replay import MemoryJobs, MemoryQueue
 from tests.web.kit import DAY, OTHER, OWN, Api, Town, caller_of, settings_of
 
@@ -152,3 +153,17 @@ def test_a_bad_body_is_refused(api: Api) -> None:
         (b" " * 20_000, kind, 413),
     ):
         assert api.call("POST", "/v1/replays", body=body, headers=headers).status_code == status
+
+
+def test_a_process_that_ends_leaves_a_job_that_can_be_resumed(api: Api) -> None:
+    """Sending stops when the door closes, the job says so, and the next process sends the rest."""
+    job = api.town.job_of[OWN]
+    sender = api.reads.sender(caller_of(OWN))
+    api.reads.close()
+    with pytest.raises(Stopped):
+        sender.send(job)
+    assert _jobs(api).get(job).state == "sending"
+    again = Api(api.town, api.settings)
+    assert again.call("POST", f"/v1/replays/{job}/resume").status_code == 202
+    _sent(again)
+    assert _jobs(api).get(job).state == "sent"
