@@ -19,6 +19,7 @@ from pipeline.core.count import Answer, Question
 from pipeline.core.cursor import Place
 from pipeline.core.entity_day import EntityDay
 from pipeline.core.errors import NotFound, Transient
+from pipeline.core.find import day_span
 from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.replay import Granularity, Selection, scope_of
 from pipeline.core.replay_job import Job
@@ -112,7 +113,7 @@ class TenantReads:
         self._trace = replace(parts.trace, find=find)
         self._quarantine = replace(parts.quarantine, progress=check)
         self._plan = replace(parts.plan, read=_checked(parts.plan.read, check))
-        self._replay = parts.replay  # what was begun there is ended
+        self._replay, self._check = parts.replay, check
 
     def events(
         self, question: Question, after: Place | None, limit: int, max_bytes: int, *, flagged: bool
@@ -175,6 +176,9 @@ class TenantReads:
 
     def refused_units(self, wanted: Wanted, after: Place | None, limit: int) -> RefusedPage:
         """Return refused units that name the tenant, after a place."""
+        if after is not None:  # days before are not read again
+            begin = max(wanted.arrived.from_us, day_span(str(after[0])).from_us)
+            wanted = replace(wanted, arrived=replace(wanted.arrived, from_us=begin))
         found = refused(replace(wanted, tenant_id=self._tenant), self._quarantine)
         if after is not None:
             found = dropwhile(lambda one: unit_order(one[0].place) <= after, found)
@@ -216,8 +220,9 @@ class TenantReads:
         Raises:
             NotFound: the tenant has no such job.
             ConfigProblem: it is stale.
+            Stopped: nobody waits; what is not sent yet is sent by another call.
         """
-        return replay_flow.resume(self.job(job_id).id, self._replay)
+        return replay_flow.resume(self.job(job_id).id, self._replay, self._check)
 
     def jobs(self) -> list[Job]:
         """Return the tenant's jobs, newest first."""

@@ -161,7 +161,7 @@ async def unit(door: FrontDoor, call: Call) -> Answer:
 def _wanted(door: FrontDoor, query: dict[str, Any]) -> Wanted:
     span = span_of(query)
     until = min(span.until_us, door.clock.now_us() + 1) if span.until_us == END_US else span.until_us
-    begin = max(until - DEFAULT_DAYS * DAY_US, 0) if span.from_us == FIRST_US else span.from_us
+    begin = max(until - DEFAULT_DAYS * DAY_US, FIRST_US) if span.from_us == FIRST_US else span.from_us
     if begin >= until:
         raise refused("from", "lies in the future", "a time before now", "2013-07-04")
     arrived = Span(begin, until)

@@ -167,7 +167,7 @@ def _selection(call: Call, wanted: NewReplay) -> Selection:
 def _send(door: FrontDoor, call: Call, job_id: str) -> None:
     """Send a job's messages in a thread; how it goes on is in the job's state and in facts."""
     reads = reads_of(door)
-    mine = reads.of(call.caller)
+    mine = reads.sender(call.caller)
 
     def work() -> None:
         with suppress(HeadraceError):  # its state says how far it is; each call that failed was told

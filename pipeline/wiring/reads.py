@@ -2,10 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.aws.client import make_client
 from pipeline.aws.sqs import SqsQueue
@@ -24,6 +26,7 @@ from pipeline.flows.sight import TracePorts
 from pipeline.flows.tenant_reads import ReadParts, TenantReads
 from pipeline.ports.clock import Clock
 from pipeline.wiring.reading import READERS, row_readers
+from pipeline.wiring.replaying import map_ahead
 from pipeline.wiring.signing import signing_key
 from pipeline.wiring.stores import Archive, archive, connection, queue_names, stream
 
@@ -31,6 +34,9 @@ THREADS = 8  # reads of one process at once, in threads of their own: ingest nev
 _SENDERS = 2  # replay jobs of one process that are being sent; further ones wait, frozen
 TENANT_READS = 4  # of these threads one tenant has half at most
 TENANT_WAITING = 16  # further requests of a tenant are told that the service is busy
+_AHEAD = (
+    4  # reads of one request that stand in the queue to S3: a request of ten thousand keeps nobody waiting
+)
 _ABSENT = "rules/0"  # no object has this name: asking for it is the cheapest question to a bucket
 
 
@@ -59,11 +65,15 @@ class Reads:
         self.key, self.acked = key, acked
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
         self.senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="send")
-        self._parts, self._turns = parts, dict[str, Turn]()
+        self._parts, self._turns, self._closing = parts, dict[str, Turn](), threading.Event()
 
     def of(self, caller: Caller, waited_for: Callable[[], bool] = lambda: True) -> TenantReads:
         """Return the reader of a caller."""
         return TenantReads(self._parts, caller, waited_for)
+
+    def sender(self, caller: Caller) -> TenantReads:
+        """Return a reader that goes on until this process ends: for sending replay jobs."""
+        return self.of(caller, lambda: not self._closing.is_set())
 
     def enter(self, caller: Caller) -> Turn | None:
         """Return the share of the caller's tenant; None when too many of its requests wait already."""
@@ -81,6 +91,7 @@ class Reads:
 
     def close(self) -> None:
         """End the threads; replay jobs whose messages are not all sent stay as they are, and can be resumed."""
+        self._closing.set()
         for pool in (self.threads, self.senders):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -104,19 +115,22 @@ def probes(settings: Settings, facts: FactSink) -> dict[str, Probe]:
 def _parts(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> ReadParts:
     pool, reader = ThreadPoolExecutor(READERS, thread_name_prefix="find"), row_readers(stores.objects)
 
-    def read(*wanted: object) -> object:
-        return reader().read(*wanted)  # type: ignore[arg-type]
+    def read(key: str, first_row: int, rows: int, columns: Sequence[str]) -> Any:
+        return reader().read(key, first_row, rows, columns)
 
     def unseen(_count: int) -> None:
         pass
+
+    def each(call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        return map_ahead(pool, call, items, _AHEAD)
 
     find = FindPorts(
         ledger=stores.ledger,
         manifest=stores.manifest,
         index=stores.index,
         aggregates=stores.aggregates,
-        read=read,  # type: ignore[arg-type]
-        each=pool.map,
+        read=read,
+        each=each,
         progress=unseen,
     )
     sqs = make_client("sqs", connection(settings), stores.meter, facts=facts)
@@ -124,7 +138,7 @@ def _parts(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -
     return ReadParts(
         trace=TracePorts(find, stores.objects, stores.receipts, lambda *row: reader().row_group(*row)),
         quarantine=QuarantinePorts(stores.ledger, stores.manifest, stores.objects, clock, facts, unseen),
-        plan=PlanPorts(stores.ledger, stores.manifest, stores.index, find.read, pool.map, clock, facts),
+        plan=PlanPorts(stores.ledger, stores.manifest, stores.index, find.read, each, clock, facts),
         replay=ReplayPorts(stores.jobs, queue, find.read, lambda: secrets.token_hex(8), clock, facts),
         days=stores.days,
         freshness=Freshness(stores.ledger, clock),

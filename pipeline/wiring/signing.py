@@ -10,8 +10,8 @@ from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
 
 _FILE = "signing.key"
-_KEY_CHARACTERS = 32  # fewer could be guessed
 _HEX_DIGITS = 64  # 256 bits
+_LEAST_CHARACTERS = 32  # of the setting: 128 bits, if they are hex digits
 
 
 def signing_key(settings: Settings) -> bytes:
@@ -24,15 +24,15 @@ def signing_key(settings: Settings) -> bytes:
     given = settings.web.signing_key
     if given is not None:
         text = given.get_secret_value()
-        if len(text) < _KEY_CHARACTERS:
+        if len(text) < _LEAST_CHARACTERS:
             raise ConfigProblem(
-                f"web.signing_key has {len(text)} characters, and needs {_KEY_CHARACTERS} or more"
+                f"web.signing_key: shorter than {_LEAST_CHARACTERS} characters; make one with `openssl rand -hex 32`"
             )
         return hashlib.sha256(text.encode()).digest()
     if settings.aws.endpoint_url is None:
         raise ConfigProblem(
             "web.signing_key is not set: receipts and cursors are signed with it, and all processes of the API need the "
-            f"same; set it to {_KEY_CHARACTERS} random characters or more"
+            "same; make one with `openssl rand -hex 32`"
         )
     return _own(settings.paths.home / _FILE)
 
