@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pipeline.core import kpl
-from pipeline.core.apart import take_apart
+from pipeline.core.apart import Packed
 from pipeline.core.cloudevents import ATTRIBUTES
 from pipeline.core.days import EPOCH
 from pipeline.core.errors import InvalidEvent
@@ -46,12 +46,14 @@ class Decoded:
         taken: told of rows early, in stream order, where records turn out to hold far more than they weigh; they are
             then forgotten here. Without it all rows stay.
         inflated_bytes: what gzipped records came to, beyond their own bytes.
+        packed: what the last Kinesis record came to; its other parts may be decoded by another call.
     """
 
     rows: list[Row] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     taken: Callable[[list[Row]], None] | None = None
     inflated_bytes: int = 0
+    packed: Packed = field(default_factory=Packed)
     _untaken_bytes: int = 0
 
     def grew(self, inflated_bytes: int) -> None:
@@ -105,7 +107,7 @@ class Decoder:
                     self._slow(payload, index, number, not_after, into)
                     units += 1
                 else:
-                    units += self._apart(payload, index, number, not_after, into)
+                    units += self._apart(payload, record.sequence_number, index, number, not_after, into)
         return units
 
     def quick(self, payload: bytes, not_after: datetime) -> Row | None:
@@ -148,10 +150,18 @@ class Decoder:
             return Row(envelope, data, raw, record, number)
         return None
 
-    def _apart(self, payload: bytes, record: int, number: int, not_after: datetime, into: Decoded) -> int:
+    def _apart(
+        self,
+        payload: bytes,
+        sequence_number: str,
+        record: int,
+        number: int,
+        not_after: datetime,
+        into: Decoded,
+    ) -> int:
         """Decode a user record that is no ordinary event; return how many units it was."""
         try:
-            units = take_apart(payload, self._rules.limits)
+            units = into.packed.take_apart(payload, sequence_number, self._rules.limits)
         except InvalidEvent as exc:
             into.refusals.append(_refusal(exc, payload, record, number))
             return 1

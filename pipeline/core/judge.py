@@ -108,7 +108,10 @@ def parse(raw: bytes, limits: Limits) -> Any:
             RefusalCode.TOO_LARGE, "", f"{len(raw)} bytes; an event has at most {limits.max_event_bytes}"
         )
     bare = _STRING.sub(b'"', raw)
-    if _depth(bare) > limits.max_depth:
+    few = (
+        bare.count(b"{") + bare.count(b"[") <= limits.max_depth
+    )  # of short units this look is the tenth of the other
+    if not few and _depth(bare) > limits.max_depth:
         raise InvalidEvent(RefusalCode.TOO_DEEP, "", f"nested deeper than {limits.max_depth} levels")
     _check_members(raw, bare, limits)
     try:  # orjson refuses what Python's parser lets pass: NaN, lone surrogates, bad UTF-8
@@ -131,7 +134,7 @@ def _may_hold_long_string(raw: bytes, bare: bytes, limits: Limits) -> bool:
 
 def _may_repeat_a_key(bare: bytes, document: Any) -> bool:
     """True when the outermost object has more colons than keys are left of it."""
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or bare.count(b":") == len(document):
         return False
     outline = bare.translate(None, _NO_OUTLINE)
     found = np.frombuffer(outline, np.uint8)

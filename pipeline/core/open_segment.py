@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from pipeline.core.apart import Packed
 from pipeline.core.chunks import Chunk, build_chunk
 from pipeline.core.days import DAY_US
 from pipeline.core.decode import Decoded, Decoder
@@ -36,8 +37,10 @@ class OpenSegment:
         partitions: the (event type, day) pairs touched: one data file each.
     """
 
-    def __init__(self, decoder: Decoder, types: Mapping[str, TypeSchema]) -> None:
-        self._decoder, self._types = decoder, types
+    def __init__(
+        self, decoder: Decoder, types: Mapping[str, TypeSchema], packed: Packed | None = None
+    ) -> None:
+        self._decoder, self._types, self._packed = decoder, types, packed or Packed()
         self.records: list[Record] = []
         self.chunks: list[Chunk] = []
         self.refusals: list[Refusal] = []
@@ -94,7 +97,7 @@ class OpenSegment:
         self.units += len(records)
 
     def _decode(self, records: Sequence[Record]) -> None:
-        decoded = Decoded(taken=self._take)
+        decoded = Decoded(taken=self._take, packed=self._packed)
         self.units += self._decoder.decode(records, len(self.records), decoded)
         self._keep(records)
         self.bytes += decoded.inflated_bytes

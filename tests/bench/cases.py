@@ -28,6 +28,7 @@ from pipeline.core.window_reach import SegmentAge, SegmentId
 from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
+from tests.bench.hostile import hostile
 from tests.bench.http import http
 from tests.bench.kcl import kcl
 from tests.bench.packed import packed
@@ -150,6 +151,7 @@ CASES = {
     "daemon": Case(daemon, 300_000, 60_000),
     "producer": Case(producer, 300_000, 30_000),
     "window": Case(duplicate_window, 5_000_000, 500_000),
+    "hostile": Case(hostile, 1, 1),
     "packed": Case(packed, 10_000_000, 1_000_000),
     "replay": Case(replay, 400_000, 40_000),
     "credentials": Case(credentials, 20_000, 2_000),
