@@ -84,7 +84,7 @@ def _version_of(document: Any, rules: Rules) -> Version:
     """Return what judges this tenant's event of this type and version."""
     tenant_id, event_type, number = document["tenant_id"], document["event_type"], document["schema_version"]
     if tenant_id not in rules.tenants:
-        message = f"tenant {_shown(tenant_id)} is not registered; known tenants: setting events.tenants"
+        message = f"tenant {_shown(tenant_id)} is not registered; `headrace tenants add` registers it, and so does the setting events.tenants"
         raise InvalidEvent(RefusalCode.UNKNOWN_TENANT, "/tenant_id", message)
     versions = rules.types.get(event_type)
     if versions is None:
