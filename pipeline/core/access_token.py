@@ -194,11 +194,12 @@ def signing_keys(document: bytes) -> dict[str, RSAPublicKey]:
 
 
 def _public_key(member: dict[str, Any]) -> RSAPublicKey | None:
-    fits = member.get("kty") == "RSA" and member.get("use", "sig") == "sig" and "d" not in member
+    fits = member.get("kty") == "RSA" and member.get("use", "sig") == "sig"
     if not fits or member.get("alg", ALGORITHM) != ALGORITHM:
         return None
     try:
         key = RSAAlgorithm.from_jwk(member)
     except (PyJWTError, ValueError, TypeError, KeyError):
         return None
+    # A published private key would be everybody's, so one is no key.
     return key if isinstance(key, RSAPublicKey) and key.key_size >= MIN_KEY_BITS else None

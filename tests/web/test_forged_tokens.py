@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pipeline.core.access_token import LEEWAY_SECONDS, MAX_LIFE_SECONDS
-from pipeline.core.caller import Scope
+from pipeline.core.access_token import LEEWAY_SECONDS, MAX_LIFE_SECONDS, signer_of
+from pipeline.core.caller import Denied, Scope
 from pipeline.core.credential import DENIALS, MAX_TOKEN_CHARS
 from tests.web.credentials import ISSUER, House, bearer, jwk, part, rsa
 
@@ -233,3 +233,10 @@ def test_nothing_is_looked_up_for_a_forged_token(house: House) -> None:
     """The control store hears only of clients that the issuer has named."""
     house.ask(bearer(house.token(key=rsa("forger"))), bearer(house.token(iss="https://evil.example")))
     assert house.control.calls.count("client") == 0
+
+
+def test_a_long_token_is_not_decoded() -> None:
+    """Its length is looked at before anything else, whoever asks."""
+    with pytest.raises(Denied) as refused:
+        signer_of("a" * (MAX_TOKEN_CHARS + 1))
+    assert refused.value.code == "oversized_token"

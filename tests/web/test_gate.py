@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from jwt.algorithms import RSAAlgorithm
 
 from pipeline.core.api_key import RANDOM_BYTES, make_key
 from pipeline.core.caller import Denied, Scope
@@ -398,6 +399,12 @@ def test_a_key_that_is_not_for_this(house: House, changes: dict[str, object]) ->
     house.keys.members = [jwk("odd", rsa("first"), **changes), jwk("k1", rsa("first"))]
     assert _status(house, bearer(house.token("odd"))) == 401
     assert _status(house, bearer(house.token())) == 200
+
+
+def test_a_published_private_key(house: House) -> None:
+    """It is everybody's, so it signs for nobody."""
+    house.keys.members.append(RSAAlgorithm.to_jwk(rsa("second"), as_dict=True) | {"kid": "open"})
+    assert _status(house, bearer(house.token("open", rsa("second")))) == 401
 
 
 @pytest.mark.filterwarnings("ignore:The RSA key is 1024 bits long")
