@@ -28,6 +28,7 @@ from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
 from tests.bench.kcl import kcl
+from tests.bench.limits import checks, neighbour
 from tests.bench.packed import packed
 from tests.bench.producing import producer
 from tests.bench.replay import replay
@@ -149,5 +150,7 @@ CASES = {
     "window": Case(duplicate_window, 5_000_000, 500_000),
     "packed": Case(packed, 10_000_000, 1_000_000),
     "replay": Case(replay, 400_000, 40_000),
+    "checks": Case(checks, 50_000, 20_000),
+    "neighbour": Case(neighbour, 1, 1),
     "memory": Case(loader_memory, 700_000, 140_000),
 }
