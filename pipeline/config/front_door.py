@@ -35,8 +35,8 @@ class Web(Section):
     )
     signing_key: Secret = Field(
         default=None,
-        description="Signs cursors and receipts; the same in all processes of the API, 32 random bytes at least. Unset: one "
-        "that is made in paths.home, for one machine.",
+        description="Key that receipts and cursors are signed with, 32 characters or more, the same for all processes; "
+        "unset: made once in paths.home, for a local stack only.",
     )
 
 
