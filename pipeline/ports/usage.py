@@ -1,23 +1,52 @@
 """What a tenant has used of its plan."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from pipeline.core.caller import Caller
 
 
-class Usage(NamedTuple):
-    """What is used and left now.
+class BucketLeft(Protocol):
+    """One bucket of a plan, and what is in it now."""
 
-    Attributes:
-        month: of UTC, as 2024-03.
-        used_requests, left_requests: of the month's quota; used counts what processes have reserved and not used yet.
-        left_burst_requests: what the tenant's bucket of requests holds, as far as this process knows; None: unknown.
-    """
+    @property
+    def name(self) -> str:
+        """Return what it holds: requests, events, bytes."""
+        ...
 
-    month: str
-    used_requests: int
-    left_requests: int
-    left_burst_requests: int | None = None
+    @property
+    def remaining(self) -> int:
+        """Return how much is in it."""
+        ...
+
+
+class Usage(Protocol):
+    """What is used and left of a plan. What processes hold in leases counts as used, save the asked one's own."""
+
+    @property
+    def month(self) -> str:
+        """Return the calendar month of UTC, as `2026-11`."""
+        ...
+
+    @property
+    def used(self) -> int:
+        """Return the requests of this month."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Return the requests of this month that are left."""
+        ...
+
+    @property
+    def resets_at_us(self) -> int:
+        """Return when the next month begins."""
+        ...
+
+    @property
+    def now(self) -> Sequence[BucketLeft]:
+        """Return the plan's buckets."""
+        ...
 
 
 class TellsUsage(Protocol):
@@ -27,6 +56,6 @@ class TellsUsage(Protocol):
         """Return what the caller's tenant has used.
 
         Raises:
-            Transient: the limiter's store does not answer.
+            Transient, OutcomeUnknown: the limiter's store does not answer.
         """
         ...

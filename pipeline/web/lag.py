@@ -45,14 +45,18 @@ class PlanLimits(msgspec.Struct, frozen=True):
 
 
 class PlanUsage(msgspec.Struct, frozen=True):
-    """Your plan, and what is used and left of it. `requests_per_second` is the credential's own limit, if it has one."""
+    """Your plan, and what is used and left of it in this month of UTC, and in its buckets (`left_now`).
+
+    `requests_per_second` is the credential's own limit, if it has one.
+    """
 
     plan: PlanLimits
     requests_per_second: int | None
     month: str
     used_requests: int
     left_requests: int
-    left_burst_requests: int | None
+    resets: str
+    left_now: dict[str, int]
 
 
 async def lag(door: FrontDoor, call: Call) -> Answer:
@@ -84,9 +88,10 @@ async def usage(door: FrontDoor, call: Call) -> Answer:
             PlanLimits(**limits),
             call.caller.requests_per_second,
             used.month,
-            used.used_requests,
-            used.left_requests,
-            used.left_burst_requests,
+            used.used,
+            used.left,
+            instant_of(used.resets_at_us),
+            {one.name: one.remaining for one in used.now},
         )
     )
 

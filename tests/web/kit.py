@@ -33,7 +33,6 @@ from pipeline.flows.sight import TracePorts
 from pipeline.flows.tenant_reads import Crossed, ReadParts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
-from pipeline.ports.usage import Usage
 from pipeline.web.app import make_app
 from pipeline.web.gate import NOBODY
 from pipeline.web.problems import Problem
@@ -165,13 +164,33 @@ def _in_order(write: Callable[[StagedObject], None], objects: Iterable[StagedObj
         write(one)
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket of a plan."""
+
+    name: str
+    remaining: int
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a tenant used."""
+
+    month: str
+    used: int
+    left: int
+    resets_at_us: int
+    now: tuple[Bucket, ...]
+
+
 class FixedUsage:
     """Says that each tenant used as many requests as its name has letters."""
 
-    def usage(self, caller: Caller) -> Usage:
+    def usage(self, caller: Caller) -> Used:
         """Return what was used."""
         used = len(caller.tenant_id)
-        return Usage("2024-03", used, caller.plan.requests_per_month - used, 5)
+        left = caller.plan.requests_per_month - used
+        return Used("2024-03", used, left, NOON_US, (Bucket("requests", 5),))
 
 
 class KnownKeys:

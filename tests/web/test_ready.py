@@ -99,7 +99,7 @@ def test_one_machine_has_one_signing_key(tmp_path: Path) -> None:
     assert signing_key(settings_of(tmp_path, signing_key="s" * 40)) == signing_key(
         settings_of(tmp_path / "other", signing_key="s" * 40)
     )
-    with pytest.raises(ConfigProblem, match="web.signing_key is not set"):
+    with pytest.raises(ConfigProblem, match=r"web\.signing_key is not set"):
         signing_key(settings_of(tmp_path))
     with pytest.raises(ConfigProblem, match="shorter than 32 characters"):
         signing_key(settings_of(tmp_path, signing_key="s" * 31))
