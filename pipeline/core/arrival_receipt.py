@@ -3,7 +3,7 @@
 import msgspec
 
 from pipeline.core.segment import Position
-from pipeline.core.signed import Forged, opened, sign
+from pipeline.core.signed import sign, unsign
 
 
 class ArrivalReceipt(msgspec.Struct, frozen=True, array_like=True):
@@ -22,22 +22,17 @@ class ArrivalReceipt(msgspec.Struct, frozen=True, array_like=True):
         return {shard: Position(number, index) for shard, number, index in self.places}
 
 
+_PURPOSE = "receipt 1\0"
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(ArrivalReceipt).decode
 
 
 def receipt_text(receipt: ArrivalReceipt, key: bytes, bound_to: str) -> str:
     """Return a receipt as its owner holds it; `bound_to` says of which tenant and stream it is."""
-    return sign(key, _purpose(bound_to), _ENCODE(receipt))
+    return sign(_ENCODE(receipt), key, _PURPOSE + bound_to)
 
 
 def read_receipt(text: str, key: bytes, bound_to: str) -> ArrivalReceipt | None:
     """Return what a receipt says; None when it is none of ours, or somebody else's."""
-    try:
-        return _DECODE(opened(key, _purpose(bound_to), text))
-    except Forged:
-        return None
-
-
-def _purpose(bound_to: str) -> str:
-    return f"receipt 1 {bound_to}"
+    body = unsign(text, key, _PURPOSE + bound_to)
+    return None if body is None else _DECODE(body)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline.core.errors import HeadraceError
-from pipeline.core.signed import Forged, opened, sign
+from pipeline.core.errors import ConfigProblem
+from pipeline.core.signed import sign, unsign
 
 LIFE_US = 24 * 3_600 * 1_000_000  # somebody who reads page after page, with a night between them
 _PURPOSE = "cursor"
@@ -21,7 +21,7 @@ Reason = Literal["forged", "another tenant", "another question", "expired"]
 Place = tuple[str | int, ...]
 
 
-class CursorRefused(HeadraceError):
+class CursorRefused(ConfigProblem):
     """A cursor is not for this. `reason` is for facts; a caller is not told which tenant's it is."""
 
     def __init__(self, reason: Reason) -> None:
@@ -51,7 +51,7 @@ def write_cursor(key: bytes, tenant_id: str, question: Mapping[str, Any], after:
         now_us: the time, from which its life counts.
     """
     cursor = _Cursor(_VERSION, now_us + LIFE_US, _digest(tenant_id), _digest(question), after)
-    return sign(key, _PURPOSE, msgspec.msgpack.encode(cursor))
+    return sign(msgspec.msgpack.encode(cursor), key, _PURPOSE)
 
 
 def read_cursor(key: bytes, text: str, tenant_id: str, question: Mapping[str, Any], now_us: int) -> Place:
@@ -60,9 +60,12 @@ def read_cursor(key: bytes, text: str, tenant_id: str, question: Mapping[str, An
     Raises:
         CursorRefused: it was changed, is another tenant's or question's, or is too old.
     """
+    body = unsign(text, key, _PURPOSE)
+    if body is None or sign(body, key, _PURPOSE) != text:  # unused bits of the last character
+        raise CursorRefused("forged")
     try:
-        found = _DECODE(opened(key, _PURPOSE, text))
-    except (Forged, msgspec.MsgspecError) as exc:
+        found = _DECODE(body)
+    except msgspec.MsgspecError as exc:
         raise CursorRefused("forged") from exc
     if found.tenant != _digest(tenant_id):
         raise CursorRefused("another tenant")

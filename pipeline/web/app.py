@@ -50,7 +50,7 @@ def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resour
 
 def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
     is_open, handler, nobody = isinstance(route.needs, Open), route.handler, gate.nobody
-    counted = route.costs and not is_open
+    counted = route.costs and not is_open and door.limiter is not None
 
     async def respond(request: falcon.asgi.Request, response: falcon.asgi.Response, **path: str) -> None:
         request_id = new_request_id()

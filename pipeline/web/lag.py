@@ -44,23 +44,19 @@ class PlanLimits(msgspec.Struct, frozen=True):
     max_batch_events: int
 
 
-class LeftNow(msgspec.Struct, frozen=True):
-    """What a bucket allows at once, and what is left in it; an estimate, as all processes spend of it."""
-
-    allows: int
-    left: int
-
-
 class PlanUsage(msgspec.Struct, frozen=True):
-    """Your plan, and what is used and left of it. `requests_per_second` is the credential's own limit, if it has one."""
+    """Your plan, and what is used and left of it in this month of UTC, and in its buckets (`left_now`).
+
+    `requests_per_second` is the credential's own limit, if it has one.
+    """
 
     plan: PlanLimits
     requests_per_second: int | None
     month: str
     used_requests: int
     left_requests: int
-    month_ends: str
-    now: dict[str, LeftNow]
+    resets: str
+    left_now: dict[str, int]
 
 
 async def lag(door: FrontDoor, call: Call) -> Answer:
@@ -95,7 +91,7 @@ async def usage(door: FrontDoor, call: Call) -> Answer:
             used.used,
             used.left,
             instant_of(used.resets_at_us),
-            {one.name: LeftNow(one.limit, one.remaining) for one in used.now},
+            {one.name: one.remaining for one in used.now},
         )
     )
 

@@ -133,7 +133,7 @@ async def _drain(door: FrontDoor, entry: Entry, server: Server, serving: "asynci
     """Answer what was taken, then send what is left."""
     loop, requests = asyncio.get_running_loop(), entry.requests
     began = loop.time()
-    server.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # what Server.stop does
+    server.signal_handler_interrupt()  # what Server.stop does
     await asyncio.wait({serving}, timeout=door.settings.web.deadline_seconds + _GRACE_SECONDS)
     ended = await loop.run_in_executor(None, door.ingest.close, _CLOSE_SECONDS)
     if (told := door.tally.take()) is not None:

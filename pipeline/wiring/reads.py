@@ -14,7 +14,8 @@ from pipeline.aws.sqs import SqsQueue
 from pipeline.config import Settings
 from pipeline.core.caller import Caller
 from pipeline.core.errors import NotFound
-from pipeline.core.receipt import Receipt
+from pipeline.core.receipt import AckedBatch, Receipt
+from pipeline.core.signed import ArrivalReceipt
 from pipeline.facts import FactSink
 from pipeline.flows.find import FindPorts
 from pipeline.flows.freshness import Freshness
@@ -96,9 +97,31 @@ class Reads:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def reads(settings: Settings, clock: Clock, facts: FactSink) -> Reads:
+def reads(
+    settings: Settings, clock: Clock, facts: FactSink, acked: Callable[[Caller, str], Receipt] | None = None
+) -> Reads:
     """Return the reading of one process."""
-    return Reads(_parts(settings, archive(settings, facts), clock, facts), signing_key(settings))
+    return Reads(_parts(settings, archive(settings, facts), clock, facts), signing_key(settings), acked)
+
+
+def acked_by(
+    read: Callable[[str, str], ArrivalReceipt | None], stream_epoch: tuple[str, str]
+) -> Callable[[Caller, str], Receipt]:
+    """Return what reads the receipts of requests, for `Reads.acked`.
+
+    Args:
+        read: gives what a text says to a tenant; None for one that is none of the tenant's.
+        stream_epoch: of the stream that the receipts are of.
+    """
+
+    def acked(caller: Caller, text: str) -> Receipt:
+        found = read(caller.tenant_id, text)
+        if found is None:
+            raise NotFound("no such receipt")
+        batches = tuple(AckedBatch(0, 0, 0, shard, number) for shard, number, _ in found.places)
+        return Receipt("http", 0, *stream_epoch, found.arrived_us, found.arrived_us, batches)
+
+    return acked
 
 
 def probes(settings: Settings, facts: FactSink) -> dict[str, Probe]:

@@ -1,4 +1,4 @@
-"""The key that cursors and receipts are signed with: the setting, or one that this machine makes for itself, once."""
+"""The key that cursors and receipts are signed with: the setting, or one that a local stack makes for itself, once."""
 
 import hashlib
 import os
@@ -15,11 +15,10 @@ _LEAST_CHARACTERS = 32  # of the setting: 128 bits, if they are hex digits
 
 
 def signing_key(settings: Settings) -> bytes:
-    """Return 32 bytes: of `web.signing_key`, or of the file in `paths.home`, which is made when it is missing.
+    """Return 32 bytes: of `web.signing_key`, or, of a local stack, of the file in `paths.home`, made when it is missing.
 
     Raises:
-        ConfigProblem: it is too short, or not set where processes on several machines must share one; or the file cannot be
-            made, or is none of ours.
+        ConfigProblem: the setting is too short, or missing on AWS; the file cannot be made, or is none of ours.
     """
     given = settings.web.signing_key
     if given is not None:
@@ -31,8 +30,8 @@ def signing_key(settings: Settings) -> bytes:
         return hashlib.sha256(text.encode()).digest()
     if settings.aws.endpoint_url is None:
         raise ConfigProblem(
-            "web.signing_key is not set: receipts and cursors are signed with it, and all processes of the API need the "
-            "same; make one with `openssl rand -hex 32`"
+            "web.signing_key is not set: cursors and receipts are signed with it, and all processes of the API need the "
+            "same one; make it with `openssl rand -hex 32`"
         )
     return _own(settings.paths.home / _FILE)
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
@@ -44,9 +45,9 @@ def _server() -> Iterator[tuple[int, int]]:
 
 def _cpu_seconds(pid: int) -> float:
     """Return the processor time of a process and its children."""
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+    with Path(f"/proc/{pid}/stat").open(encoding="ascii") as stat:
         ticks = stat.read().rpartition(")")[2].split()[11:13]
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+    with Path(f"/proc/{pid}/task/{pid}/children").open(encoding="ascii") as children:
         below = sum(_cpu_seconds(int(child)) for child in children.read().split())
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + below
 

@@ -10,12 +10,15 @@ from granian.constants import Interfaces
 
 from pipeline.config import Settings
 from pipeline.core.caller import Caller, Denied, Scope
+from pipeline.core.event import Limits
 from pipeline.core.lease import Account, Change
 from pipeline.core.plan import DELIVERED
+from pipeline.core.rules import make_rules
 from pipeline.flows.decision_log import DecisionLog
 from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.flows.ratelimits import RateLimits
+from pipeline.flows.rules import FixedRules
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.limits import AccountKey
 from pipeline.web.app import make_app
@@ -53,10 +56,13 @@ class _Believing:
 
     async def admit(self, request: Request, route: Route) -> Caller:
         del route
-        return self._callers[request.get_header("X-Tenant")]
+        return self._callers[request.get_header("X-Tenant") or ""]
 
     def problem(self, denied: Denied) -> Problem:
         return Problem("unauthenticated", str(denied))
+
+    async def close(self) -> None:
+        """Finish."""
 
 
 async def _hello(door: FrontDoor, call: Call) -> Answer:
@@ -80,6 +86,7 @@ def _app() -> object:
         Settings(),
         clock,
         _told,
+        FixedRules(make_rules([], [], Limits(), {})),
         limiter=Limiter(leases, clock, 2**20),
         ratelimits=RateLimits(leases, MemoryPolicies(), MemoryDecisions(), clock),
         decision_log=DecisionLog(_null, clock, _told),

@@ -73,6 +73,9 @@ class OpenGate:
         """Return what a caller is told."""
         return Problem("unauthenticated", "send a credential")
 
+    async def close(self) -> None:
+        """Finish."""
+
 
 def web_settings(**sections: Mapping[str, Any]) -> Settings:
     """Return settings with two tenants."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from falcon.asgi import Request
 from falcon.testing import Result, TestClient
-from pipeline.ports.usage import Usage
 
 from pipeline.config import Settings, load_settings
 from pipeline.core.caller import Caller, Denied, Scope
@@ -165,13 +164,33 @@ def _in_order(write: Callable[[StagedObject], None], objects: Iterable[StagedObj
         write(one)
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket of a plan."""
+
+    name: str
+    remaining: int
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a tenant used."""
+
+    month: str
+    used: int
+    left: int
+    resets_at_us: int
+    now: tuple[Bucket, ...]
+
+
 class FixedUsage:
     """Says that each tenant used as many requests as its name has letters."""
 
-    def usage(self, caller: Caller) -> Usage:
+    def usage(self, caller: Caller) -> Used:
         """Return what was used."""
         used = len(caller.tenant_id)
-        return Usage("2024-03", used, caller.plan.requests_per_month - used, 5)
+        left = caller.plan.requests_per_month - used
+        return Used("2024-03", used, left, NOON_US, (Bucket("requests", 5),))
 
 
 class KnownKeys:
@@ -196,6 +215,9 @@ class KnownKeys:
         """Tell nothing."""
         del denied
         return Problem("unauthenticated", "send X-API-Key, or Authorization: Bearer")
+
+    async def close(self) -> None:
+        """Finish."""
 
 
 def caller_of(tenant: str, scopes: Iterable[Scope] = tuple(Scope), kind: str = "key") -> Caller:

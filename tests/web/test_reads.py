@@ -261,6 +261,7 @@ def test_usage_is_of_the_caller(tmp_path: Path) -> None:
     api = Api(Town(), settings_of(tmp_path))
     found = api.get("/v1/usage", caller_of(OTHER, {Scope.ADMIN})).json
     assert (found["plan"]["name"], found["used_requests"]) == ("premium", len(OTHER))
+    assert found["left_now"] == {"requests": 5}
 
 
 # What goes wrong ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from falcon.testing import Result, TestClient
 
+from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.flows.ready import KEPT_SECONDS, Readiness
 from pipeline.web import ready
@@ -89,7 +90,7 @@ def test_a_dependency_that_hangs_is_silent(api: Api, monkeypatch: pytest.MonkeyP
 
 def test_one_machine_has_one_signing_key(tmp_path: Path) -> None:
     """Made once, for its owner's eyes; the setting goes before it; a file that is no key is refused."""
-    settings = settings_of(tmp_path)
+    settings = load_settings({"paths": {"home": tmp_path}, "aws": {"endpoint_url": "http://127.0.0.1:9"}})
     keys = {signing_key(settings) for _ in range(3)}
     file = tmp_path / "signing.key"
     assert len(keys) == 1
@@ -98,6 +99,8 @@ def test_one_machine_has_one_signing_key(tmp_path: Path) -> None:
     assert signing_key(settings_of(tmp_path, signing_key="s" * 40)) == signing_key(
         settings_of(tmp_path / "other", signing_key="s" * 40)
     )
+    with pytest.raises(ConfigProblem, match=r"web\.signing_key is not set"):
+        signing_key(settings_of(tmp_path))
     with pytest.raises(ConfigProblem, match="shorter than 32 characters"):
         signing_key(settings_of(tmp_path, signing_key="s" * 31))
     file.write_text("short")

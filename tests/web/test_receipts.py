@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
 from pipeline.core.segment import Counts, Position, Segment
-from pipeline.core.signed import ArrivalReceipt, read_receipt, receipt_text, sign, unsign
+from pipeline.core.signed import sign, unsign
 from pipeline.flows.follow import Follower
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import Opening
