@@ -232,6 +232,17 @@ def test_a_flood_of_invented_keys(house: House) -> None:
     assert _status(house, with_key(house.key(seed=9 << 192))) == 200
 
 
+def test_a_restart_under_load(house: House) -> None:
+    """A process that begins knows all keys, tenants and clients there are: none of them is taken for an invented one."""
+    keys = [with_key(house.key(seed=number << 192)) for number in range(1, int(NEW_BURST) + 50)]
+    house.authenticator.warm()
+    house.control.calls.clear()
+    assert {one.status_code for one in house.ask(*keys, bearer(house.token()))} == {200}
+    assert house.control.calls == ["keys_used"]
+    house.clock.advance(STALE + 1)
+    assert {one.status_code for one in house.ask(*keys)} == {200}
+
+
 def test_a_flood_at_a_slow_store(house: House) -> None:
     """It holds a few of the threads at most."""
     for number in range(NEW_AT_ONCE):
