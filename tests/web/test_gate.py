@@ -193,7 +193,7 @@ def test_the_store_is_away_for_a_while(house: House) -> None:
         house.clock.advance(12)
         assert [one.status_code for one in house.ask(with_key(key), token)] == [200, 200]
     unknown = house.ask(with_key(_stranger(1)))[0]
-    assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "1")
+    assert (unknown.status_code, unknown.headers["retry-after"].isdigit()) == (503, True)
     house.clock.advance(STALE - 48 + 1)
     assert _status(house, with_key(key)) == 503
     house.control.down = False
