@@ -26,6 +26,7 @@ RECEIPTS = Table("receipts", ("producer", "S"), ("number", "N"))
 REPLAY_JOBS = Table("replay_jobs", ("partition", "S"), ("name", "S"))
 ENTITY_DAYS = Table("entity_days", ("partition", "S"), ("name", "S"))
 IDEMPOTENCY = Table("idempotency", ("request", "S"), expires="expires")
+LIMITS = Table("limits", ("partition", "S"), ("name", "S"))
 ALL = (
     SEGMENTS,
     LINEAGES,
@@ -37,6 +38,7 @@ ALL = (
     REPLAY_JOBS,
     ENTITY_DAYS,
     IDEMPOTENCY,
+    LIMITS,
 )
 
 

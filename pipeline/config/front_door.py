@@ -30,6 +30,29 @@ class Web(Section):
         le=1_000,
         description="How long events of several requests are gathered for one Kinesis record.",
     )
+    max_buffer_bytes: Whole = Field(
+        default=128 * MIB,
+        ge=MIB,
+        le=16_384 * MIB,
+        description="Bytes of events that one process holds while the stream is busy; beyond it requests are refused (503).",
+    )
+    max_connections: Whole = Field(
+        default=16_384,
+        ge=128,
+        le=1_000_000,
+        description="Connections that one process holds; further ones wait.",
+    )
+    idle_seconds: Seconds = Field(
+        default=30,
+        gt=0,
+        le=3_600,
+        description="How long a connection may stay silent before, and between, the heads of its requests.",
+    )
+    signing_key: Secret = Field(
+        default=None,
+        description="Key that receipts and cursors are signed with, 32 characters or more, the same for all processes; "
+        "unset: made once in paths.home, for a local stack only.",
+    )
     deadline_seconds: Seconds = Field(
         default=25, gt=0, le=300, description="Longest time from a request's head to its answer."
     )
@@ -81,4 +104,10 @@ class Limits(Section):
     store_down: Literal["open", "closed"] = Field(
         default="open",
         description="What happens to requests while the limiter's table does not answer: let in, or refused.",
+    )
+    max_accounts: Whole = Field(
+        default=100_000,
+        ge=100,
+        le=10_000_000,
+        description="Tenants, credentials and keys of the rate-limit service that one process holds tokens of, about 600 bytes each; the least recently used ones are given back.",
     )

@@ -32,16 +32,20 @@ class ReceiptName(NamedTuple):
 
 @dataclass(frozen=True)
 class Hint:
-    """Where to look first: at one entity, at one event day, or at what one receipt acknowledged."""
+    """Where to look first: at one entity, at one event day, or at what one receipt acknowledged.
+
+    A receipt is a producer's, by name, or `acked`: one that its holder brings along.
+    """
 
     entity_id: str | None = None
     dt: str | None = None
     receipt: ReceiptName | None = None
+    acked: Receipt | None = None
 
     @property
     def kind(self) -> "LedBy":
         """Return which hint it is; "ids" for none."""
-        if self.receipt is not None:
+        if self.receipt is not None or self.acked is not None:
             return "receipt"
         return "entity" if self.entity_id is not None else "at" if self.dt is not None else "ids"
 

@@ -19,7 +19,7 @@ from pipeline.core.keys import QUARANTINE_TABLE, ids_key, manifest_place
 from pipeline.core.manifest import DataFile
 from pipeline.core.redriven import QUARANTINED, is_tier
 from pipeline.core.segment import Position, SealState, Segment
-from pipeline.core.sighting import Hint, ReceiptName, RowPlace, Sighting, covering
+from pipeline.core.sighting import Hint, RowPlace, Sighting, covering
 from pipeline.core.span import Span
 from pipeline.core.window import decode_ids, fingerprints, holds
 from pipeline.flows.find import FindPorts, read_run, runs_of_entity, runs_of_types
@@ -58,8 +58,8 @@ def look_where(
     tenant_id: str, event_id: str, hint: Hint, decided: Decided, ports: TracePorts
 ) -> list[Sighting]:
     """Return the sightings where a hint says, in the order of arrival; none without a hint."""
-    if hint.receipt is not None:
-        segments = _of_receipt(hint.receipt, decided, ports)
+    if hint.kind == "receipt":
+        segments = _of_receipt(hint, decided, ports)
         files = ports.find.each(
             lambda one: ports.find.manifest.of_segment(one.lineage, one.ordinal), segments
         )
@@ -81,8 +81,10 @@ def look_in_segment(
     return _in_files(tenant_id, event_id, ports.find.manifest.of_segment(lineage, ordinal), ports)
 
 
-def _of_receipt(name: ReceiptName, decided: Decided, ports: TracePorts) -> list[Segment]:
-    receipts = [one for one in ports.receipts.of(name.producer) if one.number == name.number]
+def _of_receipt(hint: Hint, decided: Decided, ports: TracePorts) -> list[Segment]:
+    name, receipts = hint.receipt, [] if hint.acked is None else [hint.acked]
+    if name is not None:
+        receipts = [one for one in ports.receipts.of(name.producer) if one.number == name.number]
     return covering(receipts[0], decided.lineages, decided.segments) if receipts else []
 
 

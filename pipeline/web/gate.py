@@ -15,11 +15,11 @@ from pipeline.facts import CredentialsRefused, FactSink, LookUpsFailed
 from pipeline.flows.authenticate import Authenticator, Missing
 from pipeline.web.problems import Problem
 from pipeline.web.route import Open, Route
+from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 NOBODY = Caller("", "nobody", frozenset(), DELIVERED[0])
 TELL_EVERY_SECONDS = 5.0  # one line of the log for all refusals between
-_RETRY_AFTER = {"Retry-After": "1"}
 _ROUNDS = 4  # the issuer's keys, a client, its tenant, and the answer
 _CHALLENGE = 'Bearer realm="headrace"'  # RFC 6750; a key has no scheme of its own
 
@@ -40,6 +40,10 @@ class Gate(Protocol):
 
     def problem(self, denied: Denied) -> Problem:
         """Return what a caller is told: never which part of the credential was wrong."""
+        ...
+
+    async def close(self) -> None:
+        """Finish; no request comes any more."""
         ...
 
 
@@ -166,4 +170,4 @@ class _Told:
 
 
 def _cannot_tell() -> Problem:
-    return Problem("unavailable", "credentials cannot be checked at the moment; try again", _RETRY_AFTER)
+    return unavailable("credentials cannot be checked at the moment; try again")

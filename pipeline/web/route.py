@@ -52,6 +52,13 @@ OPEN = Open()
 
 
 @dataclass(frozen=True)
+class AnyOf:
+    """Stands where a scope would: one of several is enough."""
+
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True)
 class Parameter:
     """One value in the query string, the path or a header."""
 
@@ -67,8 +74,8 @@ class Route:
     """One method of one path.
 
     Attributes:
-        method, path: as `POST`, `/v1/events/{id}`.
-        needs: the scope that the credential must have; or `OPEN`.
+        method, path: as `POST`, `/v1/events/{id}`; a last parameter that may hold slashes is `{id:path}`.
+        needs: the scope that the credential must have, or one of several; or `OPEN`.
         says: one sentence for the reference; the second paragraph, if any, is its description.
         answers: status -> the struct of its body, a dict that is a JSON Schema, or None for no body.
         body: media type -> the struct or JSON Schema that the request's body follows; empty: no body is taken.
@@ -78,10 +85,22 @@ class Route:
 
     method: Method
     path: str
-    needs: Scope | Open
+    needs: Scope | AnyOf | Open
     says: str
     handler: Handler
     answers: dict[int, Any] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     costs: bool = True
+
+    @property
+    def plain_path(self) -> str:
+        """Return the path as OpenAPI writes it."""
+        return self.path.replace(":path}", "}")
+
+    def lets_in(self, scopes: frozenset[Scope]) -> bool:
+        """True when a credential of these scopes may call it."""
+        if isinstance(self.needs, Open):
+            return True
+        wanted = self.needs.scopes if isinstance(self.needs, AnyOf) else frozenset({self.needs})
+        return bool(wanted & scopes)

@@ -1,30 +1,36 @@
-"""Calls to stores, away from the event loop: every one ends by the request's deadline, in an answer or in a `Problem`."""
+"""Work that waits for something: in a thread, never on the event loop, and never longer than a request may take."""
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from pipeline.core.errors import OutcomeUnknown, Transient
 from pipeline.web.problems import Problem
 from pipeline.wiring.front_door import FrontDoor
 
 T = TypeVar("T")
+RETRY_AFTER_SECONDS = 5
 
-RETRY_AFTER = {"Retry-After": "1"}
 
+async def in_thread(door: FrontDoor, work: Callable[..., T], *arguments: Any) -> T:
+    """Return what `work` returns, called in one of the door's threads.
 
-async def in_thread(door: FrontDoor, work: Callable[..., T], *arguments: object) -> T:
-    """Return what `work(*arguments)` returns, run on one of the door's threads.
+    At the deadline the caller is answered; the thread ends by itself.
 
     Raises:
-        Problem: `busy`, when no thread was free or none ended in time; `unavailable`, when the store does not answer.
+        Problem: unavailable, when it takes too long, or what it needs does not answer.
     """
     loop = asyncio.get_running_loop()
-    called = loop.run_in_executor(door.threads, work, *arguments)
     try:
-        return await asyncio.wait_for(called, door.settings.web.deadline_seconds)
-    except TimeoutError as exc:
-        raise Problem("busy", "the stores behind this service are slow; try again", RETRY_AFTER) from exc
-    except (Transient, OutcomeUnknown) as exc:
-        detail = "a store behind this service does not answer; try again"
-        raise Problem("unavailable", detail, RETRY_AFTER) from exc
+        async with asyncio.timeout(door.settings.web.deadline_seconds):
+            return await loop.run_in_executor(door.threads, partial(work, *arguments))
+    except (TimeoutError, Transient, OutcomeUnknown) as exc:
+        raise unavailable() from exc
+
+
+def unavailable(
+    detail: str = "a part that this needs does not answer in time; send the request again",
+) -> Problem:
+    """Return the refusal of a request that would work at another time."""
+    return Problem("unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})

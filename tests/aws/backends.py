@@ -23,6 +23,7 @@ from pipeline.aws.index import DynamoIndex
 from pipeline.aws.jobs import DynamoJobs
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
 from pipeline.aws.ledger import DynamoLedger
+from pipeline.aws.limits import DynamoLimits
 from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
 from pipeline.aws.meter import Meter
 from pipeline.aws.s3 import S3Objects, create_bucket
@@ -37,6 +38,7 @@ from pipeline.ports.idempotency import Requests
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.ledger import Ledger
+from pipeline.ports.limits import Decisions, LimitStore, Policies
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
 from pipeline.ports.queue import MessageQueue
@@ -47,6 +49,7 @@ from tests.fakes.facts import FactList
 from tests.fakes.idempotency import MemoryRequests
 from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
+from tests.fakes.limits import MemoryDecisions, MemoryLimits, MemoryPolicies
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
 from tests.fakes.receipts import MemoryReceipts
@@ -109,6 +112,18 @@ class World(ABC):
         """Return an empty table of requests."""
 
     @abstractmethod
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+
+    @abstractmethod
+    def policies(self) -> Policies:
+        """Return no policies."""
+
+    @abstractmethod
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+
+    @abstractmethod
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
 
@@ -161,6 +176,18 @@ class Memory(World):
     def requests(self) -> Requests:
         """Return an empty table of requests."""
         return MemoryRequests()
+
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+        return MemoryLimits()
+
+    def policies(self) -> Policies:
+        """Return no policies."""
+        return MemoryPolicies()
+
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+        return MemoryDecisions()
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
@@ -237,6 +264,18 @@ class Aws(World):
     def requests(self) -> Requests:
         """Return an empty table of requests."""
         return DynamoRequests(self.dynamodb, self.tables())
+
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+        return DynamoLimits(self.dynamodb, self.tables())
+
+    def policies(self) -> Policies:
+        """Return no policies."""
+        return DynamoLimits(self.dynamodb, self.tables())
+
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+        return DynamoLimits(self.dynamodb, self.tables())
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
@@ -324,6 +363,18 @@ class Faulty(Aws):
     def requests(self) -> Requests:
         """Return an empty table of requests."""
         return self._faulty(super().requests())
+
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+        return self._faulty(super().limits())
+
+    def policies(self) -> Policies:
+        """Return no policies."""
+        return self._faulty(super().policies())
+
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+        return self._faulty(super().decisions())
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""

@@ -1,0 +1,80 @@
+"""Whether a process can serve: each thing it depends on, when it was last asked, and whether it answered.
+
+An answer is given to everybody for `KEPT_SECONDS`: whoever asks often asks us, not what we depend on.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from pipeline.core.errors import HeadraceError
+from pipeline.ports.clock import Clock
+
+KEPT_SECONDS = 3.0
+State = Literal["ok", "failing", "silent"]  # silent: it was asked and has not answered yet
+Probe = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """One thing that is depended on: its state, and how long ago that was so; None: it never answered."""
+
+    name: str
+    state: State
+    age_seconds: float | None
+
+
+@dataclass
+class _Seen:
+    ok: bool = False
+    at: float | None = None
+    asked: Future[None] | None = None
+
+
+class Readiness:
+    """Asks each dependency, in threads of its own, one call of each at a time.
+
+    Args:
+        probes: name -> a cheap read; what it raises out of the product's tree means failing.
+        clock: for ages.
+    """
+
+    def __init__(self, probes: Mapping[str, Probe], clock: Clock) -> None:
+        self._probes, self._clock, self._lock = dict(probes), clock, threading.Lock()
+        self._seen = {name: _Seen() for name in self._probes}
+        self._pool = ThreadPoolExecutor(max(len(self._probes), 1), thread_name_prefix="ready")
+
+    def ask(self) -> list[Future[None]]:
+        """Ask what was not asked lately; return at once, with what ends when an answer is there, here or for another."""
+        now = self._clock.monotonic()
+        with self._lock:
+            for name, seen in self._seen.items():
+                if seen.asked is None and (seen.at is None or now - seen.at > KEPT_SECONDS):
+                    seen.asked = self._pool.submit(partial(self._probe, name))
+            return [seen.asked for seen in self._seen.values() if seen.asked is not None]
+
+    def look(self) -> list[Dependency]:
+        """Return what is known now."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return [self._state(name, seen, now) for name, seen in self._seen.items()]
+
+    def _state(self, name: str, seen: _Seen, now: float) -> Dependency:
+        age = None if seen.at is None else max(now - seen.at, 0.0)
+        if seen.asked is not None and (age is None or age > 2 * KEPT_SECONDS):
+            return Dependency(name, "silent", age)
+        return Dependency(name, "ok" if seen.ok else "failing", age)
+
+    def _probe(self, name: str) -> None:
+        ok = False
+        try:
+            with suppress(HeadraceError):  # its state says so; why is in the facts of the call
+                self._probes[name]()
+                ok = True
+        finally:
+            with self._lock:
+                self._seen[name] = _Seen(ok, self._clock.monotonic())

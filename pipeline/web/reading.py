@@ -1,0 +1,108 @@
+"""How handlers read: by the caller's own reader, in a thread, as one of few of its tenant, until the deadline."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from pipeline.core.errors import Corrupt, NotFound, OutcomeUnknown, Transient
+from pipeline.core.rules import Rules
+from pipeline.facts import DamageFound, ReadsStopped
+from pipeline.flows.tenant_reads import Crossed, TenantReads
+from pipeline.web.asked import route_of, tell_crossing
+from pipeline.web.problems import Problem
+from pipeline.web.route import Call
+from pipeline.web.threads import unavailable
+from pipeline.wiring.front_door import FrontDoor
+from pipeline.wiring.reads import Reads, Turn
+
+T = TypeVar("T")
+_SLOW = "the answer took longer than {seconds:g} s: {less}"
+MISSING = "there is no such thing"
+LESS = "ask for a shorter time between from and to"
+
+
+async def read(
+    door: FrontDoor,
+    call: Call,
+    work: Callable[[TenantReads], T],
+    *,
+    less: str = LESS,
+    missing: str = MISSING,
+) -> T:
+    """Return what `work` reads.
+
+    Args:
+        door: of the process.
+        call: whose caller reads.
+        work: called in a thread with the caller's reader, which ends it soon after the deadline.
+        less: what to ask for instead, when it takes too long.
+        missing: what is said of a thing that does not exist; the same for one that is another tenant's.
+
+    Raises:
+        Problem: busy, unavailable, not_found or internal.
+    """
+    reads = reads_of(door)
+    turn = reads.enter(call.caller)
+    if turn is None:
+        raise Problem(
+            "busy", "too many reads of this tenant wait already: send fewer at once", {"Retry-After": "1"}
+        )
+    seconds = door.settings.web.deadline_seconds
+    over = threading.Event()
+    try:
+        async with asyncio.timeout(seconds):
+            reader = reads.of(call.caller, lambda: not over.is_set())
+            return await _in_turn(reads, call, turn, lambda: work(reader))
+    except TimeoutError as exc:
+        door.facts(ReadsStopped(route=route_of(call), request_id=call.request_id))
+        raise unavailable(_SLOW.format(seconds=seconds, less=less)) from exc
+    except Crossed as exc:
+        tell_crossing(door, call)
+        raise Problem("not_found", missing) from exc
+    except NotFound as exc:
+        raise Problem("not_found", missing) from exc
+    except (Transient, OutcomeUnknown) as exc:
+        raise unavailable() from exc
+    except Corrupt as exc:
+        door.facts(DamageFound(route=route_of(call), request_id=call.request_id, error=str(exc)))
+        raise Problem("internal", "stored data contradict each other; the operator was told") from exc
+    finally:
+        over.set()
+
+
+async def _in_turn(reads: Reads, call: Call, turn: Turn, work: Callable[[], T]) -> T:
+    """Run in one of the tenant's threads; its place is free again when the thread is, not when the request gives up."""
+    try:
+        await turn.running.acquire()
+    except asyncio.CancelledError:
+        reads.leave(call.caller, turn)
+        raise
+    loop = asyncio.get_running_loop()
+    future: Future[T] = reads.threads.submit(work)
+
+    def free() -> None:
+        turn.running.release()
+        reads.leave(call.caller, turn)
+
+    def done(_future: Future[T]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(free)
+
+    future.add_done_callback(done)
+    return await asyncio.wrap_future(future)
+
+
+def reads_of(door: FrontDoor) -> Reads:
+    """Return the reading of this process."""
+    if door.reads is None:
+        raise unavailable("this process serves no reads")
+    return door.reads
+
+
+def rules_of(door: FrontDoor) -> Rules:
+    """Return the newest rules that are known."""
+    if door.rules is None:
+        raise unavailable("this process knows no schemas")
+    return door.rules()

@@ -1,0 +1,169 @@
+"""Replay over HTTP: a plan changes nothing, a job is frozen before it is answered and sent after, results by day."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.core.caller import Scope
+from pipeline.core.replay_job import Job
+from pipeline.flows.tenant_reads import Stopped
+from tests.fakes.replay import MemoryJobs, MemoryQueue
+from tests.web.kit import DAY, OTHER, OWN, Api, Town, caller_of, settings_of
+
+ENTITY = {"entity": "door-1"}
+TYPE = {"type": "door.opened", "from": DAY, "to": DAY}
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Api:
+    """The application over a fresh town."""
+    return Api(Town(), settings_of(tmp_path))
+
+
+def _queue(api: Api) -> MemoryQueue:
+    assert isinstance(api.town.queue, MemoryQueue)
+    return api.town.queue
+
+
+def _jobs(api: Api) -> MemoryJobs:
+    assert isinstance(api.town.jobs, MemoryJobs)
+    return api.town.jobs
+
+
+def _sent(api: Api) -> None:
+    """Wait until what was begun is sent."""
+    api.reads.senders.shutdown()
+
+
+def test_a_dry_run_changes_nothing(api: Api) -> None:
+    """It says how many events, messages and chunks a job would have, and makes none."""
+    before = dict(_jobs(api).jobs)
+    answer = api.call("POST", "/v1/replays", json=ENTITY | {"dry_run": True})
+    assert answer.status_code == 200
+    assert (answer.json["events"], answer.json["messages"], answer.json["chunks"]) == (4, 2, 1)
+    assert _jobs(api).jobs == before
+    assert not _queue(api).waiting
+
+
+@pytest.mark.parametrize("body", [ENTITY, TYPE])
+def test_a_job_is_frozen_then_sent(api: Api, body: dict[str, Any]) -> None:
+    """The answer names a job that is there already; its messages follow, and it is of the caller's tenant."""
+    answer = api.call("POST", "/v1/replays", caller_of(OTHER, {Scope.REPLAY}), json=_of_other(body))
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/replays/{answer.json['job']}"
+    _sent(api)
+    job = _jobs(api).get(answer.json["job"])
+    assert (job.selection.tenant_id, job.state) == (OTHER, "sent")
+    assert len(_queue(api).waiting) == job.messages == answer.json["messages"]
+    shown = api.get(f"/v1/replays/{job.id}", caller_of(OTHER))
+    assert (shown.status_code, shown.json["state"]) == (200, "sent")
+    assert api.get(f"/v1/replays/{job.id}").status_code == 404
+
+
+def _of_other(body: dict[str, Any]) -> dict[str, Any]:
+    return body | ({"entity": "vault-1"} if "entity" in body else {})
+
+
+def test_a_type_is_replayed_within_the_tenant(api: Api) -> None:
+    """A job by type has the caller's rows alone, though the files hold both tenants'."""
+    answer = api.call("POST", "/v1/replays", json=TYPE | {"dry_run": True})
+    own = api.get("/v1/counts", type="door.opened").json["total"]["events"]
+    assert answer.json["events"] == own == 5
+
+
+def test_sending_goes_on(api: Api) -> None:
+    """A job whose sender ended is sent by `resume`, by its owner only; one that is stale is not."""
+    job = api.town.job_of[OWN]
+    assert api.call("POST", f"/v1/replays/{job}/resume").status_code == 202
+    _sent(api)
+    assert _jobs(api).get(job).state == "sent"
+    api.reads.senders = Api(api.town, api.settings).reads.senders
+    _jobs(api).jobs[job] = msgspec.structs.replace(
+        _jobs(api).get(job), state="stale", reason="an object is gone: key"
+    )
+    answer = api.call("POST", f"/v1/replays/{job}/resume")
+    assert (answer.status_code, answer.json["code"]) == (409, "conflict")
+    shown = api.get(f"/v1/replays/{job}").json
+    assert shown["reason"] == "rows of it are gone"
+
+
+def test_jobs_come_in_pages(api: Api) -> None:
+    """Newest first, each once, the tenant's own."""
+    for number in range(5):
+        for tenant in (OWN, OTHER):
+            job: Job = msgspec.structs.replace(
+                _jobs(api).get(api.town.job_of[tenant]), id=f"2025-{number}-{tenant}"
+            )
+            _jobs(api).jobs[job.id] = job
+    found, cursor = list[str](), dict[str, str]()
+    for _ in range(9):
+        page = api.call("GET", "/v1/replays", params={"limit": "2"} | cursor).json
+        found += [one["job"] for one in page["replays"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert found == [*(f"2025-{number}-{OWN}" for number in range(4, -1, -1)), api.town.job_of[OWN]]
+
+
+def test_results_are_those_of_the_job(api: Api) -> None:
+    """By day, of the job's entity; a job about a type needs the entity named."""
+    job = api.town.job_of[OWN]
+    found = api.get(f"/v1/replays/{job}/results").json
+    assert [(one["day"], one["job"]) for one in found["results"]] == [(DAY, job)]
+    assert api.get(f"/v1/replays/{job}/results", entity="door-0").status_code == 422
+    by_type = api.call("POST", "/v1/replays", json=TYPE).json["job"]
+    assert api.get(f"/v1/replays/{by_type}/results").json["parameter"] == "entity"
+    assert api.get(f"/v1/replays/{by_type}/results", entity="door-1").json["results"] == []
+    _sent(api)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"entity": ""}, 422),
+        ({"entity": "a", "colour": "red"}, 422),
+        ({"entity": "a", "limit": 0}, 422),
+        ({"entity": "a", "granularity": "file"}, 422),
+        ({"entity": "a", "dry_run": "yes"}, 422),
+        ({"type": "door.opened", "from": f"{DAY}T10:00:00Z"}, 422),
+        ({"type": "Door"}, 422),
+        ({"entity": "a", "from": "soon"}, 422),
+        ({"entity": "nobody"}, 422),
+        ([], 400),
+    ],
+)
+def test_a_bad_slice_makes_no_job(api: Api, body: Any, status: int) -> None:
+    """What cannot be a job is refused, and nothing is stored."""
+    before = dict(_jobs(api).jobs)
+    assert api.call("POST", "/v1/replays", json=body).status_code == status
+    assert _jobs(api).jobs == before
+
+
+def test_a_bad_body_is_refused(api: Api) -> None:
+    """No JSON, another type, too large, too deep."""
+    kind = {"Content-Type": "application/json"}
+    for body, headers, status in (
+        (b"{", kind, 400),
+        (b"\xff", kind, 400),
+        (b"[" * 9_000, kind, 400),
+        (b"{}", {"Content-Type": "text/plain"}, 415),
+        (b" " * 20_000, kind, 413),
+    ):
+        assert api.call("POST", "/v1/replays", body=body, headers=headers).status_code == status
+
+
+def test_a_process_that_ends_leaves_a_job_that_can_be_resumed(api: Api) -> None:
+    """Sending stops when the door closes, the job says so, and the next process sends the rest."""
+    job = api.town.job_of[OWN]
+    sender = api.reads.sender(caller_of(OWN))
+    api.reads.close()
+    with pytest.raises(Stopped):
+        sender.send(job)
+    assert _jobs(api).get(job).state == "sending"
+    again = Api(api.town, api.settings)
+    assert again.call("POST", f"/v1/replays/{job}/resume").status_code == 202
+    _sent(again)
+    assert _jobs(api).get(job).state == "sent"

@@ -1,0 +1,77 @@
+"""The door as a process makes it, over the local stack: what was archived is read, what it depends on is asked."""
+
+from pathlib import Path
+
+import pytest
+from falcon.testing import TestClient
+
+from pipeline import wiring
+from pipeline.config import load_settings
+from pipeline.core.event import Record
+from pipeline.core.segment import CutLimits
+from pipeline.flows.load import Loader, LoadLimits
+from pipeline.flows.ready import KEPT_SECONDS
+from pipeline.flows.window import WindowLimits
+from pipeline.ports.clock import SystemClock
+from pipeline.web.app import make_app
+from pipeline.wiring.front_door import FrontDoor, front_door
+from tests.aws.backends import ministack
+from tests.fakes.clock import SteppedClock
+from tests.fakes.facts import FactList
+from tests.sim.events import rules
+from tests.web.kit import OTHER, OWN, KnownKeys, caller_of, event
+
+pytestmark = pytest.mark.stack
+
+
+def test_the_door_of_a_process_reads_the_archive(tmp_path: Path) -> None:
+    """Events, lag, replay and readiness through the real adapters; without the stack it is unready, and says no place."""
+    clock = SteppedClock()
+    with ministack(tmp_path / "stack") as endpoint:
+        aws = {
+            "endpoint_url": endpoint,
+            "access_key_id": "test",
+            "secret_access_key": "test",
+            "retry_seconds": 0,
+        }
+        settings = load_settings({"paths": {"home": tmp_path}, "aws": aws | {"max_attempts": 1}})
+        wiring.provision(settings)
+        stores = wiring.archive(settings)
+        _archive(stores)
+        door = front_door(settings, clock, FactList())
+        client, own, other = _client(door)
+        found = client.simulate_get("/v1/events", params={"entity": "door-1"}, headers=own).json
+        assert [one["event_id"] for one in found["events"]] == ["acme-e1", "acme-e3"]
+        assert (
+            client.simulate_get("/v1/events", params={"entity": "door-1"}, headers=other).json["events"] == []
+        )
+        assert client.simulate_get("/v1/lag", headers=own).json["streams"][0]["stream"] == "doors"
+        made = client.simulate_post("/v1/replays", json={"entity": "door-1"}, headers=own)
+        assert made.status_code == 202
+        assert door.reads is not None
+        door.reads.senders.shutdown()
+        assert stores.jobs.get(made.json["job"]).state == "sent"
+        assert client.simulate_get(f"/v1/replays/{made.json['job']}", headers=other).status_code == 404
+        assert client.simulate_get("/readyz").json["status"] == "ready"
+    clock.advance(KEPT_SECONDS + 1)
+    answer = client.simulate_get("/readyz")
+    assert answer.status_code == 503
+    assert "127.0.0.1" not in answer.text
+
+
+def _archive(stores: wiring.Archive) -> None:
+    """Load a few events of two tenants."""
+    lineage = stores.ledger.register("doors", "1", "shardId-000000000000", ())
+    ports = wiring.write_ports(stores, SystemClock(), FactList())
+    loader = Loader(lineage, rules(), LoadLimits(CutLimits(), WindowLimits()), ports)
+    loader.start()
+    events = [event(tenant, number) for number in range(4) for tenant in (OWN, OTHER)]
+    now_us = SteppedClock().now_us()
+    loader.process([Record(str(number), "key", one, now_us) for number, one in enumerate(events, 1)])
+    loader.cut("test")
+
+
+def _client(door: FrontDoor) -> tuple[TestClient, dict[str, str], dict[str, str]]:
+    callers = {one.credential: one for one in (caller_of(OWN), caller_of(OTHER))}
+    own, other = ({"X-API-Key": name} for name in callers)
+    return TestClient(make_app(door, KnownKeys(callers))), own, other
