@@ -2,7 +2,7 @@
 
 import gzip
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.fakes.idempotency import MemoryRequests
 from tests.web.doors import MemorySink, OpenGate, make_door
 from tests.web.serving import event, lines, serving
 
-FORMS = {
+FORMS: dict[str, tuple[str, Callable[[list[dict[str, Any]]], bytes]]] = {
     "array": ("application/json", orjson.dumps),
     "lines": ("application/x-ndjson", lambda events: lines(*events)),
 }
@@ -100,7 +100,7 @@ def test_a_packed_body(talk: tuple[httpx.Client, MemorySink, Table]) -> None:
     packed = [gzip.compress(body, mtime=moment) for moment in (1, 2)]
     kind = {"kind": "application/json", "Content-Encoding": "gzip"}
     assert packed[0] != packed[1]
-    assert [_post(client, one, **kind).status_code for one in packed] == [202, 202]  # type: ignore[arg-type]
+    assert [_post(client, one, **kind).status_code for one in packed] == [202, 202]
     assert len(_in_stream(sink)) == 2
 
 
