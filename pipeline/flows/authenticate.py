@@ -24,7 +24,7 @@ from pipeline.core.credential import Presented
 from pipeline.core.errors import HeadraceError, Transient
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import ApiKey, Client, Tenant
-from pipeline.flows.remembered import Known, NewNames, Remembered
+from pipeline.flows.remembered import MOST_NAMES, Known, NewNames, Remembered
 from pipeline.flows.signing_keys import SigningKeys
 from pipeline.ports.clock import Clock
 from pipeline.ports.control import Control
@@ -74,6 +74,21 @@ class Authenticator:
         self._handed_on_at = clock.monotonic()
         self._due: set[Missing] = set()
         self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Read all there is, as the process starts: or its first requests would all be of keys that were never seen.
+
+        Raises:
+            Transient: the control store does not answer; each is then read when it is shown.
+        """
+        plans = {plan.name: plan for plan in self._control.plans()}
+        for tenant in self._control.tenants()[:MOST_NAMES]:
+            if tenant.plan in plans:
+                self._tenants.learned(tenant.name, Tenancy(tenant, plans[tenant.plan]))
+        for key in self._control.keys()[:MOST_NAMES]:
+            self._keys.learned(key.id, key)
+        for client in self._control.clients()[:MOST_NAMES]:
+            self._clients.learned(client.id, client)
 
     def look_up(self, shown: Presented) -> Caller:
         """Return who shows a credential, reading what must be read; for threads.

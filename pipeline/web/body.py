@@ -11,6 +11,7 @@ from pipeline.web.problems import Problem
 
 _GZIP_WINDOW = 31  # zlib: expect the header and trailer of gzip
 _RATIO_FLOOR_BYTES = 4_096  # of a body: a short gzip may well be mostly blanks
+_HELD = "headrace.body"  # in the request's scope
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
 
 
@@ -29,11 +30,14 @@ class BodyLimits:
 
 
 async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
-    """Yield the body, inflated, as it arrives.
+    """Yield the body, inflated, as it arrives; or at once, if it was `held`.
 
     Raises:
         Problem: it is too large, its encoding is not taken, it is damaged, it broke off, or it came too late.
     """
+    if _HELD in request.scope:
+        yield request.scope[_HELD]
+        return
     inflate = _encoding(request, limits)
     declared, seen, size = request.content_length, 0, 0
     if declared is not None and declared > limits.max_bytes:
@@ -59,6 +63,13 @@ async def whole(request: Request, limits: BodyLimits) -> bytes:
     """Return the whole body, inflated; errors as of `chunks`."""
     parts = [part async for part in chunks(request, limits)]
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def held(request: Request, limits: BodyLimits) -> bytes:
+    """Return the whole body, inflated, and keep it for whoever reads it next; errors as of `chunks`."""
+    body: bytes = await whole(request, limits)
+    request.scope[_HELD] = body
+    return body
 
 
 def deadline_of(request: Request, seconds: float) -> float:

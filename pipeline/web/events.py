@@ -13,9 +13,11 @@ from pipeline.core.accept import Accepted, NewId, Refused
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
-from pipeline.web.body import BodyLimits, deadline_of
+from pipeline.web.body import BodyLimits, deadline_of, held
+from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
@@ -69,14 +71,22 @@ class EventsAnswer(msgspec.Struct, frozen=True):
 
 
 async def post_events(door: FrontDoor, call: Call) -> Answer:
-    """Take events in."""
-    tally = door.tally
-    tally.requests += 1
-    now_us = door.clock.now_us()
-    verdicts = await _judged(door, call, now_us, event_ids(call))
+    """Take events in; under an `Idempotency-Key` once, however often they are sent."""
+    door.tally.requests += 1
+    if call.request.get_header(HEADER) is None:
+        done = await _taken(door, call, None)
+        return done.answer if isinstance(done, Unfinished) else done
+    body = await held(call.request, _limits(door))
+    return await once(door, call, body, lambda started: _taken(door, call, started))
+
+
+async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer | Unfinished:
+    """Take events in. Ids and times of those that come without are new, or those of the request's first attempt."""
+    now_us = door.clock.now_us() if started is None else started.begun_us
+    verdicts = await _judged(door, call, now_us, _any_id if started is None else started.event_id)
     taken = [one for one in verdicts if type(one) is Accepted]
     if not taken:
-        tally.refused += len(verdicts)
+        door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
     sent = _put(door, taken)
     try:
@@ -84,17 +94,20 @@ async def post_events(door: FrontDoor, call: Call) -> Answer:
             await sent.done
     except TimeoutError:
         pass  # what is known by now is answered; the rest may still come to be
-    return _answer(door, call, now_us, verdicts, sent)
+    answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
+    return answer if all(sent.acknowledged) else Unfinished(answer)
 
 
-def event_ids(call: Call) -> NewId:  # noqa: ARG001 - under an Idempotency-Key they follow from it
-    """Return what gives an id to an event that has none, by its index."""
-    return lambda _index: new_event_id()
+def _any_id(_index: int) -> str:
+    return new_event_id()
+
+
+def _limits(door: FrontDoor) -> BodyLimits:
+    return BodyLimits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
 
 
 async def _judged(door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> list[Accepted | Refused]:
-    settings, tenant_id = door.settings, call.caller.tenant_id
-    limits = BodyLimits(settings.web.max_body_bytes, settings.events.max_inflation)
+    tenant_id, limits = call.caller.tenant_id, _limits(door)
     acceptor = door.acceptors.of(door.rules())
     verdicts: list[Accepted | Refused] = []
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
@@ -180,6 +193,7 @@ ROUTES = (
             CLOUD_BATCH: {"type": "array", "items": {"type": "object"}, "minItems": 1},
         },
         parameters=(
+            KEY_PARAMETER,
             Parameter(
                 "Content-Encoding",
                 "header",

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Protocol
 
 from falcon.asgi import Request
 
 from pipeline.core.caller import Caller, Denied
 from pipeline.core.credential import presented
-from pipeline.core.errors import ConfigProblem, HeadraceError
+from pipeline.core.errors import ConfigProblem, HeadraceError, Transient
 from pipeline.core.plan import DELIVERED
 from pipeline.facts import CredentialsRefused, FactSink, LookUpsFailed
 from pipeline.flows.authenticate import Authenticator, Missing
@@ -92,7 +93,8 @@ class CredentialGate:
         for _ in range(_ROUNDS):
             found = self._authenticator.resolved(shown)
             for soon in self._authenticator.due():
-                self._reading(soon)
+                with suppress(Transient):  # pushed out of memory meanwhile: whoever needs it asks
+                    self._reading(soon)
             if isinstance(found, Caller):
                 return found
             try:

@@ -1,6 +1,7 @@
 """What the HTTP API needs to know who calls, and whether they have called before."""
 
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 
 from pipeline.aws.client import make_client
@@ -9,6 +10,7 @@ from pipeline.aws.meter import Meter
 from pipeline.aws.token_keys import HttpTokenKeys
 from pipeline.config import Settings
 from pipeline.core.access_token import Trust
+from pipeline.core.errors import Transient
 from pipeline.facts import FactSink
 from pipeline.flows.authenticate import Authenticator, Issuer
 from pipeline.flows.idempotency import Idempotency
@@ -31,7 +33,10 @@ def authenticator(settings: Settings, control: Control, clock: Clock, facts: Fac
     if auth.issuer is not None:
         source = HttpTokenKeys(auth.jwks_url or f"{auth.issuer.rstrip('/')}/.well-known/jwks.json")
         issuer = Issuer(Trust(auth.issuer, auth.resource_server), SigningKeys(source, clock, facts))
-    return Authenticator(control, clock, issuer)
+    found = Authenticator(control, clock, issuer)
+    with suppress(Transient):
+        found.warm()
+    return found
 
 
 def idempotency(settings: Settings, clock: Clock, facts: FactSink) -> Idempotency:

@@ -213,7 +213,7 @@ async def _who(door: FrontDoor, call: Call) -> Answer:
 
 
 ROUTES = (
-    Route("GET", "/read", Scope.READ, "Says who calls.", _who),
-    Route("GET", "/replay", Scope.REPLAY, "Says who replays.", _who),
+    Route("GET", "/read", Scope.READ, "Says who calls.", _who, costs=False),
+    Route("GET", "/replay", Scope.REPLAY, "Says who replays.", _who, costs=False),
     Route("GET", "/open", OPEN, "Says nobody.", _who),
 )

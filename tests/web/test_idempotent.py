@@ -57,7 +57,7 @@ class Shop(House):
             flow = Idempotency(self.table, self.clock, lambda: next(self._names), LOCK_SECONDS)
             door = self.door(flow)
             routes = [
-                Route("POST", path, Scope.INGEST, "Makes one.", self.handler)
+                Route("POST", path, Scope.INGEST, "Makes one.", self.handler, costs=False)
                 for path in ("/things", "/others")
             ]
             gate = CredentialGate(door, self.authenticator)
