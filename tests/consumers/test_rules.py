@@ -32,7 +32,7 @@ def _admin(house: Deployment) -> Admin:
 
 def test_what_is_added_while_a_reader_runs_is_archived(deploy: Callable[..., Deployment]) -> None:
     """A reader that started without a control store takes a tenant, then a schema version, added while it runs."""
-    house = deploy(shards=1).provision()
+    house = deploy(shards=1, HEADRACE_SEGMENT__MAX_IDLE_SECONDS="0.3").provision()
     house.start()
 
     def archived(rows: int) -> bool:
