@@ -25,13 +25,12 @@ class KeyUse:
         with self._lock:
             self._used_us[key_id] = self._clock.now_us()
 
-    @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """True when there is something to tell, and a minute has passed."""
         return bool(self._used_us) and self._clock.monotonic() - self._flushed_at >= FLUSH_SECONDS
 
     def flush(self) -> None:
-        """Tell the store what was noted, in one write; call it when it is `due`, and at the end of the process.
+        """Tell the store what was noted, in one write; call it when it `is_due`, and at the end of the process.
 
         While the store does not answer it is kept for the next time.
         """
