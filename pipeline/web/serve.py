@@ -117,7 +117,8 @@ async def _serve(
 
     stop(ask)
     door.ingest.start(loop)
-    entry = Entry(make_app(door, gate), door.settings.web.deadline_seconds)
+    web = door.settings.web
+    entry = Entry(make_app(door, gate), web.deadline_seconds, web.max_buffer_bytes)
     server = make_server(entry, door, address)
     serving = asyncio.ensure_future(server.serve())
     telling = asyncio.ensure_future(_tell(door))
