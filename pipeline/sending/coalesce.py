@@ -107,6 +107,10 @@ class Ingest:
         """Return how many events were taken whose fate is not known."""
         return len(self._waiting)
 
+    def broken(self) -> str | None:
+        """Return why nothing can be sent any more; None while it can."""
+        return None if self._producer is None else self._producer.refusal
+
     def close(self, seconds: float) -> bool:
         """Send what was taken and write the last receipt; blocks. False: something is left, nobody knows of it."""
         if self._producer is None:
