@@ -231,7 +231,7 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
 
     endpoint = settings.aws.endpoint_url or "aws"
     telemetry.fact(
-        WorkerStarted(worker=_NAME, version=__version__, rules=parts.rules.digest, endpoint=endpoint)
+        WorkerStarted(worker=_NAME, version=__version__, rules=parts.rules().digest, endpoint=endpoint)
     )
     gc.freeze()  # what is imported stays: the collector need not look at it again
     with os.fdopen(_FROM_DAEMON, "rb", _PIPE_BYTES) as source, os.fdopen(_TO_DAEMON, "wb") as sink:

@@ -59,7 +59,7 @@ class Reader:
     @property
     def rules_digest(self) -> str:
         """Return the name of the rules that events are judged by."""
-        return self._parts.rules.digest
+        return self._parts.rules().digest
 
     def run(self) -> None:
         """Load until asked to stop; on return everything collected is committed."""

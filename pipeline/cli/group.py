@@ -26,6 +26,12 @@ COMMANDS = {
     "process": "Do the work of replay jobs.",
     "audit": "Prove that nothing is missing.",
     "schema": "Schemas of the events, and the tables made from them.",
+    "tenants": "Client systems, and the plan of each.",
+    "plans": "What tenants may use.",
+    "keys": "API keys: make, rotate, revoke.",
+    "clients": "OAuth clients, and whose they are.",
+    "acts": "Who changed what, and when.",
+    "control": "The control store's database.",
     "config": "Show the settings and where each comes from.",
 }
 

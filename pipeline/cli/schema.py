@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.administer import acting
 from pipeline.cli.settings import home_option
 from pipeline.config import Settings, load_settings
 from pipeline.core.ddl import HEADER, ddl_files
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.names import table_name
 from pipeline.core.schema import TypeSchema, group_types
-from pipeline.laptop.schema_files import load_schemas
+from pipeline.laptop.schema_files import load_document, load_schemas
 
 STALE = 1
 
@@ -81,11 +82,52 @@ def list_types(*, as_json: bool, home: Path | None) -> None:
         )
 
 
+@command.command("publish")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--type", "event_type", help="Event type [default: the folder of FILE].")
+@click.option("--version", type=int, help="Version [default: the name of FILE, as 2.json].")
+@acting
+def publish(
+    *,
+    file: Path,
+    event_type: str | None,
+    version: int | None,
+    home: Path | None,
+    actor: str | None,
+    as_json: bool,
+) -> None:
+    """Publish a schema version while everything runs: its events are taken within half a minute.
+
+    A published version stays as it is for ever; the next shape is the next version.
+
+    \b
+    headrace schema publish door.opened/2.json
+    """  # noqa: D301 - click's mark of lines to be kept
+    from pipeline.cli.administer import desk, moment, show
+    from pipeline.wiring.loading import filed_rules
+
+    name = event_type or file.absolute().parent.name
+    if version is None and not file.stem.isdecimal():
+        raise ConfigProblem(f"{file}: which version? Give --version, or name the file 2.json")
+    number = int(file.stem) if version is None else version
+    with desk(home, actor) as at:
+        made = at.admin.publish(filed_rules(at.settings), name, number, load_document(file))
+    row = {"event_type": name, "version": number, "table": table_name(name)}
+    show(row | {"published_by": made.published_by, "published": moment(made.published_us)}, as_json=as_json)
+
+
 _DONE = {"missing": "written", "differs from the schemas": "written", "of no event type": "removed"}
 
 
-def _types(settings: Settings) -> dict[str, TypeSchema]:
-    return group_types(load_schemas(settings.paths.schemas))
+def _types(settings: Settings) -> Mapping[str, TypeSchema]:
+    """Return the types of the files, and those that were published."""
+    from pipeline.wiring.control import has_control
+
+    if not has_control(settings):
+        return group_types(load_schemas(settings.paths.schemas))
+    from pipeline import wiring
+
+    return wiring.rules(settings).schemas
 
 
 def _differing(folder: Path, wanted: Mapping[str, str]) -> dict[str, str]:

@@ -45,7 +45,20 @@ class Control(Section):
 
     url: Secret = Field(
         default=None,
-        description="Database of the control store, as postgresql://USER:PASSWORD@HOST/NAME; unset: SQLite in paths.home.",
+        description="Database of the control store, as postgresql://USER:PASSWORD@HOST/NAME; unset: SQLite in paths.home. "
+        "TLS as its sslmode says, such as ?sslmode=verify-full&sslrootcert=system.",
+    )
+    replica_url: Secret = Field(
+        default=None,
+        description="A read-only copy of that database, which lists are read from while it is not behind.",
+    )
+    wait_seconds: Seconds = Field(
+        default=60, ge=0, le=3_600, description="How long a start waits for the control store's server."
+    )
+    environment: str = Field(
+        default="dev",
+        pattern=r"^[a-z0-9]{1,16}$",
+        description="Word in every API key that is made: which deployment it is for.",
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.core.event import Limits
 from pipeline.core.names import is_name
 from pipeline.core.schema import EventSchema, TypeSchema, group_types, parse_schema
 from pipeline.core.shapes import Shape
+from pipeline.core.tenant import Publication
 
 LAYOUT_VERSION = 2  # of data files, ids files and staging objects; a change bumps it and the changelog
 
@@ -107,6 +108,31 @@ def make_rules(
         if not is_name(name):
             raise ConfigProblem(f"tenant {name!r}: must match ^[a-z0-9][a-z0-9._-]{{0,62}}$")
     return Rules(group_types(list(schemas)), names, limits, envelope)
+
+
+def with_stored(base: Rules, tenants: Iterable[str], publications: Iterable[Publication]) -> Rules:
+    """Return rules with tenants and published schemas added; `base` itself where nothing is new.
+
+    Raises:
+        ConfigProblem: a published version is in the files too, as another document, or contradicts other schemas.
+    """
+    schemas = {
+        (one.event_type, one.version): one for of in base.schemas.values() for one in of.versions.values()
+    }
+    known = len(schemas)
+    for one in publications:
+        filed = schemas.get((one.event_type, one.version))
+        if filed is None:
+            schemas[one.event_type, one.version] = parse_schema(one.event_type, one.version, one.document)
+        elif filed.document != one.document:
+            raise ConfigProblem(
+                f"schema {one.event_type}/{one.version} is published with another document than the file in paths.schemas has: "
+                "a version stays as it is; give the file the next version"
+            )
+    names = base.tenants | frozenset(tenants)
+    if len(schemas) == known and names == base.tenants:
+        return base
+    return make_rules(schemas.values(), names, base.limits, base.envelope_document)
 
 
 def rules_of(document: bytes) -> Rules:

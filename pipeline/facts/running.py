@@ -35,6 +35,28 @@ class WorkerCrashed(Fact, frozen=True):
     error: str
 
 
+class RulesChanged(Fact, frozen=True):
+    """Tenants or schemas were added in the control store: what arrives from now on is judged by these rules."""
+
+    rules: str
+    tenants: int
+    event_types: int
+
+
+class RulesNotRefreshed(Fact, frozen=True):
+    """The control store could not be asked: events are judged by the rules that were known before.
+
+    An event of a tenant or schema that was added meanwhile is refused, and can be redriven.
+    """
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("failed_rules_looks", "counter", "Count", "Looks into the control store that failed."),
+    )
+    rules: str
+    error: str
+
+
 class DaemonStarted(Fact, frozen=True):
     """KCL's daemon was started; it begins one process for each shard that it leases."""
 

@@ -80,6 +80,11 @@ class Decider:
         self._aggregates: dict[AggregateKey, Aggregate] = {}  # as the newest segment left them
         self._open = OpenSegment(self._decoder, rules.schemas)
 
+    def _judge_by(self, rules: Rules) -> None:
+        """Take other rules, which are stored before anything is decided by them; nothing may be collected."""
+        self._rules, self._decoder = rules, Decoder(rules)
+        self._store_rules()
+
     def _store_rules(self) -> None:
         """Keep what units are judged by, under the name that segments give."""
         document = self._rules.document

@@ -38,9 +38,12 @@ from pipeline.facts import LoaderOpened, PlanRefused, ShardEnded
 from pipeline.flows.decide import Cut, Decider, LoadLimits
 from pipeline.flows.reach import Reach
 from pipeline.flows.retrying import again
+from pipeline.flows.rules import FixedRules
+from pipeline.flows.rules_look import RulesLook
 from pipeline.flows.suspicion import Suspicion
 from pipeline.flows.write import WritePorts
 from pipeline.ports.ledger import Opening, PlanAnswer
+from pipeline.ports.rules import NewestRules
 
 __all__ = ["Cut", "LoadLimits", "Loader"]
 
@@ -49,10 +52,18 @@ _CHUNK_BYTES = 2**20
 
 
 class Loader(Decider):
-    """Loads one lineage; used by one thread, for as long as a worker owns the shard."""
+    """Loads one lineage; used by one thread, for as long as a worker owns the shard.
 
-    def __init__(self, lineage: Lineage, rules: Rules, limits: LoadLimits, ports: WritePorts) -> None:
-        super().__init__(lineage, rules, limits, ports)
+    `rules` are what units are judged by, or give the newest: a segment is judged by one set of them, and what is collected
+    when newer ones are found is judged again.
+    """
+
+    def __init__(
+        self, lineage: Lineage, rules: Rules | NewestRules, limits: LoadLimits, ports: WritePorts
+    ) -> None:
+        newest = FixedRules(rules) if isinstance(rules, Rules) else rules
+        super().__init__(lineage, newest(), limits, ports)
+        self._look = RulesLook(newest, ports.clock)
         self._reach, self._suspicion = (
             Reach(lineage, limits.keeping, ports),
             Suspicion(lineage, ports, limits.hunt_seconds),
@@ -115,6 +126,7 @@ class Loader(Decider):
             HeadraceError: a search for records that kill did not come to its end; what it cleared is committed.
         """
         unsure = None
+        self._look.begin_batch()
         if records:
             self._settle_gap(records[0], trimmed=trimmed)
             unsure = self._suspicion.look(list(self._after_end(records)))
@@ -132,6 +144,7 @@ class Loader(Decider):
 
     def tick(self) -> None:
         """Cut if a limit is reached; call at least every few seconds, with or without records."""
+        self._judge_anew(self._look.when_due())
         reason = cut_reason(self._filling(), self._limits.cut)
         if reason is not None:
             self.cut(reason)
@@ -196,9 +209,21 @@ class Loader(Decider):
         self._collected_at = self._ports.clock.monotonic()
         if not self._open.records:
             self._opened_at = self._collected_at
+        judged = len(self._open.refusals)
         with self._busy():
             self._open.add(records, self._suspicion.deadly)
         self._reach.collected(records)
+        self._judge_anew(self._look.for_unknown(self._open.refusals[judged:], self._open.records))
+
+    def _judge_anew(self, rules: Rules | None) -> None:
+        """Judge what is collected by newer rules, if these are other ones; it is as old as it was."""
+        if rules is None or rules.digest == self._rules.digest:
+            return
+        kept, opened_at, collected_at = self._open.records, self._opened_at, self._collected_at
+        self._judge_by(rules)
+        self._clear()
+        self._collect(kept)
+        self._opened_at, self._collected_at = opened_at, collected_at
 
     def _clear(self) -> None:
         self._open = OpenSegment(self._decoder, self._rules.schemas)

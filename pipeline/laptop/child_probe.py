@@ -7,7 +7,7 @@ memory and time, so that it ends also when its parent is gone.
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -37,19 +37,19 @@ class ChildProbe:
     """Starts one child for every question.
 
     What a child uses of a processor is limited by `cpu_seconds`, however busy the machine is; the time that the clock shows,
-    by each question.
+    by each question. `rules` gives those of the moment.
     """
 
-    def __init__(self, rules: Rules, memory_bytes: int, cpu_seconds: int) -> None:
+    def __init__(self, rules: Callable[[], Rules], memory_bytes: int, cpu_seconds: int) -> None:
         self._rules, self._memory_bytes, self._cpu_seconds = rules, memory_bytes, cpu_seconds
 
     def survives(self, records: Sequence[Record], seconds: float) -> bool:
         """Return whether a child comes to its end over records; see the port."""
-        return self._ends(self._rules, records, seconds)
+        return self._ends(self._rules(), records, seconds)
 
     def works(self, seconds: float) -> bool:
         """Return whether a child comes to its end over good events; see the port."""
-        return self._ends(*good_ones(self._rules), seconds)
+        return self._ends(*good_ones(self._rules()), seconds)
 
     def _ends(self, rules: Rules, records: Sequence[Record], seconds: float) -> bool:
         job = ProbeJob(rules.document, list(records), self._memory_bytes, self._cpu_seconds, seconds)

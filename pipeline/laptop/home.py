@@ -65,6 +65,11 @@ class Home:
         return self.run / "stack.json"
 
     @property
+    def control(self) -> Path:
+        """The control store: tenants, keys, published schemas."""
+        return self.path / "control.sqlite"
+
+    @property
     def heartbeat(self) -> Path:
         """Written by the loader, read by `headrace status`."""
         return self.run / "loader.json"

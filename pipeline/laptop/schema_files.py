@@ -35,6 +35,15 @@ def load_schemas(directory: Path) -> list[EventSchema]:
     return sorted(found, key=lambda schema: (schema.event_type, schema.version))
 
 
+def load_document(path: Path) -> dict[str, Any]:
+    """Read one JSON Schema, wherever it lies.
+
+    Raises:
+        ConfigProblem: it is missing, no JSON, or no JSON Schema.
+    """
+    return _read(path)
+
+
 def load_envelope(directory: Path) -> dict[str, Any]:
     """Read the envelope's JSON Schema.
 
@@ -73,8 +82,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigProblem(f"{path}: line {exc.lineno}, column {exc.colno}: {exc.msg}") from exc
     if not isinstance(document, dict):
         raise ConfigProblem(f"{path}: a schema is a JSON object")
-    try:
-        check_document(document)
-    except ConfigProblem as exc:
-        raise ConfigProblem(f"{path}: {exc}") from exc
+    check_document(str(path), document)
     return document

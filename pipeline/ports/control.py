@@ -71,8 +71,12 @@ class Control(Protocol):
         """Return every published schema version, by type and version."""
         ...
 
-    def publish(self, publication: Publication, act: Act) -> None:
-        """Store one. ConfigProblem: that version exists with another document; the same document is no error."""
+    def publish(self, publication: Publication, act: Act, *, seen: int | None = None) -> None:
+        """Store one; the same document again is no error, and nothing is stored.
+
+        ConfigProblem: that version exists with another document, or the revision is not what was `seen` (any more) while it was
+        held against the other schemas.
+        """
         ...
 
     def acts(self, subject: str | None = None, limit: int = 100) -> Iterable[Act]:

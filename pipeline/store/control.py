@@ -121,7 +121,7 @@ class SqlControl:
         """Return every published schema version, by type and version."""
         return self._list(lambda session: [publication_of(row) for row in _all(session, PublicationRow)])
 
-    def publish(self, publication: Publication, act: Act) -> None:
+    def publish(self, publication: Publication, act: Act, *, seen: int | None = None) -> None:
         """Store one; see the port."""
         name = (publication.event_type, publication.version)
 
@@ -133,6 +133,8 @@ class SqlControl:
                     f"is: publish version {name[1] + 1}"
                 )
             if stored is None:
+                if seen is not None and _revision(session) != seen + 1:  # it counts this write already
+                    raise ConfigProblem("the control store was changed meanwhile by somebody else: try again")
                 session.add(PublicationRow(**values_of(publication)))
             return stored is None
 
@@ -152,6 +154,12 @@ class SqlControl:
     def revision(self) -> int:
         """Return the number of writes so far, by the primary."""
         return self._primary.read(_revision)
+
+    def close(self) -> None:
+        """Close all connections; the next call opens new ones."""
+        self._primary.close()
+        if self._replica is not None:
+            self._replica.close()
 
     def _one(self, ask: Callable[[Session], T]) -> T:
         try:

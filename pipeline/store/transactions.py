@@ -114,6 +114,10 @@ class Transactions:
         session.execute(insert(ActRow).values(token=token, **act_values(act)))
         return True
 
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._engine.dispose()
+
     def _forget(self, exc: Transient) -> None:
         """Leave connections that are broken, or that lead to a server that is no primary any more."""
         if isinstance(exc, Disconnected) or is_read_only(exc):

@@ -25,7 +25,7 @@ from pipeline.web.asked import (
     text,
     whole,
 )
-from pipeline.web.reading import read, reads_of, rules_of
+from pipeline.web.reading import read, reads_of
 from pipeline.web.results import DayResult, results_of
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
@@ -173,7 +173,7 @@ def _stored(event_type: str, columns: dict[str, Any]) -> StoredEvent:
 
 def _check_type(door: FrontDoor, mine: TenantReads, event_type: str | None, *also: str) -> None:
     """Refuse a type that has no schema and of which the tenant has nothing; others' are not looked at."""
-    known = rules_of(door).schemas
+    known = door.rules().schemas
     if event_type is None or event_type in known or event_type in also:
         return
     if not is_name(event_type) or not mine.knows_type(event_type):
@@ -189,7 +189,7 @@ async def counts(door: FrontDoor, call: Call) -> Answer:
 
     def work(mine: TenantReads) -> Counted:
         _check_type(door, mine, query["type"], UNKNOWN)
-        return mine.counts(question, sorted(rules_of(door).schemas))
+        return mine.counts(question, sorted(door.rules().schemas))
 
     found = await read(door, call, work)
     if len(found.lines) > MAX_GROUPS:

@@ -1,9 +1,12 @@
 """The only place that joins flows to adapters: a module for each job, and all of it by name here."""
 
+from pipeline.wiring.control import control, control_url, has_control
 from pipeline.wiring.loading import (
     LoaderParts,
+    filed_rules,
     load_limits,
     loader_parts,
+    newest_rules,
     redriving,
     rules,
     write_ports,
@@ -21,10 +24,15 @@ __all__ = [
     "archive",
     "audit",
     "connection",
+    "control",
+    "control_url",
     "event_producer",
+    "filed_rules",
     "finding",
+    "has_control",
     "load_limits",
     "loader_parts",
+    "newest_rules",
     "object_cache",
     "producer",
     "provision",

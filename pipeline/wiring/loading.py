@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from pipeline.aws.client import unheard
 from pipeline.aws.kinesis import KinesisStream
 from pipeline.aws.meter import Meter
 from pipeline.config import Settings
@@ -16,19 +17,22 @@ from pipeline.core.staging import StagedObject
 from pipeline.facts import FactSink
 from pipeline.flows.load import LoadLimits
 from pipeline.flows.redrive import RedrivePorts
+from pipeline.flows.rules import StoredRules
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from pipeline.laptop.child_probe import ChildProbe
 from pipeline.laptop.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
+from pipeline.ports.rules import NewestRules
+from pipeline.wiring.control import stored_control
 from pipeline.wiring.stores import Archive, archive, stream
 
 _HUNT_SHARE = 0.6  # of kcl.timeout_seconds: the rest is for the batch itself, and its commits
 _WRITERS = 8  # objects written at once by one worker
 
 
-def rules(settings: Settings) -> Rules:
-    """Return what events are judged by."""
+def filed_rules(settings: Settings) -> Rules:
+    """Return what events are judged by as far as settings and schema files say."""
     events = settings.events
     limits = Limits(
         max_event_bytes=events.max_event_bytes,
@@ -45,11 +49,32 @@ def rules(settings: Settings) -> Rules:
     return make_rules(load_schemas(schemas), events.tenants, limits, load_envelope(schemas))
 
 
+def rules(settings: Settings) -> Rules:
+    """Return what events are judged by now: settings, schema files, and what the control store adds.
+
+    Raises:
+        ConfigProblem: they contradict each other, or the control store refuses us.
+        Transient: the control store does not answer.
+    """
+    stored = stored_control(settings)
+    found = StoredRules(filed_rules(settings), stored, SystemClock(), unheard).newest(0)
+    if (opened := stored()) is not None:
+        opened.close()
+    return found
+
+
+def newest_rules(settings: Settings, clock: Clock, facts: FactSink) -> NewestRules:
+    """Return what events are judged by from now on; it has looked once, as `rules` does."""
+    found = StoredRules(filed_rules(settings), stored_control(settings, clock), clock, facts)
+    found.newest(0)
+    return found
+
+
 @dataclass(frozen=True)
 class LoaderParts:
     """What a loading worker is made of."""
 
-    rules: Rules
+    rules: NewestRules
     limits: LoadLimits
     ports: WritePorts
     stream: KinesisStream
@@ -58,7 +83,8 @@ class LoaderParts:
 
 def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
     """Return the parts of a loading worker."""
-    stores, source, judged_by = archive(settings, facts), stream(settings, facts), rules(settings)
+    stores, source = archive(settings, facts), stream(settings, facts)
+    judged_by = newest_rules(settings, clock, facts)
     probe = ChildProbe(judged_by, settings.worker.probe_memory_bytes, settings.worker.probe_seconds)
     return LoaderParts(
         rules=judged_by,

@@ -15,6 +15,7 @@ from pipeline.core.decode import Decoder
 from pipeline.core.event import Record
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rehearse import good_ones
+from pipeline.flows.rules import FixedRules
 from pipeline.laptop import child_probe
 from pipeline.laptop.child_probe import ChildProbe
 from pipeline.laptop.processes import wait_until
@@ -76,7 +77,7 @@ def test_a_deadly_record_goes_to_quarantine_alone(deploy: Callable[..., Deployme
 
 
 def _probe() -> ChildProbe:
-    return ChildProbe(rules_for(DOOR), 1024 * MIB, 20)
+    return ChildProbe(FixedRules(rules_for(DOOR)), 1024 * MIB, 20)
 
 
 def test_good_and_refused_records_survive() -> None:
@@ -96,7 +97,7 @@ def test_good_ones_are_good() -> None:
 
 def test_time_on_the_clock_is_not_all() -> None:
     """A child ends with what it may use of a processor, long before the time on the clock is over."""
-    probe = ChildProbe(rules_for(DOOR), 1024 * MIB, 0)
+    probe = ChildProbe(FixedRules(rules_for(DOOR)), 1024 * MIB, 0)
     heavy = [Record(str(number), "k", wire(event(event_id=f"e{number}")), 10**15) for number in range(60_000)]
     assert not probe.survives(heavy, _PATIENCE)
     assert probe._memory_bytes == 1024 * MIB

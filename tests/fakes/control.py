@@ -91,7 +91,7 @@ class MemoryControl:
         self._called("publications")
         return [self._publications[name] for name in sorted(self._publications)]
 
-    def publish(self, publication: Publication, act: Act) -> None:
+    def publish(self, publication: Publication, act: Act, *, seen: int | None = None) -> None:
         self._called("publish")
         name = (publication.event_type, publication.version)
         stored = self._publications.get(name)
@@ -99,6 +99,8 @@ class MemoryControl:
             if stored.document != publication.document:
                 raise ConfigProblem(f"schema {name}")
             return
+        if seen is not None and seen != self._number:
+            raise ConfigProblem("the control store was changed meanwhile")
         self._publications[name] = publication
         self._note(act)
 

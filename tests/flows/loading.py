@@ -13,6 +13,7 @@ from pipeline.core.staging import StagedObject
 from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
+from pipeline.ports.rules import NewestRules
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.fakes.index import MemoryAggregates, MemoryIndex
@@ -86,7 +87,7 @@ class House:
         self,
         perform: Perform | None = None,
         lineage: Lineage | None = None,
-        judged_by: Rules | None = None,
+        judged_by: Rules | NewestRules | None = None,
     ) -> Loader:
         """Return a new loader, as a worker that starts makes one."""
         watch = perform or ActionLog()

@@ -81,7 +81,7 @@ class PostgresServer:
                 stderr=log,
             )
         deadline = time.monotonic() + _READY_SECONDS
-        ready = [self._tools / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [str(self._tools / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         while subprocess.run(ready, check=False).returncode:
             if time.monotonic() > deadline:
                 raise RuntimeError((self._data.parent / "log").read_text())

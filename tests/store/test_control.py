@@ -153,6 +153,16 @@ def test_a_published_version_stays(store: Control) -> None:
     assert len(list(store.acts())) == 2
 
 
+def test_a_publication_checked_against_old_schemas_is_refused(store: Control) -> None:
+    """What was held against other schemas holds only while nobody has changed them."""
+    seen = store.revision()
+    store.publish(publication(), act("schema.publish"), seen=seen)
+    with pytest.raises(ConfigProblem, match="meanwhile"):
+        store.publish(publication(2), act("schema.publish"), seen=seen)
+    store.publish(publication(2), act("schema.publish"), seen=store.revision())
+    assert [one.version for one in store.publications()] == [1, 2]
+
+
 def test_every_act_moves_the_revision(store: Control) -> None:
     """Whoever keeps a copy sees by one number that it is old."""
     seen = [store.revision()]

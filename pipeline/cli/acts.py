@@ -1,0 +1,40 @@
+"""`headrace acts`: who changed what, and when."""
+
+import json
+from pathlib import Path
+
+import click
+
+from pipeline.cli.administer import desk, looking, moment, table
+
+
+@click.command("acts")
+@click.option(
+    "--subject",
+    metavar="KIND:NAME",
+    help="Of one thing: tenant:acme, plan:basic, key:ID, client:ID, schema:TYPE/VERSION.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most."
+)
+@looking
+def command(*, subject: str | None, limit: int, home: Path | None, as_json: bool) -> None:
+    """Show administrative acts, newest first: who, when, what.
+
+    \b
+    headrace acts --subject tenant:acme
+    """  # noqa: D301 - click's mark of lines to be kept
+    with desk(home) as at:
+        rows = [
+            {
+                "at": moment(act.at_us),
+                "actor": act.actor,
+                "action": act.action,
+                "subject": act.subject,
+                "details": act.details
+                if as_json
+                else json.dumps(act.details, ensure_ascii=False, sort_keys=True),
+            }
+            for act in at.control.acts(subject, limit)
+        ]
+    table(rows, ("at", "actor", "action", "subject", "details"), "no acts", as_json=as_json)

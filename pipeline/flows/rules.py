@@ -1,0 +1,107 @@
+"""Rules that follow the control store: asked for when somebody needs newer ones, and every 30 seconds.
+
+A look reads one number; only when that has moved are tenants and schemas read. Looks are made one at a time: who waits for
+one that another thread makes gets what it found.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from pipeline.core.errors import ConfigProblem, OutcomeUnknown, Transient
+from pipeline.core.rules import Rules, with_stored
+from pipeline.facts import FactSink, RulesChanged, RulesNotRefreshed
+from pipeline.ports.clock import Clock
+from pipeline.ports.control import Control
+
+LOOK_SECONDS = 30.0  # how long an added tenant or schema stays unnoticed where nobody misses it
+_AGAIN_SECONDS = 5.0  # after a look that failed: a store that is down is not asked for every batch
+
+
+class FixedRules:
+    """Rules that never change: port `NewestRules` where there is no control store."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def __call__(self) -> Rules:
+        """Return the rules."""
+        return self._rules
+
+    def newest(self, since_us: int) -> Rules:  # noqa: ARG002 - they are of any time
+        """Return the rules."""
+        return self._rules
+
+
+class StoredRules:
+    """Port `NewestRules` over the control store.
+
+    Args:
+        base: what settings and files say.
+        control: gives the store; None while there is none (a SQLite file that nobody has made yet).
+        clock: when a look was made.
+        facts: told of each change, and of each look that failed.
+    """
+
+    def __init__(
+        self, base: Rules, control: Callable[[], Control | None], clock: Clock, facts: FactSink
+    ) -> None:
+        self._base, self._control, self._clock, self._facts = base, control, clock, facts
+        self._known = base
+        self._revision: int | None = None
+        self._looked_us = self._tried_us = self._begun_us = -1
+        self._failure: Transient | ConfigProblem | None = None  # of the last look
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Rules:
+        """Return the newest rules known; see the port."""
+        now_us = self._clock.now_us()
+        due_us = now_us - round(LOOK_SECONDS * 1e6)
+        if max(self._looked_us, self._begun_us) <= due_us:
+            self._begun_us = now_us
+            threading.Thread(target=self._look_beside, args=(due_us,), name="rules", daemon=True).start()
+        return self._known
+
+    def newest(self, since_us: int) -> Rules:
+        """Return rules as they were at `since_us` or later; see the port."""
+        with self._lock:
+            if self._looked_us < since_us:
+                self._look()
+        return self._known
+
+    def _look_beside(self, since_us: int) -> None:
+        with suppress(Transient, ConfigProblem):  # told by `_look`
+            self.newest(since_us)
+
+    def _look(self) -> None:
+        now_us = self._clock.now_us()
+        if self._failure is not None and now_us - self._tried_us < _AGAIN_SECONDS * 1e6:
+            raise self._failure
+        self._tried_us = now_us
+        try:
+            self._take(self._control())
+        except (Transient, OutcomeUnknown, ConfigProblem) as exc:
+            self._failure = exc if isinstance(exc, ConfigProblem) else Transient(str(exc))
+            self._facts(RulesNotRefreshed(rules=self._known.digest, error=str(exc)))
+            raise self._failure from exc
+        self._looked_us, self._failure = (
+            now_us,
+            None,
+        )  # as of before the look: what came during it may be missed
+
+    def _take(self, control: Control | None) -> None:
+        if control is None:
+            return
+        revision = control.revision()  # before the rest, which may only be newer
+        if revision == self._revision:
+            return
+        tenants = [
+            tenant.name for tenant in control.tenants()
+        ]  # suspended ones too: what was acknowledged is archived
+        found = with_stored(self._base, tenants, control.publications())
+        self._revision = revision
+        if found.digest != self._known.digest:
+            self._known = found
+            self._facts(
+                RulesChanged(rules=found.digest, tenants=len(found.tenants), event_types=len(found.schemas))
+            )
