@@ -53,7 +53,7 @@ class PublishedVersion(msgspec.Struct, frozen=True):
 _PLACE = (path("type", "The event type."), path("version", "The version: 1, 2, ..."))
 
 
-async def catalogue(door: FrontDoor, call: Call) -> Answer:
+async def get_schemas(door: FrontDoor, call: Call) -> Answer:
     """List the event types."""
     asked(door, call, ())
     types = door.rules().schemas
@@ -64,7 +64,7 @@ async def catalogue(door: FrontDoor, call: Call) -> Answer:
     return Answer(Catalogue(found))
 
 
-async def version(door: FrontDoor, call: Call) -> Answer:
+async def get_schema(door: FrontDoor, call: Call) -> Answer:
     """Show one version."""
     asked(door, call, ())
     found = _known(door, call)
@@ -81,7 +81,7 @@ def _known(door: FrontDoor, call: Call) -> EventSchema | None:
     return None if group is None or number is None else group.versions.get(int(number[0]))
 
 
-async def put(door: FrontDoor, call: Call) -> Answer:
+async def put_schema(door: FrontDoor, call: Call) -> Answer:
     """Publish one version."""
     asked(door, call, ())
     if _VERSION.fullmatch(call.path["version"]) is None:
@@ -123,7 +123,7 @@ ROUTES = (
         "/v1/schemas",
         _ANYBODY,
         "List the event types with their versions.",
-        catalogue,
+        get_schemas,
         answers={200: Catalogue},
     ),
     Route(
@@ -131,7 +131,7 @@ ROUTES = (
         "/v1/schemas/{type}/{version}",
         _ANYBODY,
         "Show the JSON Schema of one version of an event type.",
-        version,
+        get_schema,
         answers={200: _DOCUMENT},
         parameters=_PLACE,
     ),
@@ -140,7 +140,7 @@ ROUTES = (
         "/v1/schemas/{type}/{version}",
         Scope.ADMIN,
         "Publish a version of an event type; a published one never changes.",
-        put,
+        put_schema,
         answers={200: PublishedVersion, 201: PublishedVersion},
         body=dict.fromkeys(_TYPES, _DOCUMENT),
         parameters=_PLACE,
