@@ -59,14 +59,17 @@ clean:  ## Delete the virtual environment and everything generated.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "headrace needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	@echo "making $(VENV), once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing what headrace needs into $(VENV), once: about a minute"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing what headrace and its tests need into $(VENV), once: about a minute"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local]' --group dev
 	@touch $@ $(VENV)/.runtime
 

@@ -94,7 +94,7 @@ class Child:
         try:
             for message in self._daemon.messages():
                 if self._watchdog:
-                    self._watchdog.watch((), 0)
+                    self._watchdog.watch()
                 try:
                     self._take(message)
                 except LeaseLost:

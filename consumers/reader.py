@@ -9,6 +9,7 @@ import gc
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from types import FrameType
 
 from pipeline.startup import light
@@ -18,7 +19,7 @@ light()
 from consumers.heartbeat import Heartbeat
 from consumers.process import crash, run
 from consumers.telemetry import Telemetry
-from consumers.watchdog import Watchdog
+from consumers.watchdog import Watchdogs
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
@@ -52,7 +53,8 @@ class Reader:
         self._ports = ReadPorts(
             self._parts.stream, self._parts.ports.ledger, self._clock, telemetry.fact, self._stop.is_set
         )
-        self._watchdog = Watchdog(settings.worker.hang_seconds)
+        self._watchdogs = Watchdogs(settings.worker.hang_seconds, self._clock.monotonic)
+        self._loader_ports = replace(self._parts.ports, computing=self._watchdogs.computing)
         self._loaders: list[Loader] = []
         self._threads: list[threading.Thread] = []
 
@@ -64,6 +66,7 @@ class Reader:
     def run(self) -> None:
         """Load until asked to stop; on return everything collected is committed."""
         shards, looked_at = Shards(self._ports), -_DISCOVER_SECONDS
+        self._watchdogs.start()
         while not self._stop.is_set():
             self._loaders = [loader for loader in self._loaders if not loader.ended]
             if self._clock.monotonic() - looked_at >= _DISCOVER_SECONDS:
@@ -78,7 +81,7 @@ class Reader:
                 self._beat()
                 thread.join(_HEARTBEAT_SECONDS)
         self._beat()
-        self._watchdog.rest()
+        self._watchdogs.stop()
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Ask for the end (a signal handler)."""
@@ -98,7 +101,7 @@ class Reader:
             )
 
     def _start(self, lineage: Lineage) -> None:
-        loader = Loader(lineage, self._parts.rules, self._parts.limits, self._parts.ports)
+        loader = Loader(lineage, self._parts.rules, self._parts.limits, self._loader_ports)
         self._loaders.append(loader)
         thread = threading.Thread(target=self._load, args=(loader,), name=lineage.shard_id, daemon=True)
         self._threads.append(thread)
@@ -117,7 +120,6 @@ class Reader:
             crash(_NAME, exc, tell)
 
     def _beat(self) -> None:
-        self._watchdog.watch((loader.busy_since for loader in self._loaders), self._clock.monotonic())
         write_units, s3_puts = self._parts.meter.dynamodb_write_units, self._parts.meter.s3_puts
         self._telemetry.writes(write_units, s3_puts)
         self._heartbeat.write(

@@ -27,7 +27,7 @@ TBLPROPERTIES (
   'parquet.compression' = 'ZSTD',
   'projection.enabled' = 'true',
   'projection.event_type.type' = 'enum',
-  'projection.event_type.values' = 'flight.cancelled,flight.departed,flight.landed,weather.observed',
+  'projection.event_type.values' = 'flight.cancelled,flight.departed,flight.landed,ratelimit.decided,weather.observed',
   'projection.dt.type' = 'date',
   'projection.dt.format' = 'yyyy-MM-dd',
   'projection.dt.range' = '2010-01-01,NOW+2DAYS',

@@ -68,21 +68,22 @@ def segment_item(segment: Segment) -> Item:
         "first_arrival_us": number(segment.first_arrival_us),
         "max_arrival_us": number(segment.max_arrival_us),
         "shard_end": {"BOOL": segment.shard_end},
-        **_gap_item(segment.gap),
+        **_gap_item("gap", segment.gap),
+        **_gap_item("gap_beyond", segment.gap_beyond),
     }
 
 
-def _gap_item(gap: Gap | None) -> Item:
+def _gap_item(name: str, gap: Gap | None) -> Item:
     if gap is None:
         return {}
-    times = {name: number(getattr(gap, name)) for name in ("from_us", "until_us")}
-    return {"gap": {"M": {**times, "before": text(gap.before)}}}
+    times = {at: number(getattr(gap, at)) for at in ("from_us", "until_us")}
+    return {name: {"M": {**times, "before": text(gap.before)}}}
 
 
-def _gap_of(item: Item) -> Gap | None:
-    if "gap" not in item:
+def _gap_of(item: Item, name: str) -> Gap | None:
+    if name not in item:
         return None
-    gap = item["gap"]["M"]
+    gap = item[name]["M"]
     return Gap(int(gap["from_us"]["N"]), int(gap["until_us"]["N"]), gap["before"]["S"])
 
 
@@ -107,7 +108,8 @@ def _segment_of(item: Item) -> Segment:
         first_arrival_us=int(item["first_arrival_us"]["N"]),
         max_arrival_us=int(item["max_arrival_us"]["N"]),
         shard_end=bool(item["shard_end"]["BOOL"]),
-        gap=_gap_of(item),
+        gap=_gap_of(item, "gap"),
+        gap_beyond=_gap_of(item, "gap_beyond"),
     )
 
 

@@ -8,11 +8,12 @@ from pipeline.aws.errors import error_code, translated
 
 
 class Table(NamedTuple):
-    """One table: its name without prefix, and its keys as (name, type)."""
+    """One table: its name without prefix, its keys as (name, type), and which attribute says when an item ends."""
 
     name: str
     partition: tuple[str, str]
     sort: tuple[str, str] | None = None
+    expires: str | None = None
 
 
 SEGMENTS = Table("segments", ("lineage", "S"), ("ordinal", "N"))
@@ -24,7 +25,21 @@ AGGREGATES = Table("aggregates", ("partition", "S"), ("name", "S"))
 RECEIPTS = Table("receipts", ("producer", "S"), ("number", "N"))
 REPLAY_JOBS = Table("replay_jobs", ("partition", "S"), ("name", "S"))
 ENTITY_DAYS = Table("entity_days", ("partition", "S"), ("name", "S"))
-ALL = (SEGMENTS, LINEAGES, STATE, DATA_FILES, ENTITY_INDEX, AGGREGATES, RECEIPTS, REPLAY_JOBS, ENTITY_DAYS)
+IDEMPOTENCY = Table("idempotency", ("request", "S"), expires="expires")
+LIMITS = Table("limits", ("partition", "S"), ("name", "S"))
+ALL = (
+    SEGMENTS,
+    LINEAGES,
+    STATE,
+    DATA_FILES,
+    ENTITY_INDEX,
+    AGGREGATES,
+    RECEIPTS,
+    REPLAY_JOBS,
+    ENTITY_DAYS,
+    IDEMPOTENCY,
+    LIMITS,
+)
 
 
 def create_tables(client: Any, prefix: str) -> None:
@@ -51,4 +66,17 @@ def create_tables(client: Any, prefix: str) -> None:
         with translated(f"table {prefix}{table.name}"):
             client.get_waiter("table_exists").wait(
                 TableName=prefix + table.name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            )
+        if table.expires is not None:
+            _let_items_end(client, prefix + table.name, table.expires)
+
+
+def _let_items_end(client: Any, table: str, attribute: str) -> None:
+    """Have DynamoDB delete items some time after the second that an attribute names."""
+    with translated(f"table {table}"):
+        found = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+        if found["TimeToLiveStatus"] in ("DISABLED", "DISABLING"):
+            client.update_time_to_live(
+                TableName=table,
+                TimeToLiveSpecification={"Enabled": True, "AttributeName": attribute},
             )

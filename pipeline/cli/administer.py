@@ -51,7 +51,7 @@ def looking(function: F) -> F:
     return home_option(json_option(function))
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """A time span as `90d`, `24h`, `15m` or `30s`, in seconds."""
 
     name = "duration"

@@ -165,6 +165,13 @@ def _bytes(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+# A loader reads them once, when it starts.
+RESTART_LOADERS = (
+    "loaders that run judge by the schemas and settings they were started with: restart them (`headrace down`, then "
+    "`headrace up`; or each `headrace worker`), else what comes next is judged as before"
+)
+
+
 def say(line: str) -> None:
     """Write one line to standard error, where it is in no program's way."""
     print(line, file=sys.stderr)  # noqa: T201 - beside the data on standard output

@@ -64,7 +64,12 @@ def check_names(
     Raises:
         ConfigProblem: it is unknown; the message names those that are known.
     """
-    _check("tenant", tenant, [*rules.tenants, *also], "setting events.tenants registers more")
+    _check(
+        "tenant",
+        tenant,
+        [*rules.tenants, *also],
+        "`headrace tenants add` registers more, or the setting events.tenants",
+    )
     if event_type is not None and event_type not in rules.schemas:
         _check(
             "event type", event_type, [*rules.schemas, *also, *stored()], "`headrace schema list` shows them"

@@ -9,6 +9,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.loader_state import LoaderState, loader_state
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.config import Settings
 from pipeline.core.audit import Report, count_by_kind
@@ -17,10 +18,7 @@ from pipeline.core.days import second_of
 
 SHOWN_DIFFERENCES = 50
 LOOK_AGAIN_SECONDS = 1.0
-_UNREAD = (
-    "; [bold yellow]the stack's loader is not running[/]: records without a receipt that are still in the stream count "
-    "nowhere; run `headrace up`, then audit again"
-)
+_UNREAD = "; [bold yellow]nobody reads the stream[/]: records without a receipt that are still in it count nowhere; "
 
 
 @click.command("audit")
@@ -51,21 +49,14 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     while not report.differences and report.in_flight and time.monotonic() < deadline:
         time.sleep(LOOK_AGAIN_SECONDS)
         report = audit_with_progress(settings)
+    now = time.time()
+    loader = loader_state(settings, now)
     if as_json:
-        click.echo(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2))
+        document = as_document(report) | {"waiting": waiting_document(report, loader, now)}
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     else:
-        show(report, Console(), unread=not loader_runs(settings))
+        show(report, Console(), loader, now)
     return 0 if report.complete else 1
-
-
-def loader_runs(settings: Settings) -> bool:
-    """False when it is the local stack that was audited, and its loader is dead; of AWS nothing is known here."""
-    from pipeline.laptop.home import Home
-    from pipeline.laptop.processes import alive
-    from pipeline.laptop.stack import find_stack
-
-    stack = find_stack(Home(settings.paths.home)).stack
-    return stack is None or stack.endpoint_url != settings.aws.endpoint_url or alive(stack.loader)
 
 
 def audit_with_progress(settings: Settings) -> Report:
@@ -114,8 +105,31 @@ def as_document(report: Report) -> dict[str, Any]:
     }
 
 
-def show(report: Report, console: Console, *, unread: bool = False) -> None:
-    """Print the balance, and below it what differs; `unread` when nobody reads the stream."""
+def waiting_document(report: Report, loader: LoaderState, now: float) -> dict[str, Any]:
+    """Return how far the archive is behind the receipts, and whether anybody is at it."""
+    behind = _behind_seconds(report, now)
+    return {
+        "events": report.in_flight,
+        "behind_seconds": None if behind is None else round(behind, 1),
+        "loader": loader.word,
+        "heartbeat_age_seconds": loader.heartbeat_age_seconds,
+        "next_step": loader.next_step if report.in_flight else None,
+    }
+
+
+def _behind_seconds(report: Report, now: float) -> float | None:
+    """Return the age of the first acknowledged event that is not loaded; None where all are."""
+    since_us = report.in_flight_since_us
+    return None if since_us is None else max(now - since_us / 1_000_000, 0.0)
+
+
+def _waiting_line(report: Report, loader: LoaderState, now: float) -> str:
+    behind = _behind_seconds(report, now) or 0.0
+    return f"{report.in_flight:,} acknowledged events wait to be loaded: the archive is {behind:,.0f} s behind; {loader.next_step}"
+
+
+def show(report: Report, console: Console, loader: LoaderState, now: float) -> None:
+    """Print the balance, and below it what differs and what waits; `now` in Unix seconds."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("shard", "arrival day"):
         table.add_column(name)
@@ -134,7 +148,10 @@ def show(report: Report, console: Console, *, unread: bool = False) -> None:
         console.print(_gap_line(gap), style="red", highlight=False, markup=False)
     for note in _notes(report):
         console.print(note)
-    console.print(_verdict(report) + (_UNREAD if unread else ""))
+    if report.in_flight:
+        console.print(_waiting_line(report, loader, now), style="yellow", highlight=False, markup=False)
+    dead = loader.word == "not running" and not report.in_flight  # else it stands above
+    console.print(_verdict(report) + (_UNREAD + loader.next_step if dead else ""))
 
 
 def _notes(report: Report) -> list[str]:
@@ -146,7 +163,6 @@ def _notes(report: Report) -> list[str]:
         f"{report.plain:,} units came from plain producers, which give no receipts": report.plain,
         f"{report.redriven:,} refused units were redriven: they count as archived or duplicates": report.redriven,
         f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed": report.unreceipted,
-        f"{report.in_flight:,} acknowledged events are not loaded yet: run again, or use --wait 60": report.in_flight,
     }
     return [note for note, count in notes.items() if count > 0]
 
@@ -160,8 +176,10 @@ def _gap_line(gap: GapLine) -> str:
 
 
 def _verdict(report: Report) -> str:
-    if not report.balanced:
+    if report.differences:
         return "[bold red]NOT balanced[/]"
+    if report.in_flight:
+        return "[bold red]NOT balanced[/] yet: what is loaded agrees, and events wait"
     if report.gaps:
         lost = report.total().in_gap
         return f"[bold red]NOT complete[/]: balanced but for {len(report.gaps)} gaps, in which {lost:,} acknowledged events are lost"

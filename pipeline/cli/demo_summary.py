@@ -1,5 +1,6 @@
 """The demo's last page: what happened, what it cost, what the archive says."""
 
+import time
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.table import Table
 from pipeline.cli.audit import show
 from pipeline.cli.demo_aircraft import ENTITY, FIRST_DAY, LAST_DAY, TENANT, Aircraft
 from pipeline.cli.demo_run import Answer, DemoResult
+from pipeline.cli.loader_state import RUNNING
 
 SHOWN_ROWS = 8
 _LAYOUT: dict[str, Any] = {"title_justify": "left", "box": None, "pad_edge": False, "header_style": "bold"}
@@ -28,7 +30,7 @@ def print_summary(result: DemoResult) -> None:
     )
     console.print()
     _print_aircraft(result.aircraft, console)
-    show(result.report, console)
+    show(result.report, console, RUNNING, time.time())
     console.print()
     console.print(_figures(result))
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "up": "Start the local stack.",
     "down": "Stop the local stack; its data is kept.",
     "status": "Show what runs, and how far the loader is.",
+    "serve": "Take events over HTTP, and answer questions about them.",
     "worker": "Load the stream, alone or with others under KCL.",
     "produce": "Send events from an NDJSON file.",
     "query": "Ask the archive in SQL.",

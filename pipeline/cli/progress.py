@@ -1,4 +1,4 @@
-"""Progress of anything that takes longer than a moment: a live line on a terminal, silence in a pipe."""
+"""Progress of anything that takes longer than a moment: a live line on a terminal, in a pipe silence, or a line now and then."""
 
 import threading
 import time
@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 REFRESH_SECONDS = 0.2
+TELL_SECONDS = 10.0  # between two lines of a stage, where nobody sees a live one
 
 
 class Progress:
@@ -64,12 +65,27 @@ class _Stage:
             return 0.0
         return (self.ended or time.monotonic()) - self.began
 
+    def count(self) -> str:
+        """Return how many are done, and of how many."""
+        of = f" / {self.total:,}" if self.total else ""
+        return f"{self.done:,}{of} {self.unit}".rstrip() if self.done or self.total else ""
+
+    def words(self) -> str:
+        """Return all of it in one line."""
+        return ", ".join(word for word in (self.count(), self.note, f"{self.seconds():.1f} s") if word)
+
 
 class Stages:
-    """Several stages, one line each; drawn only on a terminal, at most five times a second."""
+    """Several stages, one line each; drawn only on a terminal, at most five times a second.
 
-    def __init__(self) -> None:
+    Args:
+        told: elsewhere say when a stage begins and ends, and every ten seconds how far it is.
+    """
+
+    def __init__(self, *, told: bool = False) -> None:
         self._console = Console(stderr=True)
+        self._told = told and not self._console.is_terminal
+        self._ended = threading.Event()
         self._stages: dict[str, _Stage] = {}
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._drawn_at = 0.0
@@ -77,12 +93,15 @@ class Stages:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
+        if self._told:
+            threading.Thread(target=self._tell_on, name="progress", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        self._ended.set()
 
     def add(self, name: str, total: int | None = None, unit: str = "") -> None:
         """Announce a stage."""
@@ -92,6 +111,7 @@ class Stages:
         """Start a stage's time."""
         self._stages[name].began = time.monotonic()
         self._draw(force=True)
+        self._tell(f"{name}: begins")
 
     def update(self, name: str, done: int, note: str = "") -> None:
         """Show how many are done, and a word beside it."""
@@ -103,8 +123,10 @@ class Stages:
 
     def end(self, name: str) -> None:
         """Stop a stage's time."""
-        self._stages[name].ended = time.monotonic()
+        stage = self._stages[name]
+        stage.ended = time.monotonic()
         self._draw(force=True)
+        self._tell(f"{name}: done, {stage.words()}")
 
     def seconds(self) -> dict[str, float]:
         """Return each stage's time so far."""
@@ -113,6 +135,20 @@ class Stages:
     def say(self, line: str) -> None:
         """Print a line above the live ones."""
         self._console.print(line, highlight=False, markup=False)
+
+    def tell(self) -> None:
+        """Say of each stage that runs how far it is."""
+        for name, stage in list(self._stages.items()):
+            if stage.began is not None and stage.ended is None:
+                self._tell(f"{name}: {stage.words()}")
+
+    def _tell(self, line: str) -> None:
+        if self._told:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _tell_on(self) -> None:
+        while not self._ended.wait(TELL_SECONDS):
+            self.tell()
 
     def _draw(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -126,8 +162,8 @@ class Stages:
         for name, stage in self._stages.items():
             seconds = stage.seconds()
             mark = "[green]done[/]" if stage.ended else "[cyan]...[/]" if stage.began else ""
-            of = f" / {stage.total:,}" if stage.total else ""
-            count = f"{stage.done:,}{of} {stage.unit}" if stage.done or stage.total else ""
             rate = f"{stage.done / seconds:,.0f}/s" if stage.done and seconds else ""
-            table.add_row(name, mark, count, rate, f"{seconds:.1f} s" if stage.began else "", stage.note)
+            table.add_row(
+                name, mark, stage.count(), rate, f"{seconds:.1f} s" if stage.began else "", stage.note
+            )
         return table

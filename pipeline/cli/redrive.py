@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from pipeline.cli.answers import counted, say
+from pipeline.cli.answers import RESTART_LOADERS, counted, say
 from pipeline.cli.collecting import fact_sink
 from pipeline.cli.progress import Progress
 from pipeline.cli.refused import by_code, refused_options, wanted_of
@@ -61,6 +61,8 @@ def command(*, everything: bool, dry_run: bool, as_json: bool, home: Path | None
         return
     for line in text_lines(outcome, dry_run=dry_run):
         click.echo(line)
+    if outcome.redriven.keys() - {"kills_worker"}:  # so a rule was mended
+        say(RESTART_LOADERS)
     if everything and not outcome.looked_at:
         say("--all leaves kills_worker out: only --reason kills_worker takes it in")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.administer import acting
+from pipeline.cli.answers import RESTART_LOADERS, say
 from pipeline.cli.settings import home_option
 from pipeline.config import Settings, load_settings
 from pipeline.core.ddl import HEADER, ddl_files
@@ -50,6 +51,8 @@ def ddl(ctx: click.Context, *, check: bool, out: Path | None, home: Path | None)
     if check and differing:
         click.echo("run `headrace schema ddl` and check the result in", err=True)
         ctx.exit(STALE)
+    if differing and not check:  # so a schema was added or mended
+        say(RESTART_LOADERS)
     if not differing:
         click.echo(f"{len(wanted)} files in {folder} are as the schemas say")
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from pipeline.cli.loader_state import heartbeat
 from pipeline.cli.settings import home_option
 from pipeline.config import load_settings
+from pipeline.laptop.api import api_url
 from pipeline.laptop.home import Home
 from pipeline.laptop.processes import ProcessRef, alive
 from pipeline.laptop.stack import Finding, find_stack
@@ -38,7 +40,8 @@ def status_report(home: Home, finding: Finding, now: float) -> dict[str, Any]:
         "endpoint_url": stack.endpoint_url if stack else None,
         "uptime_seconds": round(now - stack.started_at, 1) if stack and finding.status == "running" else None,
         "emulator": _process(stack.emulator if stack else None),
-        "loader": _process(stack.loader if stack else None) | {"heartbeat": _heartbeat(home, now)},
+        "loader": _process(stack.loader if stack else None) | {"heartbeat": heartbeat(home, now)},
+        "api": _process(stack.api if stack else None) | {"url": api_url(home, stack.api) if stack else None},
         "settings": stack.settings if stack else {},
     }
 
@@ -47,22 +50,14 @@ def _process(process: ProcessRef | None) -> dict[str, Any]:
     return {"pid": process.pid if process else None, "running": alive(process)}
 
 
-def _heartbeat(home: Home, now: float) -> dict[str, Any] | None:
-    """Read what the loader last wrote, with its age; None when there is nothing readable."""
-    try:
-        beat = json.loads(home.heartbeat.read_bytes())
-        age = now - home.heartbeat.stat().st_mtime
-    except (OSError, ValueError):
-        return None
-    return {**beat, "age_seconds": round(age, 1)} if isinstance(beat, dict) else None
-
-
 def _text(report: dict[str, Any]) -> str:
     lines = [f"{report['status']}" + (f": {report['reason']}" if report["reason"] else "")]
     lines.append(f"home      {report['home']}")
     if report["status"] == "running":
         lines.append(f"endpoint  {report['endpoint_url']}, up for {_duration(report['uptime_seconds'])}")
-    for name in ("emulator", "loader"):
+    if report["api"]["url"] is not None:
+        lines.append(f"API       {report['api']['url']}, reference {report['api']['url']}/docs")
+    for name in ("emulator", "loader", "api"):
         if report[name]["pid"] is not None:
             state = "running" if report[name]["running"] else "not running"
             lines.append(f"{name:8}  process {report[name]['pid']}, {state}")

@@ -22,17 +22,26 @@ LOCAL_IDLE_SECONDS = "1"  # on one machine a person waits for the rows, and smal
 @click.option(
     "--no-loader", is_flag=True, help="Without a loader: `headrace worker` loads, in a terminal of its own."
 )
+@click.option(
+    "--no-api", is_flag=True, help="Without the HTTP API: `headrace serve` serves, where it is wanted."
+)
 @home_option
-def command(*, detach: bool, port: int | None, fresh: bool, no_loader: bool, home: Path | None) -> None:
-    """Start the local stack: emulator, stream, tables, loader.
+def command(
+    *, detach: bool, port: int | None, fresh: bool, no_loader: bool, no_api: bool, home: Path | None
+) -> None:
+    """Start the local stack: emulator, stream, tables, loader, HTTP API.
 
     Everything is kept in the home over `headrace down` and the next `headrace up`.
     """
-    launch = launch_for(home, port=port, fresh=fresh, detach=detach, with_loader=not no_loader)
+    launch = launch_for(
+        home, port=port, fresh=fresh, detach=detach, with_loader=not no_loader, with_api=not no_api
+    )
     running: Running | None = None
     try:
         with local_stack(launch) as running:
             say(f"running on {running.stack.endpoint_url}, home {launch.home.path}")
+            if running.api_url is not None:
+                say(f"HTTP API on {running.api_url}, its reference on {running.api_url}/docs")
             if detach:
                 say("`headrace status` shows it, `headrace down` stops it")
                 return
@@ -54,6 +63,7 @@ def launch_for(
     detach: bool = False,
     throwaway: bool = False,
     with_loader: bool = True,
+    with_api: bool = False,
 ) -> Launch:
     """Say what to start, from the settings.
 
@@ -81,6 +91,7 @@ def launch_for(
         detach=detach,
         throwaway=throwaway,
         with_loader=with_loader,
+        with_api=with_api,
     )
 
 

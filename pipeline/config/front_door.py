@@ -30,13 +30,31 @@ class Web(Section):
         le=1_000,
         description="How long events of several requests are gathered for one Kinesis record.",
     )
-    deadline_seconds: Seconds = Field(
-        default=25, gt=0, le=300, description="Longest time from a request's head to its answer."
+    max_buffer_bytes: Whole = Field(
+        default=128 * MIB,
+        ge=MIB,
+        le=16_384 * MIB,
+        description="Bytes of events that one process holds while the stream is busy; beyond it requests are refused (503).",
+    )
+    max_connections: Whole = Field(
+        default=16_384,
+        ge=128,
+        le=1_000_000,
+        description="Connections that one process holds; further ones wait.",
+    )
+    idle_seconds: Seconds = Field(
+        default=30,
+        gt=0,
+        le=3_600,
+        description="How long a connection may stay silent before, and between, the heads of its requests.",
     )
     signing_key: Secret = Field(
         default=None,
         description="Key that receipts and cursors are signed with, 32 characters or more, the same for all processes; "
         "unset: made once in paths.home, for a local stack only.",
+    )
+    deadline_seconds: Seconds = Field(
+        default=25, gt=0, le=300, description="Longest time from a request's head to its answer."
     )
 
 
@@ -69,6 +87,15 @@ class Auth(Section):
         default=None,
         description="Issuer of the tokens: https://cognito-idp.REGION.amazonaws.com/POOL; unset: only API keys.",
     )
+    jwks_url: Text = Field(
+        default=None,
+        description="Where the issuer's keys are read; unset: ISSUER/.well-known/jwks.json. http:// only on this machine.",
+    )
+    resource_server: str = Field(
+        default="headrace",
+        pattern=r"^[\x21\x23-\x5B\x5D-\x7E]{1,256}$",
+        description="This API's identifier in the user pool: tokens name scopes as IDENTIFIER/ingest; an audience must be it.",
+    )
 
 
 class Limits(Section):
@@ -77,4 +104,10 @@ class Limits(Section):
     store_down: Literal["open", "closed"] = Field(
         default="open",
         description="What happens to requests while the limiter's table does not answer: let in, or refused.",
+    )
+    max_accounts: Whole = Field(
+        default=100_000,
+        ge=100,
+        le=10_000_000,
+        description="Tenants, credentials and keys of the rate-limit service that one process holds tokens of, about 600 bytes each; the least recently used ones are given back.",
     )

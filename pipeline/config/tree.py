@@ -214,6 +214,12 @@ class Events(Section):
         le=1_032,
         description="How many times its own bytes a gzipped record may inflate to.",
     )
+    max_packed_bytes: Whole = Field(
+        default=8 * MIB,
+        ge=KIB,
+        le=64 * MIB,
+        description="What the gzips, lines and arrays of one Kinesis record may come to, each event counted with 256 bytes at least.",
+    )
 
 
 class Producer(Section):

@@ -5,6 +5,9 @@
     NDJSON    { ... }           several lines of which one at least is an object: every line that is not blank is a unit
     event     anything else     one unit
 
+What cannot be taken apart is one unit, refused whole. An aggregate of such user records could come to fifty times its bytes, or to
+hundreds of thousands of units; so there is a limit to what one Kinesis record comes to (`Packed`).
+
 What cannot be taken apart is one unit, refused whole. What is wrong inside an element or a line is its own affair.
 """
 
@@ -21,6 +24,7 @@ from pipeline.core.structure import elements, is_one_value
 
 GZIP = b"\x1f\x8b\x08"  # RFC 1952: magic, and deflate, the only method there is
 NESTED = "an aggregate inside an aggregate, or one that the consumer could not take apart"
+LEAST_COUNTED = 256  # bytes: an event costs so much to judge, however short; a real one is hardly shorter
 BYTES_PER_EVENT = 4  # as they travelled; a real event cannot be squeezed below its id
 _FEW_EVENTS = 16  # of any record, however short
 _COMMAS_PER_EVENT = 32  # of a batch that a parser takes apart, which is faster
@@ -55,6 +59,49 @@ def take_apart(data: bytes, limits: Limits) -> list[bytes]:
         message = f"more than {most} events: as many as a record of {len(data)} bytes may hold"
         raise InvalidEvent(RefusalCode.TOO_MANY_EVENTS, "", message)
     return units
+
+
+def batch_units(text: bytes, most: int) -> list[bytes]:
+    """Return the elements of a JSON array, up to `most` of them; none where it is empty, or no array."""
+    return _batch(text, most) if text.lstrip(_SPACE)[:1] == b"[" else []
+
+
+class Packed:
+    """What the packed user records of one Kinesis record come to; those of a record that was taken apart by KCL come one by one.
+
+    The user record that passes the limit is refused whole, and so is every packed one after it in the Kinesis record;
+    those that are one event each are judged as ever.
+
+    Args:
+        alone: every user record counts for itself: refused ones that go through again.
+    """
+
+    def __init__(self, *, alone: bool = False) -> None:
+        self._alone, self._record, self._bytes = alone, "", 0
+
+    def take_apart(self, data: bytes, sequence_number: str, limits: Limits) -> list[bytes]:
+        """Return what `take_apart` does.
+
+        Raises:
+            InvalidEvent: as `take_apart`; or with it the Kinesis record comes to too much.
+        """
+        if self._alone or sequence_number != self._record:
+            self._record, self._bytes = sequence_number, 0
+        announced = _announced(data, limits)
+        self._count(announced, limits)  # before it is inflated
+        units = take_apart(data, limits)
+        if units != [data]:
+            self._count(sum(max(len(unit), LEAST_COUNTED) for unit in units) - announced, limits)
+        return units
+
+    def _count(self, more: int, limits: Limits) -> None:
+        self._bytes += max(more, 0)
+        if more > 0 and self._bytes > limits.max_packed_bytes:
+            message = (
+                f"with it the gzips, lines and arrays of this Kinesis record come to more than {limits.max_packed_bytes} "
+                f"bytes, {LEAST_COUNTED} at least an event (events.max_packed_bytes): pack less into one, or redrive it"
+            )
+            raise InvalidEvent(RefusalCode.TOO_MUCH_PACKED, "", message)
 
 
 def weight(data: bytes, limits: Limits) -> int:

@@ -115,6 +115,7 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     gaps: list[GapLine] = field(default_factory=list)
     in_flight: int = 0  # acknowledged events beyond the last committed segment
+    in_flight_since_us: int | None = None  # when the first of them may have been acknowledged
     sent_twice: int = 0  # batches that a producer had to send again; their copies are flagged duplicates
     unreceipted: int = (
         0  # units of labelled batches without a receipt: sent twice, or their producer was killed
@@ -335,6 +336,8 @@ def _balance(found: Witnesses, report: Report) -> None:
                 continue
             if int(batch.sequence_number) > ends.get(key[0], -1):
                 report.in_flight += batch.events
+                since_us = report.in_flight_since_us or receipt.acked_from_us
+                report.in_flight_since_us = min(since_us, receipt.acked_from_us)
                 continue
             _balance_batch(report, receipt, batch, found.records.get(key))
     report.plain = sum(one.counts.plain_units for one in found.segments if one.state == "committed")

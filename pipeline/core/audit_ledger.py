@@ -82,6 +82,10 @@ def check_segments(
             if one.seal_version < before.seal_version:
                 message = "it was planned under an older seal than the segment before"
                 found.append(Difference("segment_altered", name, message))
+        gaps = (before.gap, before.gap_beyond) if before and before.lineage == one.lineage else ()
+        if one.gap_beyond not in (None, *gaps):
+            message = "it goes on with a gap that the segment before does not know"
+            found.append(Difference("segment_altered", name, message))
         wrong = _wrong(one, extents.get(name), seal, ranged=one.lineage not in redrives)
         found += [Difference("segment_altered", name, message) for message in wrong]
         before = one

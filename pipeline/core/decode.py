@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pipeline.core import kpl
-from pipeline.core.apart import take_apart
+from pipeline.core.apart import Packed
 from pipeline.core.cloudevents import ATTRIBUTES
 from pipeline.core.days import EPOCH
 from pipeline.core.errors import InvalidEvent
@@ -46,12 +46,14 @@ class Decoded:
         taken: told of rows early, in stream order, where records turn out to hold far more than they weigh; they are
             then forgotten here. Without it all rows stay.
         inflated_bytes: what gzipped records came to, beyond their own bytes.
+        packed: what the last Kinesis record came to; its other parts may be decoded by another call.
     """
 
     rows: list[Row] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     taken: Callable[[list[Row]], None] | None = None
     inflated_bytes: int = 0
+    packed: Packed = field(default_factory=Packed)
     _untaken_bytes: int = 0
 
     def grew(self, inflated_bytes: int) -> None:
@@ -105,8 +107,24 @@ class Decoder:
                     self._slow(payload, index, number, not_after, into)
                     units += 1
                 else:
-                    units += self._apart(payload, index, number, not_after, into)
+                    units += self._apart(payload, record.sequence_number, index, number, not_after, into)
         return units
+
+    def quick(self, payload: bytes, not_after: datetime) -> Row | None:
+        """Return the row of one event that the fast path fully understands; None: `judge` has the verdict.
+
+        What it accepts it accepts as well with one more envelope key in front, up to `quick_bytes` in all.
+        """
+        return self._quick(payload, 0, 0, not_after)
+
+    @property
+    def quick_bytes(self) -> int:
+        """Return the bytes of the longest event that `quick` looks at: none of them can break a limit."""
+        return self._short
+
+    def not_after(self, arrived_us: int) -> datetime:
+        """Return the latest event time of what arrived then."""
+        return self._latest + timedelta(0, 0, arrived_us)
 
     def decode_events(self, records: Iterable[Record], into: Decoded) -> None:
         """Decode records that are one event each, whatever their first bytes are."""
@@ -132,10 +150,18 @@ class Decoder:
             return Row(envelope, data, raw, record, number)
         return None
 
-    def _apart(self, payload: bytes, record: int, number: int, not_after: datetime, into: Decoded) -> int:
+    def _apart(
+        self,
+        payload: bytes,
+        sequence_number: str,
+        record: int,
+        number: int,
+        not_after: datetime,
+        into: Decoded,
+    ) -> int:
         """Decode a user record that is no ordinary event; return how many units it was."""
         try:
-            units = take_apart(payload, self._rules.limits)
+            units = into.packed.take_apart(payload, sequence_number, self._rules.limits)
         except InvalidEvent as exc:
             into.refusals.append(_refusal(exc, payload, record, number))
             return 1

@@ -7,6 +7,7 @@ HeadraceError
 ├── Transient         will work later: the same call may be repeated
 ├── OutcomeUnknown    nobody knows whether it happened: read back before anything else
 ├── LeaseLost         another worker owns this shard now: stop, write nothing more
+├── Denied            a credential is missing, wrong or not for this (`core.caller`)
 └── Corrupt           two writers disagree about one key, or bytes are not what their digest says: a person is needed
 """
 

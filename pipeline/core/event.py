@@ -43,6 +43,7 @@ class RefusalCode(StrEnum):
     BAD_AGGREGATE = "bad_aggregate"
     BAD_GZIP = "bad_gzip"
     TOO_MANY_EVENTS = "too_many_events"
+    TOO_MUCH_PACKED = "too_much_packed"
     NOT_JSON = "not_json"
     TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"
@@ -112,3 +113,4 @@ class Limits(msgspec.Struct, frozen=True):
     max_record_events: int = 10_000
     max_inflated_bytes: int = 4 * 2**20
     max_inflation: int = 50  # times the bytes of the gzip
+    max_packed_bytes: int = 8 * 2**20  # of all packed user records of a Kinesis record, see `core.apart`

@@ -28,6 +28,7 @@ _LONG = re.compile(rb"\d{19}")  # perhaps outside int64
 _HUGE = re.compile(rb"\d{309}")  # more digits than the largest double
 _HARMLESS = frozenset((int, float, bool, type(None)))
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NO_OUTLINE = bytes(set(range(256)) - set(b"[]{}:"))
 _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
@@ -83,7 +84,7 @@ def _version_of(document: Any, rules: Rules) -> Version:
     """Return what judges this tenant's event of this type and version."""
     tenant_id, event_type, number = document["tenant_id"], document["event_type"], document["schema_version"]
     if tenant_id not in rules.tenants:
-        message = f"tenant {_shown(tenant_id)} is not registered; known tenants: setting events.tenants"
+        message = f"tenant {_shown(tenant_id)} is not registered; `headrace tenants add` registers it, and so does the setting events.tenants"
         raise InvalidEvent(RefusalCode.UNKNOWN_TENANT, "/tenant_id", message)
     versions = rules.types.get(event_type)
     if versions is None:
@@ -107,9 +108,11 @@ def parse(raw: bytes, limits: Limits) -> Any:
             RefusalCode.TOO_LARGE, "", f"{len(raw)} bytes; an event has at most {limits.max_event_bytes}"
         )
     bare = _STRING.sub(b'"', raw)
-    if _depth(bare) > limits.max_depth:
+    few = (
+        bare.count(b"{") + bare.count(b"[") <= limits.max_depth
+    )  # of short units this look is the tenth of the other
+    if not few and _depth(bare) > limits.max_depth:
         raise InvalidEvent(RefusalCode.TOO_DEEP, "", f"nested deeper than {limits.max_depth} levels")
-    _check_members(raw, bare, limits)
     _check_members(raw, bare, limits)
     try:  # orjson refuses what Python's parser lets pass: NaN, lone surrogates, bad UTF-8
         document = orjson.loads(raw)
@@ -118,8 +121,25 @@ def parse(raw: bytes, limits: Limits) -> Any:
             _refuse_long_integer(raw, limits)
         where = re.sub(r": line \d+ column \d+ \(char (\d+)\)", r" at character \1", str(exc))
         raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(where)) from exc
-    _Walk(limits).check(_exactly(raw, digits=_LONG.search(bare) is not None))
+    digits = _LONG.search(bare) is not None
+    if digits or _may_hold_long_string(raw, bare, limits) or _may_repeat_a_key(bare, document):
+        _Walk(limits).check(_exactly(raw, digits=digits))
     return document
+
+
+def _may_hold_long_string(raw: bytes, bare: bytes, limits: Limits) -> bool:
+    """False when all strings together are too short: no escape is shorter than what it stands for."""
+    return len(raw) - len(bare) > limits.max_string_bytes
+
+
+def _may_repeat_a_key(bare: bytes, document: Any) -> bool:
+    """True when the outermost object has more colons than keys are left of it."""
+    if not isinstance(document, dict) or bare.count(b":") == len(document):
+        return False
+    outline = bare.translate(None, _NO_OUTLINE)
+    found = np.frombuffer(outline, np.uint8)
+    depth = np.cumsum(_STEPS[found], dtype=np.int32)
+    return int(np.count_nonzero((found == ord(":")) & (depth == 1))) != len(document)
 
 
 def _exactly(raw: bytes, *, digits: bool) -> Any:
@@ -202,43 +222,64 @@ class _Digits(str):
     __slots__ = ()
 
 
+_Path = (
+    tuple[Any, str | int] | None
+)  # of the container, and the place in it: a path costs nothing until it is shown
+
+
 class _Walk:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    def check(self, value: Any, at: tuple[str | int, ...] = ()) -> None:
-        if isinstance(value, _Digits):
-            if len(value) > 20 or not INT64_MIN <= int(value) <= INT64_MAX:
-                raise InvalidEvent(
-                    RefusalCode.NUMBER_OUT_OF_RANGE, pointer(*at), "integer outside the 64-bit signed range"
-                )
-        elif isinstance(value, str):
-            self._string(value, at)
-        elif isinstance(value, _Pairs):
+    def check(self, value: Any, at: _Path = None) -> None:
+        kind = type(value)
+        if kind is _Pairs:
             self._object(value, at)
-        elif isinstance(value, list):
+        elif kind is list:
             for index, one in enumerate(value):
-                if one and type(one) not in _HARMLESS:  # the path costs more than most items
-                    self.check(one, (*at, index))
+                if one and type(one) not in _HARMLESS:
+                    self.check(one, (at, index))
+        elif kind is str:
+            self._string(value, at)
+        elif kind is _Digits and (len(value) > 20 or not INT64_MIN <= int(value) <= INT64_MAX):
+            raise InvalidEvent(
+                RefusalCode.NUMBER_OUT_OF_RANGE, _shown_path(at), "integer outside the 64-bit signed range"
+            )
 
-    def _string(self, value: str, at: tuple[str | int, ...]) -> None:
+    def _string(self, value: str, at: _Path) -> None:
         most = self._limits.max_string_bytes
         if len(value) > most // 4 and (size := len(value.encode(errors="surrogatepass"))) > most:
             message = f"{size} bytes; a string has at most {most}"
-            raise InvalidEvent(RefusalCode.STRING_TOO_LONG, pointer(*at), message)
+            raise InvalidEvent(RefusalCode.STRING_TOO_LONG, _shown_path(at), message)
 
-    def _object(self, pairs: _Pairs, at: tuple[str | int, ...]) -> None:
+    def _object(self, pairs: _Pairs, at: _Path) -> None:
+        if at is None:
+            self._envelope(pairs)
+            return
+        most = self._limits.max_string_bytes // 4
+        for key, value in pairs:
+            if len(key) > most:
+                self._string(key, at)
+            if value and type(value) not in _HARMLESS:
+                self.check(value, (at, key))
+
+    def _envelope(self, pairs: _Pairs) -> None:
         seen: set[str] = set()
         for key, value in pairs:
-            if key in seen and not at:
-                raise InvalidEvent(
-                    RefusalCode.DUPLICATE_KEY,
-                    pointer(_trim(key)),
-                    "this envelope key is given more than once",
-                )
+            if key in seen:
+                where, message = pointer(_trim(key)), "this envelope key is given more than once"
+                raise InvalidEvent(RefusalCode.DUPLICATE_KEY, where, message)
             seen.add(key)
-            self._string(key, at)
-            self.check(value, (*at, key))
+            self._string(key, None)
+            self.check(value, (None, key))
+
+
+def _shown_path(at: _Path) -> str:
+    parts: list[str | int] = []
+    while at is not None:
+        at, part = at
+        parts.append(part)
+    return pointer(*reversed(parts))
 
 
 def _depth(bare: bytes) -> int:

@@ -175,10 +175,10 @@ class Aggregate:
 
     def add(self, payload: bytes) -> None:
         """Append one user record."""
-        inner = b"\x08\x00\x10\x00\x1a" + _varint(len(payload))  # key index 0, hash index 0, data
-        head = b"\x1a" + _varint(len(inner) + len(payload)) + inner
+        size = len(payload)
+        head = _head(size)
         self._parts += (head, payload)
-        self.size_bytes += len(head) + len(payload)
+        self.size_bytes += len(head) + size
         self.count += 1
 
     def encode(self, partition_key: str, explicit_hash_key: str) -> bytes:
@@ -187,6 +187,13 @@ class Aggregate:
         head = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(hash_key)) + hash_key
         body = b"".join((head, *self._parts))
         return b"".join((MAGIC, body, hashlib.md5(body).digest()))  # noqa: S324 - the format's checksum
+
+
+@lru_cache(maxsize=16_384)  # sizes come again and again
+def _head(size: int) -> bytes:
+    """Return what stands before a user record of so many bytes."""
+    inner = b"\x08\x00\x10\x00\x1a" + _varint(size)  # key index 0, hash index 0, data
+    return b"\x1a" + _varint(len(inner) + size) + inner
 
 
 def _varint(number: int) -> bytes:

@@ -1,10 +1,12 @@
 """The segment that is being filled: raw records, and what they became."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 
 import numpy as np
 
+from pipeline.core.apart import Packed
 from pipeline.core.chunks import Chunk, build_chunk
 from pipeline.core.days import DAY_US
 from pipeline.core.decode import Decoded, Decoder
@@ -16,8 +18,8 @@ from pipeline.core.slots import parse_label
 from pipeline.core.subsequence import user_record
 from pipeline.core.window import Fingerprints
 
+_NONE: Mapping[tuple[str, int], str] = MappingProxyType({})
 _ALL_PARTS = 2**31 - 1  # of an aggregate that was refused whole: KCL may take apart what we do not
-_DEADLY = "a process that takes this record in does not survive it"
 
 
 def unit_key(record: Record) -> tuple[str, int]:
@@ -35,8 +37,10 @@ class OpenSegment:
         partitions: the (event type, day) pairs touched: one data file each.
     """
 
-    def __init__(self, decoder: Decoder, types: Mapping[str, TypeSchema]) -> None:
-        self._decoder, self._types = decoder, types
+    def __init__(
+        self, decoder: Decoder, types: Mapping[str, TypeSchema], packed: Packed | None = None
+    ) -> None:
+        self._decoder, self._types, self._packed = decoder, types, packed or Packed()
         self.records: list[Record] = []
         self.chunks: list[Chunk] = []
         self.refusals: list[Refusal] = []
@@ -71,24 +75,29 @@ class OpenSegment:
         inner = max(user_record(number) for record, number in units if record == last)
         return Position(self.records[last].sequence_number, inner)
 
-    def add(self, records: Sequence[Record], deadly: Collection[tuple[str, int]] = ()) -> None:
-        """Decode records and keep them; those that are named `deadly` are refused whole, and not looked at."""
+    def add(self, records: Sequence[Record], deadly: Mapping[tuple[str, int], str] = _NONE) -> None:
+        """Decode records and keep them; those that are `deadly` are refused whole, not looked at, with what is said of them."""
         if deadly:
             for is_deadly, run in groupby(records, lambda one: unit_key(one) in deadly):
-                (self._refuse if is_deadly else self._decode)(list(run))
+                if is_deadly:
+                    self._refuse(list(run), deadly)
+                else:
+                    self._decode(list(run))
         else:
             self._decode(records)
 
-    def _refuse(self, records: Sequence[Record]) -> None:
+    def _refuse(self, records: Sequence[Record], deadly: Mapping[tuple[str, int], str]) -> None:
         for record in records:
             index, inner = len(self.records), record.subsequence_number or 0
-            self.refusals.append(Refusal(RefusalCode.KILLS_WORKER, "", _DEADLY, record.data, index, inner))
+            self.refusals.append(
+                Refusal(RefusalCode.KILLS_WORKER, "", deadly[unit_key(record)], record.data, index, inner)
+            )
             self._keep([record])
             self._note_whole()
         self.units += len(records)
 
     def _decode(self, records: Sequence[Record]) -> None:
-        decoded = Decoded(taken=self._take)
+        decoded = Decoded(taken=self._take, packed=self._packed)
         self.units += self._decoder.decode(records, len(self.records), decoded)
         self._keep(records)
         self.bytes += decoded.inflated_bytes

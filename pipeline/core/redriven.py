@@ -33,6 +33,7 @@ _NOT_TAKEN_APART = frozenset(  # such a unit's bytes are a whole user record
         RefusalCode.BAD_AGGREGATE,
         RefusalCode.BAD_GZIP,
         RefusalCode.TOO_MANY_EVENTS,
+        RefusalCode.TOO_MUCH_PACKED,
         RefusalCode.KILLS_WORKER,
     }
 )

@@ -1,4 +1,4 @@
-"""Whether a document may become a schema version: one verdict for files and publications. Apart, as its import takes time."""
+"""Whether a document may become a schema version: the one check for files and for what is published over HTTP."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,21 +12,21 @@ MAX_DOCUMENT_BYTES = 256 * 1024
 _MAX_DEPTH = 64  # of a document; ours have about six
 
 
-def check_document(called: str, document: Mapping[str, Any]) -> None:
-    """Check that a document is a JSON Schema (Draft 2020-12) that stands by itself; `called` names it in a message.
+def check_document(document: Mapping[str, Any]) -> None:
+    """Check that a document is a JSON Schema (Draft 2020-12) that stands by itself.
 
     Raises:
         ConfigProblem: it is none, is nested too deeply, or refers to what is outside of it. The message names the place.
     """
     for place, name, value, depth in _members(document, "$", 1):
         if depth > _MAX_DEPTH:
-            raise ConfigProblem(f"{called}: nested more than {_MAX_DEPTH} deep")
+            raise ConfigProblem(f"nested more than {_MAX_DEPTH} deep")
         if name in {"$ref", "$dynamicRef"} and isinstance(value, str) and not value.startswith("#"):
-            raise ConfigProblem(f"{called}: {place}: refers outside of the document: put it under $defs")
+            raise ConfigProblem(f"{place}: refers outside of the document: put it under $defs")
     try:
         Draft202012Validator.check_schema(document)
     except SchemaError as exc:
-        raise ConfigProblem(f"{called}: {exc.json_path}: {exc.message}") from exc
+        raise ConfigProblem(f"{exc.json_path}: {exc.message}") from exc
 
 
 def _members(value: Any, place: str, depth: int) -> Iterator[tuple[str, str, Any, int]]:

@@ -101,6 +101,11 @@ class Segment:
     """One row of the ledger: the range (start, end] of one lineage, written as one unit.
 
     A segment with a gap is empty: it ends where it starts, and what was dropped lies behind its end.
+
+    Attributes:
+        gap: what the stream may have dropped.
+        gap_beyond: the gap of an earlier segment that reaches beyond this one's records: whoever wrote them held them already when
+            somebody else took them for dropped.
     """
 
     lineage: str
@@ -118,6 +123,7 @@ class Segment:
     max_arrival_us: int
     shard_end: bool = False
     gap: Gap | None = None
+    gap_beyond: Gap | None = None
 
     def committed(self) -> "Segment":
         """Return the same segment, committed."""

@@ -8,10 +8,6 @@ import base64
 import binascii
 import hmac
 
-import msgspec
-
-from pipeline.core.segment import Position
-
 _MAC_BYTES = 16  # of SHA-256: 128 bits, as nobody can try offline
 _MAX_CHARACTERS = 8_192  # far more than a receipt over all shards of a large stream
 
@@ -35,35 +31,3 @@ def unsign(text: str, key: bytes, bound_to: str) -> bytes | None:
 
 def _mac(body: bytes, key: bytes, bound_to: str) -> bytes:
     return hmac.digest(key, bound_to.encode() + b"\0" + body, "sha256")[:_MAC_BYTES]
-
-
-class ArrivalReceipt(msgspec.Struct, frozen=True, array_like=True):
-    """Where the events of one request are: for each shard the furthest of them.
-
-    Attributes:
-        arrived_us: when the request was taken, by our clock.
-        places: shard id, sequence number, index in its record.
-    """
-
-    arrived_us: int
-    places: tuple[tuple[str, str, int], ...]
-
-    def positions(self) -> dict[str, Position]:
-        """Return the furthest position by shard."""
-        return {shard: Position(number, index) for shard, number, index in self.places}
-
-
-_PURPOSE = "receipt 1\0"
-_ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(ArrivalReceipt).decode
-
-
-def receipt_text(receipt: ArrivalReceipt, key: bytes, bound_to: str) -> str:
-    """Return a receipt as its owner holds it."""
-    return sign(_ENCODE(receipt), key, _PURPOSE + bound_to)
-
-
-def read_receipt(text: str, key: bytes, bound_to: str) -> ArrivalReceipt | None:
-    """Return what a receipt says; None when it is none of ours, or somebody else's."""
-    body = unsign(text, key, _PURPOSE + bound_to)
-    return None if body is None else _DECODE(body)

@@ -7,14 +7,14 @@ window whole, by its tag; its entries go at the next merge, or when a twentieth 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.core.errors import Corrupt
 from pipeline.core.filed import I64, U64, Flags
+from pipeline.core.window_reach import SegmentAge, SegmentId
 from pipeline.core.window_runs import Run, Tags, merge, order_of, sorted_run
 
 _MAGIC = b"hrids1\0\0"
@@ -38,22 +38,6 @@ def holds(ids: Fingerprints, wanted: Fingerprints) -> bool:
     first = int(np.searchsorted(ids.high, wanted.high[0], side="left"))
     last = int(np.searchsorted(ids.high, wanted.high[0], side="right"))
     return bool((ids.low[first:last] == wanted.low[0]).any())
-
-
-class SegmentId(NamedTuple):
-    """One segment of one lineage, as the window knows it; thousands are hashed at each cut."""
-
-    lineage: str
-    ordinal: int
-
-
-@dataclass(frozen=True)
-class SegmentAge:
-    """What the window needs to know of a segment to place it: its latest arrival and its number of ids."""
-
-    id: SegmentId
-    max_arrival_us: int
-    ids: int
 
 
 def fingerprints(pairs: Iterable[tuple[str, str]]) -> Fingerprints:
@@ -89,21 +73,6 @@ def decode_ids(data: bytes) -> Fingerprints:
     return Fingerprints(halves[:count], halves[count:])
 
 
-def choose(segments: Sequence[SegmentAge], horizon_us: int, max_ids: int) -> list[SegmentAge]:
-    """Return the segments inside the window: latest arrival at or after the horizon, newest first, up to the cap.
-
-    Whole segments only: one that would pass `max_ids` ends the window.
-    """
-    chosen: list[SegmentAge] = []
-    room = max_ids
-    for segment in sorted(segments, key=lambda one: (one.max_arrival_us, one.id), reverse=True):
-        if segment.max_arrival_us < horizon_us or segment.ids > room:
-            break
-        room -= segment.ids
-        chosen.append(segment)
-    return chosen
-
-
 class Window:
     """The fingerprints of some segments, searchable.
 
@@ -119,10 +88,8 @@ class Window:
         self._next_tag = 0
         self._inside = 0  # ids of the segments inside; entries are fewer where ids repeat
 
-    @property
-    def segments(self) -> frozenset[SegmentId]:
-        """Return the segments inside the window."""
-        return frozenset(self._tags)
+    def __contains__(self, segment: SegmentId) -> bool:
+        return segment in self._tags
 
     @property
     def size_bytes(self) -> int:
@@ -143,20 +110,23 @@ class Window:
         self._runs.append(sorted_run(ids.high, ids.low, tags, self._live, self._ranks))
         self._merge()
 
-    def keep_only(self, segments: Iterable[SegmentId]) -> None:
-        """Let every other segment leave the window."""
-        for gone in self._tags.keys() - set(segments):
-            tag = self._tags.pop(gone)
-            self._inside -= self._ages.pop(tag).ids
-            self._live[tag] = False
+    def leave(self, segments: Iterable[SegmentId]) -> None:
+        """Let segments leave the window; those that are not inside are passed over."""
+        for gone in segments:
+            tag = self._tags.pop(gone, None)
+            if tag is not None:
+                self._inside -= self._ages.pop(tag).ids
+                self._live[tag] = False
         if sum(map(len, self._runs)) > self._inside * _MAX_HELD:
             for run in self._runs:
                 run.thin(self._live)
 
     def seen(self, ids: Fingerprints) -> Flags:
         """Return which fingerprints repeat one of the window, or an earlier one of `ids` itself."""
-        order = order_of(ids.high, ids.low, lambda places: places)  # stable: the earlier row comes first
-        high, low = ids.high[order], ids.low[order]
+        order, high = order_of(
+            ids.high, ids.low, lambda places: places
+        )  # stable: the earlier row comes first
+        low = ids.low[order]
         found = np.zeros(len(ids), dtype=np.bool_)
         found[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
         for run in self._runs:
@@ -177,9 +147,9 @@ class Window:
             self._runs[first:] = [merged]
 
     def _ranks(self, tags: Tags) -> I64:
-        """Return how long each tag's segment stays, as `choose` lets them go."""
+        """Return how long each tag's segment stays, as `Reach` lets them go."""
         distinct, where = np.unique(tags, return_inverse=True)
-        ages = [(self._ages[tag].max_arrival_us, self._ages[tag].id) for tag in distinct.tolist()]
+        ages = [self._ages[tag].rank for tag in distinct.tolist()]
         ranks = np.empty(len(ages), dtype=np.int64)
         ranks[sorted(range(len(ages)), key=ages.__getitem__)] = np.arange(len(ages))
         return ranks[where]

@@ -64,6 +64,22 @@ class Run:
         self.high[first:last], self.low[first:last], self.tag[first:last] = high, low, tag
         self._length, self._marks = last, None
 
+    def append_sorted(self, high: U64, low: U64, tag: Tags, live: Flags, ranks: Ranks) -> None:
+        """Write what follows those before, in any order: its living entries, of equal ones that whose segment stays longest."""
+        alive = live[tag]
+        if not alive.all():
+            high, low, tag = high[alive], low[alive], tag[alive]
+        order, in_order = order_of(high, low, lambda places: -ranks(tag[places]))
+        same = np.flatnonzero(in_order[1:] == in_order[:-1]) + 1
+        if len(same):
+            order = np.delete(order, same[low[order[same]] == low[order[same - 1]]])
+        first, last = self._length, self._length + len(order)
+        for column, mine in ((high, self.high), (low, self.low), (tag, self.tag)):
+            np.take(
+                column, order, out=mine[first:last], mode="clip"
+            )  # clip: else it writes into a copy first
+        self._length, self._marks = last, None
+
     def find(self, high: U64, low: U64, live: Flags) -> Flags:
         """Return which fingerprints, sorted by `high`, are here with a living tag."""
         found = np.zeros(len(high), dtype=np.bool_)
@@ -135,20 +151,21 @@ def merge(runs: Sequence[Run], live: Flags, ranks: Ranks) -> Run:
     for places in zip(*(pairwise(run.cuts(shares)) for run in runs), strict=True):
         parts = [run.take(*place) for run, place in zip(runs, places, strict=True)]
         high, low, tag = (np.concatenate(column) for column in zip(*parts, strict=True))
-        made.append(*_in_order(high, low, tag, live, ranks))
+        made.append_sorted(high, low, tag, live, ranks)
     return made
 
 
 def sorted_run(high: U64, low: U64, tag: Tags, live: Flags, ranks: Ranks) -> Run:
     """Make a run of entries in any order."""
-    entries = _in_order(high, low, tag, live, ranks)
-    made = Run(len(entries[0]))
-    made.append(*entries)
+    made = Run(len(high))
+    made.append_sorted(high, low, tag, live, ranks)
     return made
 
 
-def order_of(high: U64, low: U64, then: Callable[[npt.NDArray[np.intp]], I64]) -> npt.NDArray[np.intp]:
-    """Return the stable order by (high, low, then of the place).
+def order_of(
+    high: U64, low: U64, then: Callable[[npt.NDArray[np.intp]], I64]
+) -> tuple[npt.NDArray[np.intp], U64]:
+    """Return the stable order by (high, low, then of the place), and `high` in it.
 
     Sorting by `high` alone settles nearly all of it, and merges sorted runs in linear time; only ties are looked at.
     """
@@ -161,19 +178,4 @@ def order_of(high: U64, low: U64, then: Callable[[npt.NDArray[np.intp]], I64]) -
         tied[:-1] |= same
         group = order[tied]
         order[tied] = group[np.lexsort((then(group), low[group], high[group]))]
-    return order
-
-
-def _in_order(high: U64, low: U64, tag: Tags, live: Flags, ranks: Ranks) -> tuple[U64, U64, Tags]:
-    """Return living entries sorted, each once; see `merge`."""
-    alive = live[tag]
-    if not alive.all():
-        high, low, tag = high[alive], low[alive], tag[alive]
-    order = order_of(high, low, lambda places: -ranks(tag[places]))
-    in_order = high[order]
-    same = np.flatnonzero(in_order[1:] == in_order[:-1]) + 1
-    repeats = same[low[order[same]] == low[order[same - 1]]]
-    if len(repeats):
-        order = np.delete(order, repeats)
-        in_order = high[order]
-    return in_order, low[order], tag[order]
+    return order, ordered

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.core.metric import Metric
 from pipeline.facts.fact import Fact, FactSink, Level
+from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 from pipeline.facts.loading import (
     CallRetried,
     DeadlyRecordFound,
@@ -54,6 +55,7 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
+from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed
 from pipeline.facts.web import (
     AnswerUnstored,
     CredentialsRefused,
@@ -134,6 +136,13 @@ __all__ = [
     "LookUpsFailed",
     "TokenKeysRead",
     "AnswerUnstored",
+    "LimitStoreFailed",
+    "LimitStoreAnswered",
+    "DecisionsDropped",
     "DamageFound",
     "ReadsStopped",
+    "ApiStarted",
+    "EventsReceived",
+    "RequestFailed",
+    "ApiDrained",
 ]

@@ -181,7 +181,10 @@ class ProbeDoubted(Fact, frozen=True):
 
 
 class DeadlyRecordFound(Fact, frozen=True):
-    """A record that kills the process goes to quarantine whole, as one unit, and is never decoded."""
+    """A record that kills the process goes to quarantine whole, as one unit, and is never decoded.
+
+    `death` is crash, or the limit that was reached: memory, processor or clock.
+    """
 
     level: ClassVar[Level] = "ERROR"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -189,6 +192,7 @@ class DeadlyRecordFound(Fact, frozen=True):
     )
     lineage: str
     sequence_number: str
+    death: str
 
 
 class ParentsAwaited(Fact, frozen=True):

@@ -10,13 +10,12 @@ from typing import Any
 
 from pipeline.core.api_key import RANDOM_BYTES, NewKey, make_key
 from pipeline.core.caller import Scope
-from pipeline.core.catalogue import catalogue
 from pipeline.core.errors import ConfigProblem, NotFound
 from pipeline.core.names import is_name
 from pipeline.core.plan import Plan
-from pipeline.core.rules import Rules, with_stored
-from pipeline.core.schema_document import check_document
+from pipeline.core.rules import Rules
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant, TenantState
+from pipeline.flows.publish import publish
 from pipeline.ports.clock import Clock
 from pipeline.ports.control import Control
 
@@ -268,19 +267,8 @@ class Admin:
         Raises:
             ConfigProblem: it is no schema, contradicts another version or another type's table, or that version exists.
         """
-        check_document(f"schema {event_type}/{version}", document)
-        seen = self._control.revision()
         made = Publication(event_type, version, document, self._actor, self._clock.now_us())
-        others = [
-            one
-            for one in self._control.publications()
-            if (one.event_type, one.version) != (event_type, version)
-        ]
-        rules = with_stored(base, (), [*others, made])
-        catalogue(rules.schemas)
-        _ = rules.types[event_type][version].validator  # its patterns and references lead somewhere
-        act = self._act("schema.publish", f"schema:{event_type}/{version}")
-        self._control.publish(made, act, seen=seen)
+        publish(self._control, base, made, self._act("schema.publish", f"schema:{event_type}/{version}"))
         return made
 
     def _act(self, action: str, subject: str, **details: Any) -> Act:

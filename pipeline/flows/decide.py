@@ -5,8 +5,7 @@ segment, and what becomes of a refused plan, is for whoever decides.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.aggregate import Aggregate, AggregateKey, apply, fold_refusals, fold_rows
@@ -74,7 +73,6 @@ class Decider:
         self._rules, self._limits, self._ports = rules, limits, ports
         self._decoder = Decoder(rules)
         self._window = DuplicateWindow(lineage, limits.window, ports)
-        self.busy_since: float | None = None  # monotonic; while it computes and waits for nobody
         self._newest: Segment | None = None
         self._seal = SealState()
         self._aggregates: dict[AggregateKey, Aggregate] = {}  # as the newest segment left them
@@ -111,12 +109,6 @@ class Decider:
         self._aggregates = {}
         self._window.expire()
 
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        self.busy_since = self._ports.clock.monotonic()
-        yield
-        self.busy_since = None
-
     # 3. encode -------------------------------------------------------------------------------------------
 
     def _place(self) -> Place:
@@ -130,9 +122,10 @@ class Decider:
         held, ordinal = self._open, place.ordinal
         prints = held.fingerprints()
         duplicate = self._window.flags(prints, first_arrival_us)
-        with self._busy():
+        with self._ports.computing():
             rows = encode_rows(held.chunks, duplicate, held.records, place)
             files = [*rows.files, *encode_refusals(held.refusals, held.records, place), *marks]
+            index = tuple(build_index(rows.filed, rows.words, place.writer))
         objects = [StagedObject(entry.key, body, entry.digest) for entry, body in files]
         if len(prints):
             ids = encode_ids(prints)
@@ -142,7 +135,7 @@ class Decider:
             ordinal,
             tuple(objects),
             tuple(entry for entry, _ in files),
-            tuple(build_index(rows.filed, rows.words, place.writer)),
+            index,
             tuple(self._totals(rows, ordinal)),
         )
         staged = stage(effects)

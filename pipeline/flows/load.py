@@ -210,7 +210,7 @@ class Loader(Decider):
         if not self._open.records:
             self._opened_at = self._collected_at
         judged = len(self._open.refusals)
-        with self._busy():
+        with self._ports.computing():
             self._open.add(records, self._suspicion.deadly)
         self._reach.collected(records)
         self._judge_anew(self._look.for_unknown(self._open.refusals[judged:], self._open.records))
@@ -298,12 +298,13 @@ class Loader(Decider):
             max_arrival_us=max(arrivals),
             shard_end=shard_end,
             gap=self._gap,
+            gap_beyond=self._reach.beyond(self._last_position(), max(arrivals)) if records else None,
         )
 
     def _arrivals(self) -> list[int]:
         """Return when the records arrived: nearly, but not always, in stream order."""
         arrivals = [record.arrived_us for record in self._open.records]
-        return arrivals or [self._gap.from_us if self._gap else self._reach.born_us]
+        return arrivals or [self._reach.born_us]
 
     def _refused(self, cut: Cut, answer: PlanAnswer) -> None:
         """Throw away the encoding only; the raw records stay until a committed segment covers them."""

@@ -4,7 +4,16 @@ import secrets
 from collections.abc import Sequence
 
 from pipeline.core.event import Record
-from pipeline.core.gap import Keeping, Reading, born_after, gap_after, known_until
+from pipeline.core.gap import (
+    Keeping,
+    Reading,
+    born_after,
+    gap_after,
+    gap_beyond,
+    is_settled,
+    known_until,
+    last_gap,
+)
 from pipeline.core.open_segment import unit_key
 from pipeline.core.segment import Gap, Lineage, Position, Segment
 from pipeline.flows.retrying import again
@@ -20,7 +29,7 @@ class Reach:
         self._begun_us = 0
         self._noted_us = 0
         self._born_us: int | None = None  # what children inherit: no idle answer counts
-        self._behind_gap = ""  # sequence number of the record behind the newest segment's gap
+        self._gap: Gap | None = None  # the one that the newest segment has not passed
 
     @property
     def known_us(self) -> int:
@@ -52,7 +61,8 @@ class Reach:
         return reading.starts
 
     def _inherit(self) -> None:
-        """A shard of which nothing is known was born after all that its parents held."""
+        """A shard of which nothing is known was born after all that its parents held, as far as two shards agree on the time."""
+        margin_us = self._keeping.margin_us if self._keeping else 0
         for parent in self._lineage.parents:
             newest = again(
                 "open",
@@ -61,7 +71,8 @@ class Reach:
                 facts=self._ports.facts,
             ).newest
             born_us = born_after(newest, self._read_note(parent))
-            self._forward(born_us)
+            if born_us is not None:
+                self._forward(born_us - margin_us)
             self._born(born_us)
 
     def _read_note(self, lineage: str) -> Reading:
@@ -72,7 +83,7 @@ class Reach:
         self._noted_us = max(self._noted_us, reading.read_until_us)
         self._forward(known_until(newest, reading))
         self._born(born_after(newest, reading))
-        self._behind_gap = newest.gap.before if newest and newest.gap else ""
+        self._gap = last_gap(newest)
 
     def _forward(self, known_us: int | None) -> None:
         if known_us is not None:
@@ -105,10 +116,14 @@ class Reach:
         """
         if first and last and Position(*unit_key(first)) <= last:
             return None
-        if first and first.sequence_number == self._behind_gap:
+        if first and is_settled(self._gap, first.sequence_number):
             return None
         place = (first.sequence_number, first.arrived_us) if first else None
         return gap_after(self.known_us, now_us, self._keeping, place, trimmed=trimmed)
+
+    def beyond(self, end: Position | None, max_arrival_us: int) -> Gap | None:
+        """Return the gap that whoever comes next has to know, as the records of a segment do not show it."""
+        return gap_beyond(self._gap, end, max_arrival_us)
 
     def caught_up(self, asked_us: int, *, committed: bool) -> None:
         """Take notice of a read that gave nothing at zero lag; note it now and then, where everything is committed.

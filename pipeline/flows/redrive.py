@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from pipeline.core.apart import Packed
 from pipeline.core.days import day_of
 from pipeline.core.decode import Decoder
 from pipeline.core.keys import staging_key
@@ -173,7 +174,7 @@ class Redriver(Decider):
     def _attempt(self, pending: list[RefusedUnit]) -> list[RefusedUnit]:
         """Decide one segment at most; return the units that are left, all of them when somebody else was first."""
         self._take(days_of(pending))
-        self._open = OpenSegment(self._decoder, self._rules.schemas)
+        self._open = OpenSegment(self._decoder, self._rules.schemas, Packed(alone=True))
         looked_at, chosen, refused = 0, list[tuple[RefusedUnit, int]](), Counter[str]()
         for chunk in _chunks(pending, min(_CHUNK_UNITS, self._limits.cut.max_rows)):
             verdicts = [

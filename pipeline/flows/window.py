@@ -12,14 +12,8 @@ from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.filed import Flags
 from pipeline.core.keys import ids_key
 from pipeline.core.segment import Lineage, Segment
-from pipeline.core.window import (
-    Fingerprints,
-    SegmentAge,
-    SegmentId,
-    Window,
-    choose,
-    decode_ids,
-)
+from pipeline.core.window import Fingerprints, Window, decode_ids
+from pipeline.core.window_reach import Reach, SegmentAge, SegmentId
 from pipeline.facts import WindowLoaded
 from pipeline.flows.retrying import again
 from pipeline.flows.write import WritePorts
@@ -42,7 +36,8 @@ class DuplicateWindow:
     def __init__(self, lineage: Lineage, limits: WindowLimits, ports: WritePorts) -> None:
         self._lineage, self._limits, self._ports = lineage, limits, ports
         self._window = Window()
-        self._known: dict[SegmentId, SegmentAge] = {}
+        self._reach = Reach(limits.max_ids)
+        self._missing: dict[SegmentId, SegmentAge] = {}  # inside the reach, and not read yet
         self._family = [lineage.short]
         self._redrives: set[str] = set()  # of them, those that take in refused units again
         self._known_since_us = _NOTHING_IS_KNOWN
@@ -60,7 +55,9 @@ class DuplicateWindow:
             self._redrives = {one.short for one in everyone if one.redrives}
         for short in self._family:
             for segment in self._recent(short, since_us):
-                self._know(segment)
+                age = _age(segment)
+                if self._reach.add(age) and age.id not in self._window:
+                    self._missing[age.id] = age
         self._known_since_us = since_us
 
     def _recent(self, lineage: str, since_us: int) -> list[Segment]:
@@ -82,31 +79,27 @@ class DuplicateWindow:
 
     def remember(self, segment: Segment, prints: Fingerprints) -> None:
         """Take in a segment's fingerprints; call only when its plan holds."""
-        age = self._know(segment)
-        self._window.add(age, prints)
-
-    def _know(self, segment: Segment) -> SegmentAge:
-        identity = SegmentId(segment.lineage, segment.ordinal)
-        age = SegmentAge(identity, segment.max_arrival_us, segment.counts.rows)
-        self._known[identity] = age
-        return age
+        age = _age(segment)
+        if self._reach.add(age):
+            self._window.add(age, prints)
+            self._missing.pop(age.id, None)
 
     def _slide(self, horizon_us: int) -> None:
-        # Those beyond the cap stay known: a later segment may lie behind them in arrival time.
-        self._known = {age.id: age for age in self._known.values() if age.max_arrival_us >= horizon_us}
         self._known_since_us = max(self._known_since_us, horizon_us)
-        chosen = choose([age for age in self._known.values() if age.ids], horizon_us, self._limits.max_ids)
-        self._window.keep_only(age.id for age in chosen)
-        missing = [age for age in chosen if age.id not in self._window.segments]
-        if missing:
-            self._read_back(missing)
+        gone = self._reach.slide(horizon_us)
+        self._window.leave(gone)
+        for one in gone:
+            self._missing.pop(one, None)
+        if self._missing:
+            self._read_back(list(self._missing.values()))
+            self._missing = {}
             self._ports.facts(
                 WindowLoaded(
                     lineage=self._lineage.short,
-                    segments=len(chosen),
-                    ids=sum(age.ids for age in chosen),
+                    segments=len(self._reach),
+                    ids=self._reach.ids,
                     bytes=self._window.size_bytes,
-                    reached_us=chosen[-1].max_arrival_us,
+                    reached_us=self._reach.reached_us,
                 )
             )
 
@@ -130,6 +123,12 @@ class DuplicateWindow:
         except NotFound as exc:
             raise Corrupt(f"{key}: the ledger has this segment committed, but its ids are gone") from exc
         return decode_ids(data)
+
+
+def _age(segment: Segment) -> SegmentAge:
+    return SegmentAge(
+        SegmentId(segment.lineage, segment.ordinal), segment.max_arrival_us, segment.counts.rows
+    )
 
 
 def family(lineage: Lineage, everyone: list[Lineage]) -> list[str]:

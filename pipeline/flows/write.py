@@ -5,6 +5,7 @@ the duplicate window.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ from pipeline.ports.probe import Probe
 class WritePorts:
     """What writing needs. `each` calls a function for every item, in any order, several at once if it likes.
 
-    `probe` is the loader's alone: None where a record that kills the process is left to a person.
+    `probe` is the loader's alone: None where a record that kills the process is left to a person. `computing` is entered
+    while one thread computes over a batch and waits for nobody.
     """
 
     ledger: Ledger
@@ -39,6 +41,7 @@ class WritePorts:
     facts: FactSink
     each: Callable[[Callable[[Any], None], Iterable[Any]], None]
     probe: Probe | None = None
+    computing: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def write(effects: Effects, ports: WritePorts) -> None:

@@ -5,18 +5,20 @@ memory and time, so that it ends also when its parent is gone.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 
 from pipeline.core.event import Record
 from pipeline.core.rehearse import good_ones
 from pipeline.core.rules import Rules
+from pipeline.ports.probe import Death
 
 COMMAND = (sys.executable, "-m", "consumers.probe")
+NO_MEMORY = 71  # the child's status: an allocation was refused, and it noticed
 _OURS = ("HEADRACE_", "AWS_")
 # Address space is what is limited, and a process of many threads reserves far more of it than it uses: 1.4 GB where 0.2
 # are used on two cores. With these it is 0.3.
@@ -43,18 +45,18 @@ class ChildProbe:
     def __init__(self, rules: Callable[[], Rules], memory_bytes: int, cpu_seconds: int) -> None:
         self._rules, self._memory_bytes, self._cpu_seconds = rules, memory_bytes, cpu_seconds
 
-    def survives(self, records: Sequence[Record], seconds: float) -> bool:
-        """Return whether a child comes to its end over records; see the port."""
-        return self._ends(self._rules(), records, seconds)
+    def death(self, records: Sequence[Record], seconds: float) -> Death | None:
+        """Return how a child died over records, if it did; see the port."""
+        return self._death(self._rules(), records, seconds)
 
     def works(self, seconds: float) -> bool:
         """Return whether a child comes to its end over good events; see the port."""
-        return self._ends(*good_ones(self._rules()), seconds)
+        return self._death(*good_ones(self._rules()), seconds) is None
 
-    def _ends(self, rules: Rules, records: Sequence[Record], seconds: float) -> bool:
+    def _death(self, rules: Rules, records: Sequence[Record], seconds: float) -> Death | None:
         job = ProbeJob(rules.document, list(records), self._memory_bytes, self._cpu_seconds, seconds)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        with suppress(subprocess.TimeoutExpired):
+        try:
             child = subprocess.run(
                 COMMAND,
                 input=msgspec.msgpack.encode(job),
@@ -64,5 +66,31 @@ class ChildProbe:
                 timeout=seconds,
                 check=False,
             )
-            return child.returncode == 0
-        return False
+        except subprocess.TimeoutExpired:
+            return self._late(seconds)
+        return self._told(child.returncode, seconds) if child.returncode else None
+
+    def _told(self, status: int, seconds: float) -> Death:
+        """Tell a death by the child's status; a negative one is a signal."""
+        if status == -signal.SIGXCPU:
+            limit = f"{self._cpu_seconds} seconds of a processor (worker.probe_seconds)"
+            return Death("processor", f"a process that takes this record in needs more than {limit}")
+        if status == -signal.SIGALRM:  # its own clock was a moment sooner than ours
+            return self._late(seconds)
+        if status == NO_MEMORY:
+            return Death("memory", f"a process that takes this record in needs more than {self._memory()}")
+        how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        words = f"a process that takes this record in does not survive it: {how}"
+        if status == -signal.SIGABRT:  # what libraries do that cannot go on without memory
+            words += f", which a lack of memory may be: it had {self._memory()}"
+        return Death("crash", words)
+
+    def _memory(self) -> str:
+        return f"{self._memory_bytes >> 20:,} MiB of address space (worker.probe_memory_bytes)"
+
+    def _late(self, seconds: float) -> Death:
+        words = (
+            f"a process that takes this record in comes to no end within {seconds:.0f} seconds, where good events take less "
+            "than half of that (by kcl.timeout_seconds)"
+        )
+        return Death("clock", words)

@@ -23,6 +23,7 @@ from pipeline.laptop.home import Home, write_atomically
 from pipeline.laptop.processes import ProcessRef, environment_has, process_ref, spawn, wait_until
 
 HOST = "127.0.0.1"
+SERVICES = "kinesis,dynamodb,s3,sqs"  # what a local stack needs
 START_SECONDS = 60.0  # takes 0.2 s empty; restoring a full stream takes longer
 ANSWER_SECONDS = 5.0
 STATES = ("dynamodb", "kinesis", "s3")  # what must be saved for nothing to be lost
@@ -76,11 +77,13 @@ def require_free(port: int) -> None:
             ) from exc
 
 
-def start_emulator(home: Home, port: int, *, dies_with_parent: bool) -> subprocess.Popen[bytes]:
+def start_emulator(
+    home: Home, port: int, *, dies_with_parent: bool, services: str = SERVICES
+) -> subprocess.Popen[bytes]:
     """Start the emulator; it does not answer yet."""
     return spawn(
         [sys.executable, "-m", "ministack.app"],
-        environment=_environment(home, port),
+        environment=_environment(home, port) | {"SERVICES": services},
         log=home.emulator_log,
         folder=home.run,
         dies_with_parent=dies_with_parent,
@@ -94,7 +97,6 @@ def _environment(home: Home, port: int) -> dict[str, str]:
         "BIND_HOST": HOST,
         "MINISTACK_HOST": HOST,
         "GATEWAY_PORT": str(port),
-        "SERVICES": "kinesis,dynamodb,s3,sqs",
         "LOG_LEVEL": "WARNING",
         "PERSIST_STATE": "1",
         "STATE_DIR": str(home.state),

@@ -5,8 +5,9 @@
       headrace.toml       the user's settings; never touched
       saved.json          the emulator ended in order: its state files and their sizes. Absent while it runs
       state/  objects/    what the emulator keeps: streams and tables (saved when it ends); objects (at once)
-      run/                stack.json, loader.json, the lock, the emulator's pid file
-      logs/               emulator.log, loader.log
+      signing.key         signs the receipts of the HTTP API; made once
+      run/                stack.json, loader.json, api.url, the lock, the emulator's pid file
+      logs/               emulator.log, loader.log, api.log
 
 Streams and tables live in the emulator's memory and reach `state/` only when it ends in order, objects reach the disk
 at once. After a kill the two contradict each other; `saved.json` is how that is noticed.
@@ -25,7 +26,7 @@ from pipeline.core.errors import ConfigProblem
 
 MIN_FREE_BYTES = 256 * 1024 * 1024  # a year of flights, its stream and its saved state need about this much
 PRIVATE_FOLDER = 0o700  # events may be personal data
-_DATA = ("state", "objects", "cache", "saved.json", "run/stack.json", "run/loader.json")
+_DATA = ("state", "objects", "cache", "saved.json", "run/stack.json", "run/loader.json", "run/api.url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,16 @@ class Home:
     def heartbeat(self) -> Path:
         """Written by the loader, read by `headrace status`."""
         return self.run / "loader.json"
+
+    @property
+    def api_url(self) -> Path:
+        """Written by the HTTP API: where it answers."""
+        return self.run / "api.url"
+
+    @property
+    def api_log(self) -> Path:
+        """What the HTTP API said: JSON lines."""
+        return self.path / "logs" / "api.log"
 
     @property
     def emulator_log(self) -> Path:

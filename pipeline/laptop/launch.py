@@ -3,8 +3,8 @@
 1. refuse what cannot work: no emulator installed, no room, a stack that runs already, state that was lost
 2. start the emulator, wait until it answers         (recorded in stack.json before and after)
 3. call `provision`: stream, bucket, tables
-4. start the loader, wait for its first heartbeat
-5. in the foreground: restart the loader when it dies; at the end stop both in order. Detached: leave them alone
+4. start the loader, wait for its first heartbeat; start the API, wait until it says where it answers
+5. in the foreground: restart either when it dies; at the end stop all in order. Detached: leave them alone
 """
 
 import os
@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
 import msgspec
 
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator, stopping
+from pipeline.laptop.api import api_url
 from pipeline.laptop.home import Home, only_one, prepare, wipe
 from pipeline.laptop.interrupts import Interrupts
 from pipeline.laptop.processes import ProcessRef, alive, process_ref, spawn, stop, wait_until
@@ -30,8 +32,10 @@ LOADER_READY_SECONDS = 10.0  # first heartbeat; a loader that is silent but aliv
 LOADER_PROVEN_SECONDS = (
     1.0  # a detached loader that lives so long after its first heartbeat has opened its shards
 )
+API_READY_SECONDS = 15.0  # until it takes requests; an API that is silent but alive is let be
 PORT_TRIES = 3  # somebody may take a free port before the emulator does
 LOADER = (sys.executable, "-m", "consumers.reader")
+API = (sys.executable, "-m", "consumers.api")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class Launch:
         loader_environment: what the loader gets beside PATH and the like; its endpoint and home are added here.
         recorded: the part of it that may be written to disk.
         with_loader: start it; without one, whoever wants to loads the stream.
+        with_api: start the HTTP API.
         port: None for a free one.
         fresh: delete the data of an earlier stack first.
         detach: the processes live on when this program ends.
@@ -56,6 +61,7 @@ class Launch:
     recorded: Mapping[str, str] = field(default_factory=dict)
     loader_command: Sequence[str] = LOADER
     with_loader: bool = True
+    with_api: bool = False
     port: int | None = None
     fresh: bool = False
     detach: bool = False
@@ -67,6 +73,7 @@ class _Changes(TypedDict, total=False):
     owner: ProcessRef | None
     emulator: ProcessRef | None
     loader: ProcessRef | None
+    api: ProcessRef | None
 
 
 class Running:
@@ -80,33 +87,37 @@ class Running:
             started_at=time.time(),
             owner=None,
             has_loader=launch.with_loader,
+            has_api=launch.with_api,
         )
         self._launch = launch
         self._interrupts = interrupts
-        self._restarts = Restarts()
+        self._restarts = {"loader": Restarts(), "API": Restarts()}
         self._children: list[subprocess.Popen[bytes]] = []  # kept, so that the dead can be waited for
 
     def check(self) -> None:
-        """Restart the loader when it died. Call it a few times a second; returns at once.
+        """Restart the loader, or the API, when it died. Call it a few times a second; returns at once.
 
         Raises:
-            HeadraceError: the emulator is gone, or the loader died too often.
+            HeadraceError: the emulator is gone, or the loader or the API died too often.
             KeyboardInterrupt: a signal asked this program to end.
         """
         self._interrupts.check()
         if not alive(self.stack.emulator):
             raise HeadraceError(f"the emulator has ended; see {self._launch.home.emulator_log}")
-        if alive(self.stack.loader) or not self.stack.has_loader:
-            return
-        now, log = time.monotonic(), self._launch.home.loader_log
-        if not self._restarts.waiting:
-            if not self._restarts.died(now):
-                raise HeadraceError(
-                    f"the loader died {self._restarts.limit} times within a minute; see {log}"
-                )
-            self._launch.say(f"the loader has died and will be started again; see {log}")
-        if self._restarts.due(now):
-            self._start_loader()
+        home = self._launch.home
+        if self.stack.has_loader and not alive(self.stack.loader):
+            self._start_again("loader", home.loader_log, self._start_loader)
+        if self.stack.has_api and not alive(self.stack.api):
+            self._start_again("API", home.api_log, self._start_api)
+
+    def _start_again(self, name: str, log: Path, start: Callable[[], None]) -> None:
+        now, restarts = time.monotonic(), self._restarts[name]
+        if not restarts.waiting:
+            if not restarts.died(now):
+                raise HeadraceError(f"the {name} died {restarts.limit} times within a minute; see {log}")
+            self._launch.say(f"the {name} has died and will be started again; see {log}")
+        if restarts.due(now):
+            start()
 
     def start(self) -> None:
         """Do steps 2 to 4 of the module's list."""
@@ -119,6 +130,10 @@ class Running:
         if launch.with_loader:
             self._start_loader()
             self._await_loader()
+        if launch.with_api:
+            launch.home.api_url.unlink(missing_ok=True)
+            self._start_api()
+            self._await_api()
         with self._interrupts.held():
             self._record(phase="running", owner=None if launch.detach else owner)
 
@@ -130,6 +145,17 @@ class Running:
         if launch.detach and wait_until(lambda: not alive(self.stack.loader), LOADER_PROVEN_SECONDS):
             raise HeadraceError(f"the loader ended right after its start; see {launch.home.loader_log}")
 
+    def _await_api(self) -> None:
+        launch = self._launch
+        wait_until(lambda: launch.home.api_url.exists() or not alive(self.stack.api), API_READY_SECONDS)
+        if not alive(self.stack.api):
+            raise HeadraceError(f"the API ended right after its start; see {launch.home.api_log}")
+
+    @property
+    def api_url(self) -> str | None:
+        """Return where the API answers."""
+        return api_url(self._launch.home, self.stack.api)
+
     def stop(self) -> None:
         """Stop both processes in order; signals that arrive meanwhile are only answered."""
         if self._launch.throwaway:
@@ -137,6 +163,7 @@ class Running:
             return
         self._interrupts.hold()
         self._interrupts.told = lambda: self._launch.say("still stopping: streams and tables are being saved")
+        stopping.stop_api(self._launch.home, self.stack.api, self._launch.say)
         stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
         self._wait_for_room()
         stopping.stop_stack(self._launch.home, self.stack, self._launch.say)
@@ -146,6 +173,7 @@ class Running:
     def discard(self) -> None:
         """Stop both processes without saving anything, and delete the home's data."""
         self._interrupts.hold()
+        stopping.stop_api(self._launch.home, self.stack.api, self._launch.say)
         stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
         stop(self.stack.emulator, 0)
         for child in self._children:
@@ -193,19 +221,26 @@ class Running:
                 return
 
     def _start_loader(self) -> None:
+        with self._interrupts.held():
+            self._record(loader=self._spawn(self._launch.loader_command, self._launch.home.loader_log))
+
+    def _start_api(self) -> None:
+        with self._interrupts.held():
+            self._record(api=self._spawn(API, self._launch.home.api_log))
+
+    def _spawn(self, command: Sequence[str], log: Path) -> ProcessRef | None:
         launch, endpoint = self._launch, self.stack.endpoint_url
         outside = {n: v for n, v in os.environ.items() if not n.startswith(("HEADRACE_", "AWS_"))}
         ours = {"HEADRACE_HOME": str(launch.home.path), "HEADRACE_AWS__ENDPOINT_URL": endpoint}
-        with self._interrupts.held():
-            child = spawn(
-                launch.loader_command,
-                environment=outside | dict(launch.loader_environment) | ours,
-                log=launch.home.loader_log,
-                folder=launch.home.run,
-                dies_with_parent=not launch.detach,
-            )
-            self._children.append(child)
-            self._record(loader=process_ref(child.pid))
+        child = spawn(
+            command,
+            environment=outside | dict(launch.loader_environment) | ours,
+            log=log,
+            folder=launch.home.run,
+            dies_with_parent=not launch.detach,
+        )
+        self._children.append(child)
+        return process_ref(child.pid)
 
     def _record(self, **changes: Unpack[_Changes]) -> None:
         self.stack = msgspec.structs.replace(self.stack, **changes, settings=dict(self._launch.recorded))

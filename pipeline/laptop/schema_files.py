@@ -82,5 +82,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigProblem(f"{path}: line {exc.lineno}, column {exc.colno}: {exc.msg}") from exc
     if not isinstance(document, dict):
         raise ConfigProblem(f"{path}: a schema is a JSON object")
-    check_document(str(path), document)
+    try:
+        check_document(document)
+    except ConfigProblem as exc:
+        raise ConfigProblem(f"{path}: {exc}") from exc
     return document

@@ -24,6 +24,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         owner: the program that restarts and stops the children; None once a detached stack runs.
         settings: environment of the loader, without secrets.
         has_loader: whether the stack brings a loader; without one others load its stream.
+        has_api: whether it brings the HTTP API.
         stamps: marks of the state files before the start (`emulator.state_stamps`).
     """
 
@@ -34,8 +35,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     owner: ProcessRef | None
     emulator: ProcessRef | None = None
     loader: ProcessRef | None = None
+    api: ProcessRef | None = None
     settings: dict[str, str] = {}
     has_loader: bool = True
+    has_api: bool = False
     stamps: dict[str, str] = {}
 
 
@@ -88,6 +91,8 @@ def _recorded(home: Home, stack: Stack) -> Finding:
         return _without_emulator(home, stack)
     if stack.has_loader and not alive(stack.loader):
         return Finding("half-started", f"the loader is not running{_last_words(home)}; {START_AGAIN}", stack)
+    if stack.has_api and not alive(stack.api):
+        return Finding("half-started", f"the API is not running (log: {home.api_log}); {START_AGAIN}", stack)
     if stack.phase != "running" or not emulator.healthy(stack.port):
         what = (
             "its start was cut off" if stack.phase != "running" else f"{stack.endpoint_url} does not answer"
@@ -119,8 +124,9 @@ def _last_words(home: Home) -> str:
 def _without_emulator(home: Home, stack: Stack) -> Finding:
     if not kept_everything(home, stack):
         return Finding("killed", lost(home), stack)
-    if alive(stack.loader):
-        return Finding("half-started", f"only the loader still runs; {START_AGAIN}", stack)
+    if alive(stack.loader) or alive(stack.api):
+        left = "the loader" if alive(stack.loader) else "the API"
+        return Finding("half-started", f"only {left} still runs; {START_AGAIN}", stack)
     return Finding("absent", f"no stack runs in {home.path}: `headrace up` starts one", stack)
 
 

@@ -1,6 +1,6 @@
 """Stop the local stack so that nothing is lost, or throw its data away.
 
-Order: the loader first, so that it can finish its segment while streams and tables still answer; then the emulator,
+Order: the API first, which answers what it took; then the loader, so that it can finish its segment while streams and tables still answer; then the emulator,
 which saves both; then the proof that it did. Only then does the record of the stack go away.
 """
 
@@ -16,12 +16,13 @@ from pipeline.laptop.home import Home, disk_problems, only_one, wipe
 from pipeline.laptop.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
 from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, kept_everything, lost, write_stack
 
+API_GRACE_SECONDS = 45.0  # a request's deadline, and what was taken is sent
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
 EMULATOR_GRACE_SECONDS = 60.0
 SAVED_BYTES_PER_SECOND = (
     10 * 1024 * 1024
 )  # slow on purpose: killing an emulator that is still saving loses its state
-OWNER_GRACE_SECONDS = LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
+OWNER_GRACE_SECONDS = API_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
 
 Say = Callable[[str], None]
 
@@ -38,11 +39,18 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
         write_stack(home, with_phase)
     except ConfigProblem:  # a full disk must not keep anybody from stopping
         say(f"the disk of {home.path} is full")
+    stop_api(home, stack.api, say, emulator_answers=alive(stack.emulator))
     stop_loader(home, stack.loader, say, emulator_answers=alive(stack.emulator))
     if stack.emulator is not None and alive(stack.emulator):
         require_room(home, stack.emulator)
         _stop_emulator(stack.emulator)
     settle(home, stack)
+
+
+def stop_api(home: Home, api: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
+    """Let the API answer what it took, and send it."""
+    if not stop(api, API_GRACE_SECONDS if emulator_answers else 0) and emulator_answers:
+        say(f"the API did not end within {API_GRACE_SECONDS:g} s and was killed; see {home.api_log}")
 
 
 def stop_loader(home: Home, loader: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
@@ -85,6 +93,7 @@ def settle(home: Home, stack: Stack) -> None:
             emulator.mark_saved(home)
         home.stack_file.unlink(missing_ok=True)
         home.heartbeat.unlink(missing_ok=True)
+        home.api_url.unlink(missing_ok=True)
 
 
 def down(home: Home, *, erase: bool, say: Say) -> None:
@@ -124,7 +133,7 @@ def _stop_found(home: Home, finding: Finding, say: Say) -> None:
     if stack is None or (finding.status == "killed" and not alive(stack.loader)):
         say(finding.reason if finding.status == "killed" else f"no stack runs in {home.path}")
         return
-    running = alive(stack.emulator) or alive(stack.loader)
+    running = alive(stack.emulator) or alive(stack.loader) or alive(stack.api)
     stop_stack(home, stack, say)
     say(f"stopped; data kept in {home.path}" if running else f"no stack runs in {home.path}")
 
@@ -163,5 +172,6 @@ def _kill_all(home: Home, finding: Finding) -> None:
     adopted = adopt(home)
     for stack in (finding.stack, adopted):
         if stack is not None:
+            stop(stack.api, 0)
             stop(stack.loader, 0)
             stop(stack.emulator, 0)

@@ -17,9 +17,9 @@ _RECORD_ROOM = 512  # of it for label, hash key, checksum and the event's own he
 MAX_EVENT_BYTES = MAX_RECORD_BYTES - _RECORD_ROOM
 EVENT_OVERHEAD_BYTES = 128  # of an event in memory beside its payload: objects, header, ticket; about
 
-slot_of_entity = lru_cache(maxsize=65_536)(
-    slot_of
-)  # a program's busiest entities; hashing costs ten times this
+# A program's busiest entities: hashing costs five times this. Few, since a look that finds nothing costs too, and more
+# the larger the cache is.
+slot_of_entity = lru_cache(maxsize=4_096)(slot_of)
 
 _PATIENT = Backoff(attempts=12, base_seconds=0.1, cap_seconds=5.0)  # about half a minute of a busy stream
 

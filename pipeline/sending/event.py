@@ -26,6 +26,7 @@ _MAX_EVENT_ID = 128  # characters; these three as schemas/envelope.json says
 _MAX_ID = 256
 _MAX_VERSION = 2**31 - 1
 _SHOWN = 80  # characters of a foreign value in a message
+_Raw, _UNSET = msgspec.Raw, msgspec.UNSET
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE = msgspec.json.Decoder(WireEnvelope).decode
 
@@ -33,13 +34,19 @@ _DECODE = msgspec.json.Decoder(WireEnvelope).decode
 # repeated id is a duplicate. A forked child must not go on with its parent's numbers either.
 _chance = random.Random()  # noqa: S311 - unique, not secret
 os.register_at_fork(after_in_child=_chance.seed)
+_bits = _chance.getrandbits
+_millisecond = 0, ""  # the last one, and how ids made in it begin
 
 
 def new_event_id() -> str:
     """Return a UUID of version 7 (RFC 9562): ids sort by the millisecond they were made in."""
-    chance = _chance.getrandbits(74)
-    time_text, text = "%012x" % (time.time_ns() // 1_000_000), "%018x" % (chance >> 2)
-    return f"{time_text[:8]}-{time_text[8:]}-7{text[:3]}-{'89ab'[chance & 3]}{text[3:6]}-{text[6:]}"
+    global _millisecond  # noqa: PLW0603 - replaced as a whole: threads see one millisecond or another
+    now, (known, begin) = time.time_ns() // 1_000_000, _millisecond
+    if now != known:
+        text = f"{now:012x}"
+        begin = f"{text[:8]}-{text[8:]}-7"
+        _millisecond = now, begin
+    return "%s%03x-%04x-%012x" % (begin, _bits(12), 0x8000 | _bits(14), _bits(48))  # noqa: UP031 - a fifth faster
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -86,27 +93,23 @@ def encode(event: Event) -> Wire:
         _check_names(event.tenant_id, event.event_type, event.schema_version, event.source)
     except TypeError:  # a list or a dict, which no cache takes
         _check_names.__wrapped__(event.tenant_id, event.event_type, event.schema_version, event.source)
-    _check_text("entity_id", event.entity_id, _MAX_ID)
-    _check_text("event_id", event.event_id, _MAX_EVENT_ID)
-    cause, at = event.correlation_id, event.event_time
+    # What nearly every event passes is looked at here; the call that says what is wrong costs as much as the rest.
+    entity_id, event_id, cause, at = event.entity_id, event.event_id, event.correlation_id, event.event_time
+    if type(entity_id) is not str or not 0 < len(entity_id) <= _MAX_ID:
+        _check_text("entity_id", entity_id, _MAX_ID)
+    if type(event_id) is not str or not 0 < len(event_id) <= _MAX_EVENT_ID:
+        _check_text("event_id", event_id, _MAX_EVENT_ID)
     if cause is not None:
         _check_text("correlation_id", cause, _MAX_ID)
     if type(at) is not datetime or at.tzinfo is not UTC:
         at = _in_utc(at)
-    envelope = Envelope(  # by position, in a third of the time; the order is that of the class
-        event.event_id,
-        event.tenant_id,
-        event.entity_id,
-        event.event_type,
-        event.schema_version,
-        event.source,
-        at,
-        msgspec.Raw(_data(event.data)),
-        msgspec.UNSET,
-        msgspec.UNSET if cause is None else cause,
-    )
+    # By position, in a third of the time; the order is that of the class.
+    data, tie = event.data, _UNSET if cause is None else cause
+    raw = _Raw(_json("/data", data) if type(data) is dict else _data(data))
+    kind, version, source = event.event_type, event.schema_version, event.source
+    envelope = Envelope(event_id, event.tenant_id, entity_id, kind, version, source, at, raw, _UNSET, tie)
     try:
-        return Wire(event.tenant_id, event.entity_id, _ENCODE(envelope))
+        return Wire(event.tenant_id, entity_id, _ENCODE(envelope))
     except UnicodeEncodeError as exc:
         raise _half_pair(exc) from exc
     except TypeError as exc:  # enums of text are fine
@@ -193,8 +196,6 @@ def _in_utc(value: Any) -> datetime:
 
 def _data(data: Any) -> bytes:
     """Return `data` as the bytes of a JSON object."""
-    if type(data) is dict:
-        return _json("/data", data)
     if isinstance(data, bytes):
         try:
             ok = isinstance(orjson.loads(data), dict)
@@ -215,7 +216,7 @@ def _json(where: str, value: Any) -> bytes:
     except TypeError as exc:  # orjson's only one, also for text that is not UTF-8
         raise InvalidEvent(RefusalCode.NOT_JSON, where, f"{where[1:] or 'the event'}: {exc}") from exc
     # orjson writes NaN and infinity as null, and what was measured would silently be nothing.
-    if b"null" in raw:
+    if raw.rfind(b"null") >= 0:  # from the end it takes half the time of `in`
         _refuse_nan(where, value)
     return raw
 

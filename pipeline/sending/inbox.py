@@ -43,6 +43,7 @@ class Inbox:
         self._waiters: dict[SimpleQueue[None], None] = {}
         self._refusal: str | None = None
         self.problem = ""  # why nothing is released, for the message of a time-out
+        self.attended = False  # the sending thread looks in by itself before the linger time is over
         self.wake: SimpleQueue[None] = SimpleQueue()
 
     def put(self, item: Item, timeout: float | None) -> int:
@@ -60,7 +61,7 @@ class Inbox:
                     raise ConfigProblem(self._refusal)
                 if self._held + self._bytes + cost <= self._max_bytes or not self._held + self._bytes:
                     ticket = self._base + len(self._items)
-                    first = not self._items or self._bytes < _WAKE_BYTES <= self._bytes + cost
+                    wake = self._is_news(cost)
                     self._bytes += cost
                     self._items.append(item)  # from this step on it is taken
                     break
@@ -69,9 +70,36 @@ class Inbox:
             if deadline is None:
                 deadline = self._clock.monotonic() + timeout if timeout is not None else float("inf")
             self._wait(turn, deadline, timeout)
-        if first:
+        if wake:
             self.wake.put(None)
         return ticket
+
+    def put_all(self, items: list[Item]) -> int:
+        """Take all of some events, or none; return the ticket of the first, the others follow it. Never waits.
+
+        Raises:
+            Transient: there is no room; nothing was taken.
+            ConfigProblem: it was shut; the message says why.
+        """
+        cost = sum([len(one.payload) for one in items]) + EVENT_OVERHEAD_BYTES * len(items)
+        with self._lock:
+            if self._refusal is not None:
+                raise ConfigProblem(self._refusal)
+            if self._held + self._bytes and self._held + self._bytes + cost > self._max_bytes:
+                raise Transient(
+                    f"{self._held + self._bytes:,} bytes of events are waiting for the stream, the limit is "
+                    f"{self._max_bytes:,}; nothing was taken" + (f". {self.problem}" if self.problem else "")
+                )
+            ticket, wake = self._base + len(self._items), self._is_news(cost)
+            self._bytes += cost
+            self._items += items
+        if wake:
+            self.wake.put(None)
+        return ticket
+
+    def _is_news(self, cost: int) -> bool:
+        """True when the sending thread must hear of what is put now."""
+        return not (self._items or self.attended) or self._bytes < _WAKE_BYTES <= self._bytes + cost
 
     def _wait(self, turn: "SimpleQueue[None]", deadline: float, timeout: float | None) -> None:
         left = deadline - self._clock.monotonic()
@@ -112,6 +140,10 @@ class Inbox:
             waiters = list(self._waiters)
         for turn in waiters:
             turn.put(None)
+
+    def has_items(self) -> bool:
+        """True when something was put that nobody has taken out yet."""
+        return bool(self._items)
 
     def first_ticket(self) -> int:
         """Return the ticket of the oldest event here, or of the next one."""

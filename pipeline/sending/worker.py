@@ -269,6 +269,11 @@ class Worker:
 
     def _seconds_left(self) -> float:
         now = self._ports.clock.monotonic()
+        # While a batch is open this thread comes back by itself; what is put meanwhile need not wake it. Looked at
+        # after it is said: whoever put before, and woke nobody, is seen here.
+        self.inbox.attended = bool(self._batcher)
+        if not self.inbox.attended and self.inbox.has_items():
+            return 0.0
         waits = [_IDLE_SECONDS]
         if self._outbox.lanes and not self._broken:
             waits.append(self._not_before - now)

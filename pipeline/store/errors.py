@@ -16,7 +16,15 @@ _LATER = frozenset({"55P03", "25006"})  # a lock did not come in time; this serv
 _READ_ONLY = "25006"
 _SETTING_CLASSES = frozenset({"28", "3D"})  # who asks, and for which database
 _FORBIDDEN, _NO_TABLE = "42501", "42P01"
+_URL, _SETTING = "control.url", {"replica": "control.replica_url"}  # what is to be mended
 _WRONG_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
+_WRONG_OPTION = (
+    "invalid connection option",
+    "invalid sslmode",
+    "invalid port",
+    "invalid integer value",
+    "invalid channel_binding",
+)
 _WRONG_TLS = ("certificate", "does not support SSL")
 
 
@@ -36,7 +44,9 @@ def translated(store: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as exc:
-        raise _of_driver(exc, store) from exc
+        # PostgreSQL quotes the row that it refuses (classes 22 and 23): that cause is not carried on into any trace.
+        quotes = str(getattr(exc.orig, "sqlstate", None)).startswith(("22", "23"))
+        raise _of_driver(exc, store) from (None if quotes else exc)
     except PoolTimeout as exc:
         raise Transient(f"{store}: all connections are in use; try again") from exc
     except SQLAlchemyError as exc:
@@ -59,9 +69,9 @@ def _of_driver(exc: DBAPIError, store: str) -> HeadraceError:
     if sqlstate in _LATER or sqlstate[:2] in _LATER_CLASSES:
         return Transient(f"{store}: did not answer in time, or is busy ({sqlstate}); try again")
     if sqlstate[:2] in _SETTING_CLASSES:
-        return ConfigProblem(f"{store}: it refuses us ({sqlstate}); correct control.url")
+        return ConfigProblem(f"{store}: it refuses us ({sqlstate}); correct {_SETTING.get(store, _URL)}")
     if sqlstate == _FORBIDDEN:
-        return ConfigProblem(f"{store}: {first}; grant it to the user of control.url")
+        return ConfigProblem(f"{store}: {first}; grant it to the user of {_SETTING.get(store, _URL)}")
     if sqlstate == _NO_TABLE:
         return ConfigProblem(f"{store} has not the tables of this release: run `headrace control migrate`")
     return HeadraceError(f"{store}: unexpected {type(exc.orig).__name__} ({sqlstate})")
@@ -75,13 +85,17 @@ def _without_state(exc: DBAPIError, first: str, store: str) -> HeadraceError:
     if "no such table" in text:
         return ConfigProblem(f"{store} has not the tables of this release: run `headrace control migrate`")
     if any(word in text for word in ("unable to open", "readonly database", "not a database", "malformed")):
-        return ConfigProblem(f"{store}: {first}; see control.url and paths.home")
+        return ConfigProblem(f"{store}: {first}; see {_SETTING.get(store, _URL)} and paths.home")
     if any(words in text for words in _WRONG_LOGIN) or ("database " in text and "does not exist" in text):
         return ConfigProblem(
-            f"{store}: it refuses the user, the password or the database; correct control.url"
+            f"{store}: it refuses the user, the password or the database; correct {_SETTING.get(store, _URL)}"
         )
+    if any(words in text for words in _WRONG_OPTION):
+        return ConfigProblem(f"{store}: an option of the URL is wrong; correct {_SETTING.get(store, _URL)}")
     if any(words in text for words in _WRONG_TLS):
-        return ConfigProblem(f"{store}: no trusted connection; see sslmode and sslrootcert in control.url")
+        return ConfigProblem(
+            f"{store}: no trusted connection; see sslmode and sslrootcert in {_SETTING.get(store, _URL)}"
+        )
     if exc.connection_invalidated or type(exc.orig).__module__.startswith("psycopg"):
         return Disconnected(f"{store}: no connection; does its server run?")
     return HeadraceError(f"{store}: unexpected {type(exc.orig).__name__}")

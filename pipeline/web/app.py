@@ -4,17 +4,20 @@
 4. take from the plan           5. let the handler answer                     6. turn what was raised into a problem
 """
 
-import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import PurePath
 from typing import Any
 
 import falcon.asgi
 import msgspec
 
 from pipeline.core.caller import Denied
+from pipeline.facts import RequestFailed
+from pipeline.web.entry import BodyTimeout, body_timeout
 from pipeline.web.gate import Gate
-from pipeline.web.problems import MEDIA_TYPE, Problem
+from pipeline.web.limits import take
+from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
 from pipeline.wiring.front_door import FrontDoor
@@ -46,18 +49,40 @@ def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resour
 
 
 def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
+    is_open, handler, nobody = isinstance(route.needs, Open), route.handler, gate.nobody
+    counted = route.costs and not is_open and door.limiter is not None
+
     async def respond(request: falcon.asgi.Request, response: falcon.asgi.Response, **path: str) -> None:
-        request_id = secrets.token_hex(16)
+        request_id = new_request_id()
         response.set_header("X-Request-Id", request_id)
         try:
-            caller = gate.nobody if isinstance(route.needs, Open) else await gate.admit(request, route)
-            answer = await route.handler(door, Call(caller, request_id, request_id, request, path))
+            caller = nobody if is_open else await gate.admit(request, route)
+            if counted:
+                decision = await take(door, caller)
+                for name, value in decision.headers().items():
+                    response.set_header(name, value)
+            answer = await handler(door, Call(caller, request_id, request_id, request, path))
         except (Problem, Denied) as exc:
             write_problem(response, exc if isinstance(exc, Problem) else gate.problem(exc), request_id)
-            return
-        _write(response, answer)
+        except BodyTimeout:
+            write_problem(response, body_timeout(), request_id)
+        except Exception as exc:  # noqa: BLE001 - the boundary of a request: the others go on
+            door.facts(RequestFailed(request_id, f"{route.method} {route.path}", _place(exc)))
+            detail = "the fault is ours and was noted; what was sent may have been taken: name the request_id to the operator"
+            write_problem(response, Problem("internal", detail), request_id)
+        else:
+            _write(response, answer)
 
     return respond
+
+
+def _place(exc: Exception) -> str:
+    """Return type and place of an unknown error; its message may quote a payload."""
+    frame = exc.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
+    return f"{type(exc).__name__} at {place}"
 
 
 def _write(response: falcon.asgi.Response, answer: Answer) -> None:
@@ -87,7 +112,7 @@ async def _framework_refused(
     params: dict[str, Any],  # noqa: ARG001
 ) -> None:
     """The framework itself refused: no such path, no such method."""
-    request_id = secrets.token_hex(16)
+    request_id = new_request_id()
     response.set_header("X-Request-Id", request_id)
     code = _FRAMEWORK.get(error.status_code, "bad_request")
     headers = dict(error.headers or {})

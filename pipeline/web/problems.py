@@ -3,6 +3,7 @@
 `PROBLEMS` is closed: whoever answers with a code that is not in it fails at once.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,35 +14,85 @@ MEDIA_TYPE = "application/problem+json"
 _DOCS = "/docs#problem-"  # of this server: its reference page explains every code
 
 
+def new_request_id() -> str:
+    """Return the id of one request: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
 @dataclass(frozen=True)
 class Kind:
-    """One kind of refusal: its status, and its title, the same each time."""
+    """One kind of refusal: its status, its title, the same each time, and what to do, for the reference page."""
 
     status: int
     title: str
+    next_step: str = ""
 
 
 PROBLEMS: Mapping[str, Kind] = {
-    "bad_request": Kind(400, "The request cannot be understood"),
-    "all_refused": Kind(400, "Every event of the request was refused"),
-    "unauthenticated": Kind(401, "A valid credential is needed"),
-    "forbidden": Kind(403, "The credential is not for this"),
-    "not_found": Kind(404, "There is no such thing"),
-    "method_not_allowed": Kind(405, "The resource does not take this method"),
-    "not_acceptable": Kind(406, "None of the accepted media types can be given"),
-    "request_timeout": Kind(408, "The request did not arrive in time"),
-    "in_flight": Kind(409, "A request with this Idempotency-Key is being worked on"),
-    "conflict": Kind(409, "The request contradicts what is there"),
-    "too_large": Kind(413, "The request is too large"),
-    "unsupported_media_type": Kind(415, "The content type or encoding is not taken"),
-    "key_reused": Kind(422, "The Idempotency-Key was used for another request"),
-    "invalid": Kind(422, "A value of the request is not allowed"),
-    "rate_limited": Kind(429, "The plan's rate is used up for the moment"),
-    "quota_used_up": Kind(429, "The plan's requests of this month are used up"),
-    "headers_too_large": Kind(431, "The request's headers are too large"),
-    "internal": Kind(500, "The fault is ours"),
-    "busy": Kind(503, "The service is busy"),
-    "unavailable": Kind(503, "A part that this needs does not answer"),
+    "bad_request": Kind(
+        400, "The request cannot be understood", "The detail says what cannot be read; mend the request."
+    ),
+    "all_refused": Kind(
+        400,
+        "Every event of the request was refused",
+        "`events` says for each why; mend them and send them again.",
+    ),
+    "unauthenticated": Kind(
+        401, "A valid credential is needed", "Send X-API-Key, or Authorization: Bearer with a token."
+    ),
+    "forbidden": Kind(
+        403, "The credential is not for this", "Ask for a credential with the scope that the route needs."
+    ),
+    "not_found": Kind(
+        404,
+        "There is no such thing",
+        "See the routes above; what is another tenant's does not exist for you.",
+    ),
+    "method_not_allowed": Kind(
+        405, "The resource does not take this method", "The header Allow lists the methods."
+    ),
+    "not_acceptable": Kind(
+        406,
+        "None of the accepted media types can be given",
+        "Leave the header Accept out, or name a type that the route answers with.",
+    ),
+    "request_timeout": Kind(
+        408, "The request did not arrive in time", "Nothing was taken: send it again, faster or in parts."
+    ),
+    "in_flight": Kind(
+        409,
+        "A request with this Idempotency-Key is being worked on",
+        "Wait for the first request's end, then ask again.",
+    ),
+    "conflict": Kind(409, "The request contradicts what is there", "Read what is there, and decide."),
+    "too_large": Kind(413, "The request is too large", "The detail names the limit: send it in parts."),
+    "unsupported_media_type": Kind(
+        415, "The content type or encoding is not taken", "The detail lists what is taken."
+    ),
+    "key_reused": Kind(
+        422, "The Idempotency-Key was used for another request", "Use a new key for a new request."
+    ),
+    "invalid": Kind(
+        422, "A value of the request is not allowed", "The detail names the value and what it may be."
+    ),
+    "rate_limited": Kind(429, "The plan's rate is used up for the moment", "Wait for Retry-After seconds."),
+    "quota_used_up": Kind(
+        429,
+        "The plan's requests of this month are used up",
+        "Wait for the next month, or take a larger plan.",
+    ),
+    "headers_too_large": Kind(431, "The request's headers are too large", "Send fewer or shorter headers."),
+    "internal": Kind(
+        500, "The fault is ours", "Tell the operator the request_id; what was sent may have been taken."
+    ),
+    "busy": Kind(
+        503,
+        "The service is busy",
+        "Wait for Retry-After seconds and send it again, under the same event ids where the answer names them.",
+    ),
+    "unavailable": Kind(
+        503, "A part that this needs does not answer", "Wait for Retry-After seconds and try again."
+    ),
 }
 
 

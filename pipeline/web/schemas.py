@@ -1,7 +1,6 @@
 """The catalogue that producers code against, and publishing to it. Schemas are the deployment's, not a tenant's."""
 
 import re
-import secrets
 from typing import Any
 
 import msgspec
@@ -11,12 +10,13 @@ from pipeline.core.errors import ConfigProblem
 from pipeline.core.names import table_name
 from pipeline.core.schema import EventSchema
 from pipeline.core.schema_document import MAX_DOCUMENT_BYTES
-from pipeline.flows.admin import Admin
+from pipeline.core.tenant import Act, Publication
+from pipeline.flows.publish import Published, publish
 from pipeline.web.asked import asked, path
 from pipeline.web.document import document
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, AnyOf, Call, Route
-from pipeline.web.threads import in_thread
+from pipeline.web.threads import in_thread, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 SCHEMA_JSON = "application/schema+json"
@@ -84,35 +84,30 @@ def _known(door: FrontDoor, call: Call) -> EventSchema | None:
 async def put_schema(door: FrontDoor, call: Call) -> Answer:
     """Publish one version."""
     asked(door, call, ())
+    control = door.control
+    if control is None:
+        raise unavailable("this process publishes nothing")
     if _VERSION.fullmatch(call.path["version"]) is None:
         raise Problem(
             "invalid", "version: allowed: a whole number from 1 on; for example /v1/schemas/door.opened/2"
         )
     kind, number = call.path["type"], int(call.path["version"])
     given = await document(call, MAX_DOCUMENT_BYTES, _TYPES)
+    rules, who, now_us = door.rules(), call.caller.credential, door.clock.now_us()
+    act = Act(now_us, who, "schema.publish", f"schema:{kind}/{number}", {"tenant": call.caller.tenant_id})
+
+    def work() -> bool:
+        new = publish(control, rules, Publication(kind, number, given, who, now_us), act)
+        door.rules.newest(door.clock.now_us() + 1)  # this process knows it at once
+        return new
+
     try:
-        new = await in_thread(door, _publish, door, call, kind, number, given)
+        new = await in_thread(door, work)
+    except Published as exc:
+        raise Problem("conflict", str(exc)) from exc
     except ConfigProblem as exc:
         raise Problem("invalid", f"the schema is refused: {exc}") from exc
     return Answer(PublishedVersion(kind, number, new), 201 if new else 200)
-
-
-def _publish(door: FrontDoor, call: Call, kind: str, number: int, given: dict[str, Any]) -> bool:
-    """Publish, and see to it that this process knows; False when the very same is published already."""
-    now_us = door.clock.now_us()
-    rules = door.rules.newest(now_us)
-    group = rules.schemas.get(kind)
-    known = None if group is None else group.versions.get(number)
-    if known is not None:
-        if dict(known.document) == given:
-            return False
-        raise Problem(
-            "conflict", f"{kind}/{number} is published with another document: publish a further version"
-        )
-    admin = Admin(door.control, door.clock, call.caller.credential, secrets.token_bytes)
-    admin.publish(rules, kind, number, given)
-    door.rules.newest(door.clock.now_us() + 1)
-    return True
 
 
 _DOCUMENT: dict[str, Any] = {"type": "object", "description": "A JSON Schema (Draft 2020-12) of `data`."}

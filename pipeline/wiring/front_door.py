@@ -1,23 +1,62 @@
 """What the HTTP API is made of."""
 
+import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.config import Settings
-from pipeline.facts import FactSink
+from pipeline.core.accept import Acceptors
+from pipeline.core.errors import ConfigProblem
+from pipeline.facts import EventsReceived, FactSink
+from pipeline.flows.authenticate import Authenticator
+from pipeline.flows.decision_log import DecisionLog
+from pipeline.flows.follow import ArrivalReceipts, Follower
+from pipeline.flows.idempotency import Idempotency
+from pipeline.flows.limit import Limiter
+from pipeline.flows.ratelimits import RateLimits
 from pipeline.flows.ready import Readiness
 from pipeline.flows.rules import StoredRules
 from pipeline.ports.clock import Clock
 from pipeline.ports.control import Control
 from pipeline.ports.rules import NewestRules
-from pipeline.ports.usage import TellsUsage
+from pipeline.sending.batches import MAX_EVENT_BYTES
+from pipeline.sending.coalesce import Ingest, OpenProducer
+from pipeline.sending.fates import BatchFate
+from pipeline.sending.threaded import EventProducer, ProducerOptions
+from pipeline.sending.worker import WorkerPorts
 from pipeline.wiring.control import control
+from pipeline.wiring.limiting import limits
 from pipeline.wiring.loading import filed_rules
 from pipeline.wiring.reads import Reads, probes, reads
+from pipeline.wiring.sending import sending_parts, sending_receipts
+from pipeline.wiring.signing import signing_key
+from pipeline.wiring.stores import Archive, archive
+from pipeline.wiring.trusting import authenticator, idempotency
 
 _THREADS = (
     16  # calls to stores that one process has under way; further ones wait, bounded by the request's deadline
 )
+
+
+@dataclass
+class Tally:
+    """What came in since it was last told; of the event loop."""
+
+    requests: int = 0
+    accepted: int = 0
+    refused: int = 0
+    retry: int = 0
+
+    def take(self) -> EventsReceived | None:
+        """Return what is new, and begin anew; None: nothing."""
+        told = EventsReceived(self.requests, self.accepted, self.refused, self.retry)
+        self.requests = self.accepted = self.refused = self.retry = 0
+        return told if told.requests else None
+
+
+def _unopened(_told: Callable[[BatchFate], None]) -> EventProducer:
+    raise ConfigProblem("this process was made without a stream to send to")
 
 
 @dataclass(frozen=True)
@@ -25,36 +64,75 @@ class FrontDoor:
     """Everything that handlers use. Made once in a process; safe from its event loop and its threads.
 
     Attributes:
+        authenticator: says who callers are; asked by the gate alone.
+        idempotency: says which requests were seen before; None: keys are not taken here.
         control: the control store: from threads only.
-        reads: gives each caller its own reader; close it when the process stops.
-        ready: asks what the process depends on.
         rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
+        ingest: takes events to the stream; of the event loop.
+        receipts: what was taken, and how far it is; None in a process that only reads.
+        acceptors: judges, kept while the rules stay the same.
+        tally: what came in.
+        limiter: takes from plans; close it when the process stops.
+        ratelimits: the rate-limit service for others, over the same leases.
+        decision_log: where its decisions go as events; None: nowhere.
     """
 
     settings: Settings
     clock: Clock
     facts: FactSink
-    control: Control
     rules: NewestRules
+    control: Control | None = None
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
     )
+    authenticator: Authenticator | None = None
+    idempotency: Idempotency | None = None
+    ingest: Ingest = field(default_factory=lambda: Ingest(_unopened))
+    receipts: ArrivalReceipts | None = None
+    acceptors: Acceptors = field(default_factory=Acceptors)
+    tally: Tally = field(default_factory=Tally)
     reads: Reads | None = None
     ready: Readiness | None = None
-    limiter: TellsUsage | None = None
+    limiter: Limiter | None = None
+    ratelimits: RateLimits | None = None
+    decision_log: DecisionLog | None = None
 
 
 def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
-    """Return the parts of one process of the API."""
-    store = control(settings, clock)
+    """Return the parts of one process of the API.
+
+    Raises:
+        ConfigProblem, NotFound, Transient: there is no stream, or the settings contradict it.
+    """
+    stores, store = archive(settings, facts), control(settings, clock)
+    parts = sending_parts(settings, stores)
     rules = StoredRules(filed_rules(settings), lambda: store, clock, facts)
     rules.newest(0)
-    return FrontDoor(
-        settings,
-        clock,
-        facts,
-        store,
-        rules,
+    door = FrontDoor(settings, clock, facts, rules, store)
+    follower = Follower(stores.ledger, parts.stream, clock, door.threads)
+    limiter, ratelimits = limits(settings, clock, facts)
+    ingest = Ingest(_opener(settings, stores, clock, facts))
+    return replace(
+        door,
+        authenticator=authenticator(settings, store, clock, facts),
+        idempotency=idempotency(settings, clock, facts),
+        ingest=ingest,
+        receipts=ArrivalReceipts(signing_key(settings), parts.stream, follower),
         reads=reads(settings, clock, facts),
+        limiter=limiter,
+        ratelimits=ratelimits,
+        decision_log=DecisionLog(ingest.put, clock, facts),
         ready=Readiness(probes(settings, facts) | {"control": store.revision}, clock),
     )
+
+
+def _opener(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> OpenProducer:
+    def opened(told: Callable[[BatchFate], None]) -> EventProducer:
+        parts, web = sending_parts(settings, stores), settings.web
+        ports = WorkerPorts(parts.sink, sending_receipts(settings, facts), clock, random.random, facts, told)
+        batches = replace(parts.settings, linger_seconds=web.linger_ms / 1_000)
+        # Fates are told as they come: none is kept for a report.
+        options = ProducerOptions(max_buffer_bytes=web.max_buffer_bytes, keep_fates=0)
+        return EventProducer(parts.producer_id, parts.stream, ports, batches, options, MAX_EVENT_BYTES)
+
+    return opened

@@ -44,6 +44,7 @@ def filed_rules(settings: Settings) -> Rules:
         max_record_events=events.max_record_events,
         max_inflated_bytes=events.max_inflated_bytes,
         max_inflation=events.max_inflation,
+        max_packed_bytes=events.max_packed_bytes,
     )
     schemas = settings.paths.schemas
     return make_rules(load_schemas(schemas), events.tenants, limits, load_envelope(schemas))

@@ -18,10 +18,12 @@ from moto import mock_aws
 from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client
 from pipeline.aws.entity_days import DynamoEntityDays
+from pipeline.aws.idempotency import DynamoRequests
 from pipeline.aws.index import DynamoIndex
 from pipeline.aws.jobs import DynamoJobs
 from pipeline.aws.kinesis import KinesisSink, KinesisStream, create_stream
 from pipeline.aws.ledger import DynamoLedger
+from pipeline.aws.limits import DynamoLimits
 from pipeline.aws.manifest import DynamoManifest, DynamoReceipts
 from pipeline.aws.meter import Meter
 from pipeline.aws.s3 import S3Objects, create_bucket
@@ -32,9 +34,11 @@ from pipeline.laptop.home import Home
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.entity_days import EntityDays
+from pipeline.ports.idempotency import Requests
 from pipeline.ports.index import EntityIndex
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.ledger import Ledger
+from pipeline.ports.limits import Decisions, LimitStore, Policies
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
 from pipeline.ports.queue import MessageQueue
@@ -42,8 +46,10 @@ from pipeline.ports.receipts import Receipts
 from pipeline.ports.stream import RecordSink, Stream
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
+from tests.fakes.idempotency import MemoryRequests
 from tests.fakes.index import MemoryAggregates, MemoryIndex
 from tests.fakes.ledger import MemoryLedger
+from tests.fakes.limits import MemoryDecisions, MemoryLimits, MemoryPolicies
 from tests.fakes.manifest import MemoryManifest
 from tests.fakes.objects import MemoryObjects
 from tests.fakes.receipts import MemoryReceipts
@@ -102,6 +108,22 @@ class World(ABC):
         """Return an empty table of results."""
 
     @abstractmethod
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+
+    @abstractmethod
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+
+    @abstractmethod
+    def policies(self) -> Policies:
+        """Return no policies."""
+
+    @abstractmethod
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+
+    @abstractmethod
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
 
@@ -150,6 +172,22 @@ class Memory(World):
     def days(self) -> EntityDays:
         """Return an empty table of results."""
         return MemoryEntityDays()
+
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+        return MemoryRequests()
+
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+        return MemoryLimits()
+
+    def policies(self) -> Policies:
+        """Return no policies."""
+        return MemoryPolicies()
+
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+        return MemoryDecisions()
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
@@ -222,6 +260,22 @@ class Aws(World):
     def days(self) -> EntityDays:
         """Return an empty table of results."""
         return DynamoEntityDays(self.dynamodb, self.tables())
+
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+        return DynamoRequests(self.dynamodb, self.tables())
+
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+        return DynamoLimits(self.dynamodb, self.tables())
+
+    def policies(self) -> Policies:
+        """Return no policies."""
+        return DynamoLimits(self.dynamodb, self.tables())
+
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+        return DynamoLimits(self.dynamodb, self.tables())
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""
@@ -305,6 +359,22 @@ class Faulty(Aws):
     def days(self) -> EntityDays:
         """Return an empty table of results."""
         return self._faulty(super().days())
+
+    def requests(self) -> Requests:
+        """Return an empty table of requests."""
+        return self._faulty(super().requests())
+
+    def limits(self) -> LimitStore:
+        """Return an empty table of limits."""
+        return self._faulty(super().limits())
+
+    def policies(self) -> Policies:
+        """Return no policies."""
+        return self._faulty(super().policies())
+
+    def decisions(self) -> Decisions:
+        """Return no decisions."""
+        return self._faulty(super().decisions())
 
     def queue(self, visibility_seconds: int = 120) -> MessageQueue:
         """Return an empty queue."""

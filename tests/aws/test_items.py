@@ -90,6 +90,12 @@ def _readable(item: dict[str, Any]) -> dict[str, Any]:
             "segment_gap",
             segment_item(replace(SEGMENT, gap=Gap(1_709_900_000_000_000, 1_709_985_600_000_000, "6" * 56))),
         ),
+        (
+            "segment_gap_beyond",
+            segment_item(
+                replace(SEGMENT, gap_beyond=Gap(1_709_900_000_000_000, 1_709_985_600_000_000, "6" * 56))
+            ),
+        ),
         ("lineage", lineage_item(LINEAGE)),
         ("lineage_redrive", lineage_item(redrive_lineage(LINEAGE, "0003"))),
         ("data_file", file_item(FILE)),
@@ -123,6 +129,7 @@ SEGMENTS = st.builds(
     max_arrival_us=NUMBERS,
     shard_end=st.booleans(),
     gap=st.none() | st.builds(Gap, NUMBERS, NUMBERS, st.text()),
+    gap_beyond=st.none() | st.builds(Gap, NUMBERS, NUMBERS, st.text()),
 )
 
 

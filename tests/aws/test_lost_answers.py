@@ -1,10 +1,12 @@
 """Calls whose answer was lost after the server did its work: what the flows find when they call again, one by one."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from pipeline.aws.ledger import DynamoLedger
+from pipeline.core.idempotency import Entry, StoredAnswer
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import PlanAnswer
 from pipeline.sending import Producer, ProducerSettings
@@ -118,6 +120,46 @@ def test_a_chunk_was_finished(place: Faulty, lose: Lose) -> None:
     jobs.finish_chunk(CHUNKS[0])
     found = jobs.get(JOB.id)
     assert (found.done_chunks, found.done_events) == (1, CHUNKS[0].events)
+
+
+ENTRY = Entry("acme", "k", "f" * 64, "one", 7, 8, expires_us=4_102_444_800_000_000)
+ANSWER = StoredAnswer(202, {}, "application/json", b"{}")
+
+
+def test_a_request_was_claimed(place: Faulty, lose: Lose) -> None:
+    """Claimed again by the same attempt it is that attempt's."""
+    requests = place.requests()
+    lose("dynamodb.PutItem")
+    assert requests.claim(ENTRY, 0) is None
+
+
+def test_a_request_was_taken_over(place: Faulty, lose: Lose) -> None:
+    """Taken over again by the same attempt it is that attempt's, and nobody else's."""
+    requests = place.requests()
+    requests.claim(ENTRY, 0)
+    lose("dynamodb.UpdateItem")
+    assert requests.take_over(ENTRY, "two", 9)
+    assert not requests.take_over(ENTRY, "three", 9)
+
+
+def test_a_request_was_answered(place: Faulty, lose: Lose) -> None:
+    """Answered again the answer is there."""
+    requests = place.requests()
+    requests.claim(ENTRY, 0)
+    lose("dynamodb.UpdateItem")
+    assert requests.complete(ENTRY, ANSWER)
+    found = requests.claim(replace(ENTRY, owner="two"), 0)
+    assert found is not None
+    assert found.answer == ANSWER
+
+
+def test_a_request_was_forgotten(place: Faulty, lose: Lose) -> None:
+    """Forgotten again it is gone."""
+    requests = place.requests()
+    requests.claim(ENTRY, 0)
+    lose("dynamodb.DeleteItem")
+    requests.forget(ENTRY)
+    assert requests.claim(replace(ENTRY, owner="two"), 0) is None
 
 
 def test_messages_were_sent(place: Faulty, lose: Lose) -> None:

@@ -23,14 +23,19 @@ from pipeline.core.kpl import split
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Lineage, SealState
-from pipeline.core.window import SegmentAge, SegmentId, Window
+from pipeline.core.window import Window
+from pipeline.core.window_reach import SegmentAge, SegmentId
 from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
+from tests.bench.hostile import hostile
+from tests.bench.http import http
 from tests.bench.kcl import kcl
+from tests.bench.limits import checks, neighbour
 from tests.bench.packed import packed
 from tests.bench.producing import producer
 from tests.bench.replay import replay
+from tests.bench.trusting import credentials, repeated_requests
 from tests.bench.window import SEGMENT_ROWS, duplicate_window
 
 PLACE = Place(Lineage("bench-0-shard", "0001", "bench", "shard"), 1, SealState())
@@ -147,7 +152,13 @@ CASES = {
     "daemon": Case(daemon, 300_000, 60_000),
     "producer": Case(producer, 300_000, 30_000),
     "window": Case(duplicate_window, 5_000_000, 500_000),
+    "hostile": Case(hostile, 1, 1),
     "packed": Case(packed, 10_000_000, 1_000_000),
     "replay": Case(replay, 400_000, 40_000),
+    "credentials": Case(credentials, 20_000, 2_000),
+    "idempotency": Case(repeated_requests, 20_000, 2_000),
+    "http": Case(http, 8_000, 2_000),
+    "checks": Case(checks, 50_000, 20_000),
+    "neighbour": Case(neighbour, 1, 1),
     "memory": Case(loader_memory, 700_000, 140_000),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.core.api_key import RANDOM_BYTES, make_key
 from pipeline.core.event import Limits, Record
 from pipeline.core.kpl import Aggregate
 from pipeline.core.rules import Rules, make_rules
@@ -56,6 +57,8 @@ SCHEMA: dict[str, Any] = {
     "required": ["order_id", "amount", "customer"],
     "additionalProperties": False,
 }
+
+KEY = make_key("bench", bytes(RANDOM_BYTES))  # of the HTTP API: the same in each run
 
 
 def bench_rules(schemas_folder: Any) -> Rules:

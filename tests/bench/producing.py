@@ -22,7 +22,9 @@ class _NullSink:
         return [PutAnswer("shard", "1", "")] * len(put)
 
 
-class _NullReceipts:
+class NullReceipts:
+    """Forgets every receipt."""
+
     def put(self, receipt: Receipt) -> None:
         """Forget it."""
 
@@ -41,13 +43,13 @@ def producer(count: int, rounds: int) -> list[Figure]:
     documents: list[dict[str, Any]] = [orjson.loads(payload) for payload in payloads]
 
     def finished() -> None:
-        sender = Producer("bench", ("s", "1"), _NullSink(), _NullReceipts(), SystemClock(), lambda: 0.0)
+        sender = Producer("bench", ("s", "1"), _NullSink(), NullReceipts(), SystemClock(), lambda: 0.0)
         for (tenant, entity), payload in zip(keys, payloads, strict=True):
             sender.put(tenant, entity, payload)
         sender.close()
 
     def typed() -> None:
-        ports = WorkerPorts(_NullSink(), _NullReceipts(), SystemClock(), lambda: 0.0, lambda _fact: None)
+        ports = WorkerPorts(_NullSink(), NullReceipts(), SystemClock(), lambda: 0.0, lambda _fact: None)
         options = ProducerOptions(max_buffer_bytes=2**30)  # processor time is measured, not waiting
         with EventProducer("bench", ("s", "1"), ports, ProducerSettings(), options) as sender:
             for one in documents:

@@ -10,10 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,6 @@ from pipeline.core.keys import ids_key  # noqa: E402
 from pipeline.core.segment import Counts, Lineage, Position, Segment  # noqa: E402
 from pipeline.core.window import (  # noqa: E402
     Fingerprints,
-    SegmentAge,
-    SegmentId,
-    Window,
     encode_ids,
     fingerprints,
 )
@@ -84,20 +79,14 @@ def _segments(ids: int, rows: int) -> Iterator[Fingerprints]:
 
 
 def _fill(ids: int, rows: int) -> dict[str, float]:
-    window, inside, spent, seen = Window(), deque[SegmentId](), 0.0, 0
-    window.seen(next(_segments(rows, rows)))
+    window, spent, seen = _window(NullObjects(), _Ledger(0, rows), map, ids), 0.0, 0
+    window.flags(next(_segments(rows, rows)), 0)
     before = memory_bytes(os.getpid())
     for ordinal, part in enumerate(_segments(int(ids * (1 + _BEYOND)), rows), 1):
-        segment = SegmentAge(SegmentId("0001", ordinal), ordinal, rows)
-        inside.append(segment.id)
-        leaves = len(inside) * rows > ids
-        if leaves:
-            inside.popleft()
+        segment = _segment(ordinal, rows)
         began = time.process_time()
-        window.seen(part)
-        if leaves:
-            window.keep_only(inside)
-        window.add(segment, part)
+        window.flags(part, 0)
+        window.remember(segment, part)
         spent += time.process_time() - began
         seen += rows
     return {"us": spent / seen * 1e6, "peak_mb": (peak_memory_bytes(os.getpid()) - before) / 1e6}
@@ -122,15 +111,34 @@ class _Ledger(NullLedger):
     """Knows some committed segments."""
 
     def __init__(self, count: int, rows: int) -> None:
-        counts = Counts(1, rows, rows, 0, 0, 0, 1, 1)
-        end = Position("1", 0)
-        first = Segment("0001", 1, "committed", None, end, "", counts, (), "", 0, 1, 1)
-        numbers = range(count, 0, -1)
-        self._segments = [replace(first, ordinal=one, max_arrival_us=one) for one in numbers]
+        self._segments = [_segment(ordinal, rows) for ordinal in range(count, 0, -1)]
 
     def recent(self, lineage: str, since_us: int) -> list[Segment]:
         del lineage, since_us
         return self._segments
+
+
+def _segment(ordinal: int, rows: int) -> Segment:
+    counts = Counts(1, rows, rows, 0, 0, 0, 1, 1)
+    return Segment(
+        "0001", ordinal, "committed", None, Position("1", 0), "", counts, (), "", 0, ordinal, ordinal
+    )
+
+
+def _window(
+    objects: Objects, ledger: _Ledger, each: Callable[[Callable[[Any], None], Iterable[Any]], Any], ids: int
+) -> DuplicateWindow:
+    ports = WritePorts(
+        ledger,
+        objects,
+        NullManifest(),
+        NullIndex(),
+        NullAggregates(),
+        SystemClock(),
+        lambda _fact: None,
+        each,
+    )
+    return DuplicateWindow(_LINEAGE, WindowLimits(max_ids=ids), ports)
 
 
 def _read_back(objects: Objects, ids: int, rows: int) -> float:
@@ -141,11 +149,7 @@ def _read_back(objects: Objects, ids: int, rows: int) -> float:
             for _ in pool.map(call, items):
                 pass
 
-        ledger, clock = _Ledger(ids // rows, rows), SystemClock()
-        ports = WritePorts(
-            ledger, objects, NullManifest(), NullIndex(), NullAggregates(), clock, lambda _fact: None, each
-        )
-        window = DuplicateWindow(_LINEAGE, WindowLimits(max_ids=ids), ports)
+        window = _window(objects, _Ledger(ids // rows, rows), each, ids)
         began = time.perf_counter()
         repeated = window.flags(next(_segments(rows, rows)), 0)
         seconds = time.perf_counter() - began

@@ -1,32 +1,34 @@
-"""`headrace audit`: what its last line promises, and of what."""
+"""`headrace audit`: what its last line promises, and of what; and what waits, and for whom."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from pipeline.cli.audit import loader_runs, show
-from pipeline.config import load_settings
+from pipeline.cli.audit import show, waiting_document
+from pipeline.cli.loader_state import LoaderState, loader_state
+from pipeline.config import Settings, load_settings
 from pipeline.core.audit import Line, Report
 from pipeline.laptop.home import Home, prepare
 from pipeline.laptop.processes import ProcessRef, process_ref
 from pipeline.laptop.stack import Stack, write_stack
 
 HERE = "http://127.0.0.1:4567"
+NOW = 2_000_000_000.0
+STATES = {
+    "running": LoaderState("running", "a loader runs", 0.3),
+    "not running": LoaderState("not running", "run `headrace up`", 99.0),
+    "unknown": LoaderState("unknown", "who knows"),
+}
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "alive", "expected"),
-    [(HERE, True, True), (HERE, False, False), ("http://127.0.0.1:9", False, True)],
-)
-def test_a_dead_loader_is_seen_where_it_is_the_audited_stack(
-    endpoint: str, *, alive: bool, expected: bool, tmp_path: Path
-) -> None:
-    """A stack of another endpoint says nothing of what is audited."""
-    home, me = Home(tmp_path), process_ref(os.getpid())
-    loader = me if alive else ProcessRef(os.getpid(), "another start")
+def _stack(folder: Path, *, loads: bool | None, beat_age: float | None, endpoint: str = HERE) -> Settings:
+    """Record a stack whose loader lives, is dead, or (None) is not its own."""
+    home, me = Home(folder), process_ref(os.getpid())
     prepare(home)
+    loader = me if loads else ProcessRef(os.getpid(), "another start")
     write_stack(
         home,
         Stack(
@@ -36,26 +38,81 @@ def test_a_dead_loader_is_seen_where_it_is_the_audited_stack(
             started_at=0,
             owner=None,
             emulator=me,
-            loader=loader,
+            loader=loader if loads is not None else None,
+            has_loader=loads is not None,
         ),
     )
-    settings = load_settings(
-        {"paths": {"home": tmp_path}, "aws": {"endpoint_url": endpoint, "region": "us-east-1"}}
+    if beat_age is not None:
+        home.heartbeat.parent.mkdir(exist_ok=True)
+        home.heartbeat.write_bytes(b"{}")
+        os.utime(home.heartbeat, (NOW - beat_age, NOW - beat_age))
+    return load_settings(
+        {"paths": {"home": folder}, "aws": {"endpoint_url": endpoint, "region": "us-east-1"}}
     )
-    assert loader_runs(settings) is expected
 
 
-def test_without_a_stack_nothing_is_said(tmp_path: Path) -> None:
-    """AWS has no stack here."""
-    assert loader_runs(load_settings({"paths": {"home": tmp_path}}))
+@pytest.mark.parametrize(
+    ("loads", "beat_age", "word", "hint"),
+    [
+        (True, 0.4, "running", "--wait 60"),
+        (True, 30.0, "stalled", "30 s old"),
+        (True, None, "stalled", "gives no heartbeat"),
+        (False, 0.4, "not running", "`headrace up`"),
+        (None, 0.4, "running", "--wait 60"),
+        (None, 30.0, "unknown", "`headrace worker`"),
+        (None, None, "unknown", "`headrace worker`"),
+    ],
+)
+def test_who_loads_is_seen(
+    *, loads: bool | None, beat_age: float | None, word: str, hint: str, tmp_path: Path
+) -> None:
+    """By the stack's record and the heartbeat, each with a next step."""
+    state = loader_state(_stack(tmp_path, loads=loads, beat_age=beat_age), NOW)
+    assert (state.word, state.heartbeat_age_seconds) == (word, beat_age)
+    assert hint in state.next_step
 
 
-@pytest.mark.parametrize("unread", [True, False])
-def test_the_last_line_says_that_nobody_reads(*, unread: bool) -> None:
+def test_of_another_endpoint_nothing_is_known(tmp_path: Path) -> None:
+    """A stack of another endpoint says nothing of what is audited, and neither does no stack: AWS has none here."""
+    other = _stack(tmp_path, loads=False, beat_age=0.4, endpoint="http://127.0.0.1:9")
+    assert loader_state(other, NOW).word == "unknown"
+    assert loader_state(load_settings({"paths": {"home": tmp_path / "none"}}), time.time()).word == "unknown"
+
+
+def _shown(report: Report, state: LoaderState) -> list[str]:
+    console = Console(record=True, width=400)
+    show(report, console, state, NOW)
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("word", STATES)
+def test_the_last_line_says_that_nobody_reads(word: str) -> None:
     """Balanced is what was loaded; what lies in the stream of a dead loader is not in it."""
-    console, report = Console(record=True, width=400), Report()
+    report = Report()
     report.lines["shardId-000000000000", "2024-03-10"] = Line(1, 1)
-    show(report, console, unread=unread)
-    last = console.export_text().splitlines()[-1]
+    last = _shown(report, STATES[word])[-1]
     assert last.startswith("balanced")
-    assert ("loader is not running" in last) == unread
+    assert ("nobody reads the stream" in last and "`headrace up`" in last) == (word == "not running")
+
+
+@pytest.mark.parametrize("word", STATES)
+def test_what_waits_is_said_with_the_next_step(word: str) -> None:
+    """How many, since when, and who would load them; for a person and for a program."""
+    report = Report(in_flight=1_234, in_flight_since_us=int((NOW - 77) * 1e6))
+    *_, waits, last = _shown(report, STATES[word])
+    assert waits.startswith("1,234 acknowledged events wait to be loaded: the archive is 77 s behind; ")
+    assert waits.endswith(STATES[word].next_step)
+    assert last == "NOT balanced yet: what is loaded agrees, and events wait"
+    assert waiting_document(report, STATES[word], NOW) == {
+        "events": 1_234,
+        "behind_seconds": 77.0,
+        "loader": word,
+        "heartbeat_age_seconds": STATES[word].heartbeat_age_seconds,
+        "next_step": STATES[word].next_step,
+    }
+
+
+def test_where_nothing_waits_nothing_is_behind() -> None:
+    """No step is next."""
+    found = waiting_document(Report(), STATES["running"], NOW)
+    assert (found["events"], found["behind_seconds"], found["next_step"]) == (0, None, None)

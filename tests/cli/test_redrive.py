@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from pipeline import wiring
 from pipeline.cli import audit as audit_command
 from pipeline.cli import quarantine, redrive
+from pipeline.cli.loader_state import LoaderState
 from pipeline.core.errors import ConfigProblem, NotFound
 from tests.flows.deployment import Deployment
 from tests.flows.redriving import FIXED, archived, bare, labelled, ports_of, reading, send, strict_house
@@ -137,7 +138,7 @@ def test_wrong_usage_of_show(run: Run, words: tuple[str, ...]) -> None:
 def test_redrive_says_what_it_would_do_and_did(run: Run, house: Deployment) -> None:
     """A dry run, the run, and the run again: the same figures, then nothing."""
     dry = run("redrive", "--all", "--dry-run")
-    assert (dry.exit_code, dry.stderr) == (0, "")
+    assert (dry.exit_code, dry.stderr.count("\n")) == (0, 1)
     assert dry.stdout.splitlines() == [
         "looked at        4 refused units",
         "would redrive    2  (schema_mismatch 2)",
@@ -194,5 +195,12 @@ def test_the_audit_shows_what_was_redriven(run: Run, house: Deployment) -> None:
     report = house.audit()
     assert audit_command.as_document(report)["redriven"] == 2
     console = Console(record=True, width=200)
-    audit_command.show(report, console)
+    audit_command.show(report, console, LoaderState("running", "a loader runs"), 0.0)
     assert "2 refused units were redriven: they count as archived or duplicates" in console.export_text()
+
+
+def test_a_mended_rule_is_for_the_loaders_too(run: Run) -> None:
+    """Where something goes through that was refused, running loaders refuse it still; where nothing does, nothing is said."""
+    assert "restart them" in run("redrive", "--reason", "schema_mismatch", "--dry-run").stderr
+    assert "restart them" in run("redrive", "--reason", "schema_mismatch").stderr
+    assert "restart them" not in run("redrive", "--reason", "schema_mismatch").stderr

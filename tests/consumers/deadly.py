@@ -6,6 +6,7 @@
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterable
 
 from consumers import probe
@@ -28,6 +29,10 @@ def _die(kind: str) -> None:
         while len(kept) * _PAGE < 3 * 2**30:
             kept.append(bytes(_PAGE))
         os._exit(9)  # a machine would end it here
+    if kind == "abort":
+        os.abort()
+    if kind == "sleep":
+        threading.Event().wait()
     while kind == "hang":
         pass
 

@@ -266,6 +266,42 @@ def test_rubbish_makes_no_more_units_than_its_bytes_allow() -> None:
     assert len(_units(record(b"{}\n" + b"x\n" * 15)).refusals) == 16
 
 
+def _parts(*payloads: bytes, number: int = 1) -> list[Record]:
+    """Return user records of one Kinesis record, as KCL hands them over."""
+    return [
+        Record(f"{number}", "key", data, ARRIVED_US, subsequence_number=at)
+        for at, data in enumerate(payloads)
+    ]
+
+
+def test_what_a_kinesis_record_comes_to_is_limited() -> None:
+    """What passes the limit, and every packed user record after it, is refused whole; single events and other records go on."""
+    limits = Limits(max_packed_bytes=6 * 256)  # of short events
+    lines, alone = b"\n".join(_events(3)), _events(1)[0]
+    packed, batch, last = _gzip(lines), b"[" + b",".join(_events(4)) + b"]", _gzip(alone)
+    payloads = [lines, packed, alone, batch, alone, last, alone]
+    aggregate = Aggregate()
+    for one in payloads:
+        aggregate.add(one)
+    whole, parts = [record(aggregate.encode("k", "0"), 1)], _parts(*payloads)
+    for groups in ([whole], [parts], [parts[:3], parts[3:]], [[one] for one in parts]):
+        held = OpenSegment(Decoder(rules_for(DOOR, limits=limits)), RULES.schemas)
+        for group in groups:  # a chunk may end inside a Kinesis record
+            held.add(group)
+        assert [str(one.code) for one in held.refusals] == ["too_much_packed"] * 2
+        assert [one.raw for one in held.refusals] == [batch, last]
+        assert (held.rows, held.units) == (9, 11)
+        held.add(_parts(lines, number=2))
+        assert (held.rows, held.units) == (12, 14)
+
+
+def test_a_gzip_beyond_the_limit_is_not_inflated() -> None:
+    """What it announces is counted first."""
+    limits = Limits(max_packed_bytes=2_000, max_inflation=1_000)
+    damaged = gzip.compress(b" " * 3_000)[:-8] + b"\0\0\0\0" + (3_000).to_bytes(4, "little")
+    assert _codes(_units(record(damaged), limits=limits)) == ["too_much_packed"]
+
+
 HOSTILE = {
     "numbers": b"[" + b"1," * 500_000 + b"1]",
     "numbers, broken": b"[" + b"1," * 500_000 + b"x]",

@@ -41,6 +41,7 @@ CASES: list[tuple[str, str, bytes, Rules]] = [
     ("bad_aggregate", "", MAGIC + b"nothing of the kind", RULES),
     ("bad_gzip", "", b"\x1f\x8b\x08", RULES),
     ("too_many_events", "", b"\n".join([b"{}"] * 17), RULES),
+    ("too_much_packed", "", b"{}\n{}", rules_for(DOOR, limits=Limits(max_packed_bytes=500))),
     ("not_json", "", b"", RULES),
     ("not_json", "", b"{", RULES),
     ("not_json", "", b"hello", RULES),

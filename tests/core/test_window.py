@@ -11,16 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import Corrupt
-from pipeline.core.window import (
-    Fingerprints,
-    SegmentAge,
-    SegmentId,
-    Window,
-    choose,
-    decode_ids,
-    encode_ids,
-    fingerprints,
-)
+from pipeline.core.window import Fingerprints, Window, decode_ids, encode_ids, fingerprints
+from pipeline.core.window_reach import Reach, SegmentAge, SegmentId
 from pipeline.core.window_runs import Run
 
 
@@ -28,6 +20,16 @@ def _prints(ids: Iterable[int]) -> Fingerprints:
     """Return fingerprints whose high halves collide: id // 4 is the high half, id % 4 the low one."""
     found = np.array(list(ids), dtype=np.uint64)
     return Fingerprints(found // np.uint64(4), found % np.uint64(4))
+
+
+def _choose(segments: Iterable[SegmentAge], horizon: int, cap: int) -> list[SegmentAge]:
+    """Return what is inside, newest first, looking at every segment."""
+    chosen: list[SegmentAge] = []
+    for segment in sorted(segments, key=lambda one: one.rank, reverse=True):
+        if segment.max_arrival_us < horizon or segment.ids > cap - sum(one.ids for one in chosen):
+            break
+        chosen.append(segment)
+    return chosen
 
 
 def _age(number: int, arrival: int, ids: int) -> SegmentAge:
@@ -55,30 +57,53 @@ def test_like_the_naive_window(steps: list[tuple[list[int], int, int, int]]) -> 
         age = _age(number, arrival, len(ids))
         window.add(age, _prints(ids))
         all_ids[age.id], ages[age.id] = ids, age
-        kept = {one.id for one in choose(list(ages.values()), horizon, cap)}
-        window.keep_only(kept)
-        for back in sorted(kept - window.segments):  # as the loader does from `ids/`
+        kept = {one.id for one in _choose(ages.values(), horizon, cap)}
+        window.leave(set(ages) - kept)
+        for back in sorted(kept):  # as the loader does from `ids/`; what is known is left as it is
             window.add(ages[back], _prints(all_ids[back]))
         naive = {name: all_ids[name] for name in kept}
-        assert window.segments == kept
+        assert {name for name in ages if name in window} == kept
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=10),
-    st.integers(0, 10),
-    st.integers(0, 30),
-)
-def test_choose(segments: list[tuple[int, int]], horizon: int, cap: int) -> None:
-    """Chosen are whole segments, newest first without a gap, none before the horizon, within the cap."""
-    ages = [_age(number, arrival, ids) for number, (arrival, ids) in enumerate(segments)]
-    chosen = choose(ages, horizon, cap)
-    newest = sorted(ages, key=lambda one: (one.max_arrival_us, one.id), reverse=True)
-    assert chosen == newest[: len(chosen)]
-    assert all(one.max_arrival_us >= horizon for one in chosen)
-    assert sum(one.ids for one in chosen) <= cap
-    if len(chosen) < len(newest):
-        left = newest[len(chosen)]
-        assert left.max_arrival_us < horizon or sum(one.ids for one in chosen) + left.ids > cap
+_COMING = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 10)), max_size=14)
+
+
+@given(_COMING, st.integers(0, 30))
+@settings(max_examples=300, deadline=None)
+def test_what_is_inside_is_what_a_look_at_all_finds(coming: list[tuple[int, int, int]], cap: int) -> None:
+    """Segments come in any order and horizons go both ways: inside are whole segments, newest first, within horizon and cap."""
+    reach, known = Reach(cap), list[SegmentAge]()
+    for number, (arrival, ids, horizon) in enumerate(coming):
+        known.append(_age(number, arrival, ids))
+        before = {one.id for one in known if one.id in reach}
+        for one in known:  # as the ledger tells of all of them again when the horizon goes back
+            reach.add(one)
+        gone = reach.slide(horizon)
+        expected = {one.id for one in _choose([one for one in known if one.ids], horizon, cap)}
+        assert {one.id for one in known if one.id in reach} == expected
+        assert not set(gone) & expected
+        assert before - expected <= set(gone)
+        assert (len(reach), reach.ids) == (len(expected), sum(one.ids for one in known if one.id in expected))
+        if expected:
+            assert reach.reached_us == min(one.max_arrival_us for one in known if one.id in expected)
+
+
+def test_a_cut_looks_at_no_segment_that_stays() -> None:
+    """Of ten thousand small segments one comes and one leaves, and what lies between costs nothing: each is ranked once."""
+    ranked: list[SegmentId] = []
+
+    class Counted(SegmentAge):
+        @property
+        def rank(self) -> tuple[int, SegmentId]:
+            ranked.append(self.id)
+            return super().rank
+
+    reach = Reach(10_000)
+    for number in range(20_000):
+        segment = Counted(SegmentId("0001", number), number, 1)
+        assert reach.add(segment)
+        assert reach.slide(0) == ([SegmentId("0001", number - 10_000)] if number >= 10_000 else [])
+    assert len(ranked) <= 2 * 20_000
 
 
 def test_high_halves_collide() -> None:
@@ -123,7 +148,7 @@ def test_a_copy_renews_the_claim() -> None:
     window, ids = Window(), fingerprints([("acme", "a"), ("acme", "b")])
     window.add(_age(1, 1, 2), ids)
     window.add(_age(2, 2, 1), fingerprints([("acme", "a")]))
-    window.keep_only([SegmentId("0001", 2)])
+    window.leave([SegmentId("0001", 1)])
     assert window.seen(ids).tolist() == [True, False]
 
 

@@ -59,4 +59,5 @@ def test_the_limits_are_the_defaults() -> None:
     limits = Limits()
     assert f"`events.max_record_events` ({limits.max_record_events:,})" in PAGE
     assert f"`events.max_inflated_bytes` ({limits.max_inflated_bytes >> 20} MiB)" in PAGE
+    assert f"`events.max_packed_bytes` ({limits.max_packed_bytes >> 20} MiB)" in PAGE
     assert f"`events.max_inflation` ({limits.max_inflation})" in PAGE

@@ -32,6 +32,7 @@ from tests.faults.proxy import FaultProxy, fault_proxy
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "10"))
 KCL_ROUNDS = min(ROUNDS, max(4, ROUNDS // 5))  # each takes a new start of the daemon: ten seconds and more
+_GAVE_UP = 70  # status of a worker whose daemon ended too often
 LONGEST_LIFE = 0.9  # seconds of work before a kill: several segments
 SHARDS = 2
 BATCH = 15  # events between two flushes of the producer
@@ -85,9 +86,7 @@ class Daemon:
 
     def begin(self) -> None:
         """Start it the first time; then its supervisor does."""
-        # Not through the proxy: KCL speaks HTTP/2 with Kinesis.
-        where = {"HEADRACE_AWS__ENDPOINT_URL": self._yard.proxy.upstream}
-        self._worker = self._worker or kcl_kit.Worker(self._yard, self.name, **where)
+        self._worker = self._worker or self._started()
 
     def at_work(self) -> bool:
         """True once its last death is behind it, and it holds every shard."""
@@ -104,8 +103,19 @@ class Daemon:
         """Let it drain."""
         return self._alive().stop()
 
+    def _started(self) -> kcl_kit.Worker:
+        # Not through the proxy: KCL speaks HTTP/2 with Kinesis.
+        where = {"HEADRACE_AWS__ENDPOINT_URL": self._yard.proxy.upstream}
+        return kcl_kit.Worker(self._yard, self.name, **where)
+
     def _alive(self) -> kcl_kit.Worker:
+        """Return the worker; one that gave up after five deaths in a minute is started again, as by whoever keeps it."""
         assert self._worker is not None
+        if self._worker.process.poll() == _GAVE_UP:
+            assert "times within a minute" in self._worker.facts("WorkerCrashed")[-1]["error"], (
+                self._worker.said()
+            )
+            self._worker = self._started()
         assert self._worker.process.poll() is None, self._worker.said()
         return self._worker
 

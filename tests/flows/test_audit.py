@@ -211,6 +211,7 @@ def test_what_is_not_loaded_yet_is_on_its_way() -> None:
     house.produce(5, "prod2", first=100)
     report = house.audit()
     assert (report.differences, report.in_flight, report.balanced) == ([], 5, False)
+    assert report.in_flight_since_us == house.receipts.stored["prod2", 0].acked_from_us
     house.load()
     assert house.audit().balanced
 

@@ -169,6 +169,7 @@ _SEGMENT = {
     "max_arrival_us": "segment_altered",
     "shard_end": "ledger_broken",
     "gap": "segment_altered",
+    "gap_beyond": "segment_altered",
 }
 _AS_NEWEST = {
     "state": UNSEEN,  # planned: whoever loads next finishes it, and all its effects are there already
@@ -197,6 +198,7 @@ def test_an_altered_ledger_row_is_named(name: str, which: int) -> None:
         "staging_key": row.staging_key.replace("000000-", "000001-").replace("0001/", "0002/"),
         "seal_version": row.seal_version + 5,
         "gap": Gap(1, 2, ""),
+        "gap_beyond": Gap(1, 2, ""),
     }
     row = replace(row, **{name: given.get(name) or _other(getattr(row, name))})
     house.ledger.rows[row.lineage, row.ordinal] = row

@@ -1,7 +1,7 @@
 """Falling behind the stream's retention: a gap in the ledger, an alarm, a term of the audit; and never without reason."""
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -21,6 +21,7 @@ from tests.flows.test_suspicion import CountedProbe
 FIRST = "shardId-000000000000"
 HOUR = 3_600
 DAY_US = 24 * HOUR * 1_000_000
+MARGIN_US = Keeping(DAY_US).margin_us
 
 
 class House(Deployment):
@@ -68,6 +69,25 @@ class House(Deployment):
     def shards(self) -> Shards:
         """Return the shards as a worker sees them."""
         return Shards(ReadPorts(self.stream, self.ledger, self.clock, self.facts, lambda: False))
+
+
+class DeadError(BaseException):
+    """The process is gone."""
+
+
+@contextmanager
+def _dying(house: House) -> Iterator[None]:
+    """Let a worker die once it has committed a gap, before it notes that nothing is left."""
+
+    def die(lineage: str, until_us: int) -> None:
+        del lineage, until_us
+        raise DeadError
+
+    note = house.ledger.note_read
+    house.ledger.note_read = die  # type: ignore[method-assign]
+    with suppress(DeadError):
+        yield
+    house.ledger.note_read = note  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("refuses", [False, True])
@@ -230,7 +250,7 @@ def test_a_child_inherits_what_its_parent_missed() -> None:
     house.read(child, lambda: house.clock.monotonic() >= end, lambda _ms: None)
     found = house.ledger.segments(child.short)
     assert found[0].gap is not None
-    assert found[0].gap.from_us == parent.from_us
+    assert found[0].gap.from_us == parent.from_us - MARGIN_US
     assert found[1].counts.rows == 1
 
 
@@ -257,7 +277,8 @@ def test_expired_shards_are_closed_in_their_order() -> None:
 
     house.shards().chosen("shardId-000000000003", 1.0, close)
     assert closed == [FIRST, child]
-    assert [gap.from_us for gap in house.gaps()] == [house.gaps()[0].from_us] * 2
+    parent, of_the_child = [gap.from_us for gap in house.gaps()]
+    assert of_the_child == parent - MARGIN_US
 
 
 def test_a_gap_is_not_found_again() -> None:
@@ -332,6 +353,76 @@ def test_a_refused_position_is_evidence() -> None:
     assert gap.until_us == house.stream.by_id[FIRST].records[0].arrived_us
 
 
+def test_what_was_held_behind_a_gap_does_not_hide_it() -> None:
+    """A worker that held records when another took them for dropped: the gap is known on, and none overlaps it."""
+    house = House()
+    house.put(4)
+    house.work()
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    slow = house.loader(lineage)
+    house.put(3)
+    slow.process(house.stream.reader(FIRST, slow.start()).read().records)
+    house.away(30)
+    house.put(3)
+    behind = house.loader(lineage)
+    behind.process(
+        house.stream.reader(FIRST, behind.start()).read().records
+    )  # and dies: only its gap is there
+    slow.stop()
+    [gap] = house.gaps()
+    house.clock.advance(60)
+    house.work()
+    assert house.gaps() == [gap]
+    assert [(one.counts.rows, one.gap_beyond) for one in house.segments() if one.counts.rows > 0] == [
+        (4, None),
+        (3, gap),
+        (3, None),
+    ]
+    house.away(30)
+    house.work()
+    assert [one.from_us for one in house.gaps()] == [gap.from_us, house.segments()[-2].max_arrival_us]
+
+
+def test_the_next_gap_begins_where_the_last_one_ended() -> None:
+    """Also when what a slow worker had held lies between them in the ledger."""
+    house = House()
+    house.put(4)
+    house.work()
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    slow = house.loader(lineage)
+    house.put(3)
+    slow.process(house.stream.reader(FIRST, slow.start()).read().records)
+    house.away(30)
+    with _dying(house):
+        house.work()
+    slow.stop()
+    house.away(30)
+    house.work()
+    first, second = house.gaps()
+    assert first.until_us == second.from_us
+
+
+def test_records_that_are_handed_over_late_end_a_gap() -> None:
+    """Fetched in time and handed over after the retention: what was dropped lies behind them, and so does its gap."""
+    house = House(max_rows=5)
+    house.produce(20)
+    house.work()
+    house.produce(40, "prod2", 100)
+    lineage = house.ledger.register(house.stream.name, house.stream.epoch, FIRST, ())
+    slow = house.loader(lineage)
+    held = house.stream.reader(FIRST, slow.start()).read().records
+    house.away(30)
+    slow.process(held)
+    slow.stop()
+    house.work()
+    first, *_, last = house.gaps()
+    assert first.until_us <= min(one.arrived_us for one in held)
+    assert last.until_us == house.clock.now_us() - DAY_US - 10**6
+    report = house.audit()
+    assert (report.differences, report.in_flight) == ([], 0)
+    assert report.total().in_gap > 0
+
+
 class _Empty:
     """A closed shard, read long after, which says nothing once before it gives its end."""
 
@@ -370,8 +461,41 @@ def test_a_child_does_not_inherit_an_idle_answer(monkeypatch: pytest.MonkeyPatch
     assert gap.from_us >= house.clock.now_us() - 26 * HOUR * 10**6
 
 
-class DeadError(BaseException):
-    """The process is gone."""
+def test_a_child_inherits_from_before_the_first_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed parent that gave idle answers to workers who died, and got a gap each time: its child was born before all."""
+    house = House()
+    house.put(4)
+    house.work()
+    last = house.segments()[-1].max_arrival_us
+    child_id = house.stream.split(FIRST)[0]
+    house.put(5, child_id)
+    parent = house.ledger.register("events", "1", FIRST, ())
+    monkeypatch.setattr(house.stream, "reader", lambda *_: _Empty())
+    for _ in range(2):
+        house.away(30)
+        with _dying(house):
+            house.read(parent, lambda: False, lambda _ms: None)
+    assert house.read(parent, lambda: False, lambda _ms: None).ended
+    monkeypatch.undo()
+    house.work(shard_id=child_id)
+    first, second, of_the_child = [one.from_us for one in house.gaps()]
+    assert first == of_the_child + MARGIN_US == last < second
+
+
+def test_two_shards_may_disagree_on_the_time() -> None:
+    """A child's first record is older than its parent's last, by the stream's own stamps, and dropped: there is a gap."""
+    house = House()
+    house.put(4)
+    child_id = house.stream.split(FIRST)[0]
+    parent = house.ledger.register("events", "1", FIRST, ())
+    assert house.read(parent, lambda: False, lambda _ms: None).ended
+    last = house.segments()[-1].max_arrival_us
+    house.stream.append(child_id, wire(event(event_id="early")), "key", last - 10**6)
+    house.clock.advance((last - house.clock.now_us() + DAY_US) / 1e6 - 0.5)
+    assert house.stream.trim() > 0
+    house.work(shard_id=child_id)
+    [gap] = house.gaps()
+    assert gap.from_us < last - 10**6 < gap.until_us
 
 
 @pytest.mark.parametrize("dies", [False, True])

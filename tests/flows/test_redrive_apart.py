@@ -76,6 +76,18 @@ def test_user_records_that_were_refused_whole_come_apart_in_their_places() -> No
     assert again(house, wanted=Wanted()).rows == 0
 
 
+def test_what_came_to_too_much_comes_apart_one_by_one() -> None:
+    """Of one Kinesis record two user records were over the limit together: redriven each counts for itself."""
+    house = Deployment(max_rows=1_000)
+    house.rules = rules_for(DOOR, limits=Limits(max_packed_bytes=2 * 256))
+    send(house, aggregate(*(lines(bare(at), bare(at + 1)) for at in (1, 3, 5))))
+    assert len(places(house)) == 2
+    done = again(house)
+    assert (done.redriven, done.rows) == ({"too_much_packed": 2}, 4)
+    assert [name for name, _ in sorted(places(house))] == [f"e{at}" for at in range(1, 7)]
+    assert house.audit().balanced, house.audit().differences
+
+
 def deadly_house(*payloads: bytes, label: bool = False) -> Deployment:
     """Return a deployment whose first record was refused as one that kills; with `label` all are one batch."""
     house = Deployment(max_rows=1_000)
@@ -90,7 +102,7 @@ def deadly_house(*payloads: bytes, label: bool = False) -> Deployment:
             house.stream.append(shard, payload, "key")
     loader = house.loader(house.ledger.register(house.stream.name, house.stream.epoch, shard, ()))
     records = house.stream.reader(shard, loader.start()).read().records
-    loader._suspicion.deadly = frozenset({unit_key(records[0])})
+    loader._suspicion.deadly = {unit_key(records[0]): "it kills"}
     loader.process(records)
     loader.cut("stop")
     return house

@@ -1,8 +1,11 @@
 """Records that kill the process: when they are looked for, how they are found, and what becomes of them."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import HeadraceError, OutcomeUnknown
@@ -11,7 +14,9 @@ from pipeline.core.gap import Reading
 from pipeline.core.kpl import Aggregate
 from pipeline.core.open_segment import unit_key
 from pipeline.core.segment import Position
+from pipeline.facts import DeadlyRecordFound
 from pipeline.flows.load import Loader
+from pipeline.ports.probe import Death, Kind
 from tests.fakes.clock import SteppedClock
 from tests.flows.loading import House, event
 from tests.sim.archive import StoredRefusal
@@ -30,11 +35,15 @@ class CountedProbe(FakeProbe):
         """Answer."""
         return not self.broken and super().works(seconds)
 
-    def survives(self, records: Sequence[Record], seconds: float) -> bool:
+    def death(self, records: Sequence[Record], seconds: float) -> Death | None:
         """Answer."""
         self.asked.append(len(records))
         self.busy -= 1
-        return not self.broken and self.busy < 0 and super().survives(records, seconds)
+        return (
+            Death("crash", "it is broken")
+            if self.broken or self.busy >= 0
+            else super().death(records, seconds)
+        )
 
 
 class HangingProbe(FakeProbe):
@@ -48,12 +57,12 @@ class HangingProbe(FakeProbe):
         self._clock.advance(min(self._seconds, seconds))
         return self._seconds <= seconds
 
-    def survives(self, records: Sequence[Record], seconds: float) -> bool:
+    def death(self, records: Sequence[Record], seconds: float) -> Death | None:
         """Answer, or use up the time."""
         hangs = any(self._deadly in record.data for record in records)
         needs = 10.0**9 if hangs else self._seconds + len(records) / 2_000
         self._clock.advance(min(needs, seconds))
-        return needs <= seconds
+        return None if needs <= seconds else Death("clock", "too late")
 
 
 def _loader(house: House, probe: FakeProbe | None) -> Loader:
@@ -189,7 +198,7 @@ def test_a_search_has_its_time(count: int, place: float) -> None:
     suspicion.begin(3)
     began = house.clock.monotonic()
     unsure = suspicion.look(suspect)
-    assert suspicion.deadly == {unit_key(suspect[deadly])}
+    assert set(suspicion.deadly) == {unit_key(suspect[deadly])}
     assert house.clock.monotonic() - began <= 180
     assert unsure is None or int(unsure.sequence_number) > 10 + deadly
 
@@ -221,6 +230,78 @@ def test_a_busy_machine_condemns_nobody() -> None:
     loader.process(records)
     loader.stop()
     assert not any(isinstance(one, StoredRefusal) for one in house.rows())
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 4, 6, 8, 10, 12, 15, 20, 30, 50, 100])
+@pytest.mark.parametrize("count", [1, 16, 1_000])
+def test_however_slow_the_machine_nobody_good_is_condemned(count: int, seconds: float) -> None:
+    """Where good events take as long as any others, a child that was not ready in time proves nothing."""
+    house = House()
+    records = [Record(str(10 + number), "k", b"", 1) for number in range(count)]
+    suspicion = _loader(house, HangingProbe(house.clock, seconds=seconds))._suspicion
+    suspicion.begin(3)
+    suspicion.look(records)
+    assert suspicion.deadly == {}
+
+
+@pytest.mark.parametrize("count", [1, 19, 1_000])
+def test_a_hang_is_found_on_a_slow_machine(count: int) -> None:
+    """A child of five seconds over good events: starts come back until the one that hangs is found."""
+    house, found = House(), dict[tuple[str, int], str]()
+    suspect = [
+        Record(str(10 + number), "k", DEADLY if number == count // 2 else b"", 1) for number in range(count)
+    ]
+    left: list[Record] = list(suspect)
+    for _ in range(4):
+        suspicion = _loader(house, HangingProbe(house.clock, seconds=5))._suspicion
+        suspicion.begin(3)
+        unsure, found = suspicion.look(left), found | suspicion.deadly
+        if unsure is None:
+            break
+        left = left[left.index(unsure) :]
+    assert set(found) == {unit_key(suspect[count // 2])}
+
+
+def test_a_lone_record_gives_good_ones_half_of_its_time() -> None:
+    """One that only the clock ended is not condemned by good events that needed longer than half of that."""
+    house, records = _filled(-1, 1)
+    asked = list[tuple[str, float]]()
+    probe = FakeProbe()
+
+    def death(_records: Sequence[Record], seconds: float) -> Death:
+        asked.append(("records", seconds))
+        return Death("clock", "too late")
+
+    def works(seconds: float) -> bool:
+        asked.append(("good", seconds))
+        return len(asked) == 2  # before anything is looked for: as slow as that is, it may go on
+
+    probe.death, probe.works = death, works  # type: ignore[method-assign, assignment]
+    loader = _start(house, probe, 3)
+    loader.process(records)
+    loader.stop()
+    assert not any(isinstance(one, StoredRefusal) for one in house.rows())
+    assert asked[-1] == ("good", asked[-2][1] / 2)
+    assert house.facts.names().count("ProbeDoubted") == 1
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_a_limit_is_no_crash(kind: Kind) -> None:
+    """What became of the child stands in quarantine and in the fact: whoever reads it learns which setting would help."""
+    house, records = _filled(1, 3)
+    probe = FakeProbe()
+
+    def death(records: Sequence[Record], seconds: float) -> Death | None:
+        return Death(kind, f"it needs more than {kind}") if FakeProbe.death(probe, records, seconds) else None
+
+    probe.death = death  # type: ignore[method-assign]
+    loader = _start(house, probe, 3)
+    loader.process(records)
+    loader.stop()
+    [key] = [one.key for one in house.objects.list("quarantine/")]
+    [message] = pq.read_table(io.BytesIO(house.objects.get(key)), columns=["message"])["message"].to_pylist()
+    assert message == f"it needs more than {kind}"
+    assert [fact.death for fact in house.facts.told if isinstance(fact, DeadlyRecordFound)] == [kind]
 
 
 def test_a_refused_plan_does_not_forget() -> None:

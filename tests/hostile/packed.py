@@ -71,6 +71,12 @@ def _gz(m: str, **parts: bytes) -> bytes:
     )
 
 
+def _vast(m: str) -> bytes:
+    """Return a gzip of nearly 4 MiB, which is one unit; its file name makes it as long as the limits ask for."""
+    packed = gzip.compress(m.encode() + b" x" * (2**21 - 100), mtime=0)
+    return packed[:3] + b"\x08" + packed[4:10] + b"n" * 85_000 + b"\0" + packed[10:]
+
+
 PACKED = [
     *made(
         "ndjson",
@@ -203,6 +209,16 @@ PACKED = [
                 lambda m: _aggregate(ev(m), _aggregate(ev(m)), *_more(m, 2)),
             ),
             ("with a tag", ARCHIVED, _body(b"", b"\x22\x03\x0a\x01t")),
+            (
+                "of gzips that come to too much",
+                f"too_large+too_large+too_much_packed+{ARCHIVED}",
+                lambda m: _aggregate(*[_vast(m)] * 3, ev(m)),
+            ),
+            (
+                "of gzips that come to too much, then lines",
+                f"too_large+too_large+too_much_packed+{ARCHIVED}+too_much_packed",
+                lambda m: _aggregate(*[_vast(m)] * 3, ev(m), _lines()(m)),
+            ),
             ("magic alone", "bad_aggregate", lambda _: MAGIC),
             ("magic and rubbish", "bad_aggregate", lambda m: MAGIC + m.encode()),
             ("magic of another order", "not_json", lambda m: MAGIC[::-1] + _aggregate(ev(m))[4:]),

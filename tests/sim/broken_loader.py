@@ -11,7 +11,8 @@ from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
 from pipeline.core.segment import Lineage, Position
 from pipeline.core.staging import unstage
-from pipeline.core.window import Fingerprints, SegmentId
+from pipeline.core.window import Fingerprints
+from pipeline.core.window_reach import SegmentId
 from pipeline.flows.load import Cut, Loader, LoadLimits
 from pipeline.flows.window import DuplicateWindow
 from pipeline.flows.write import WritePorts, commit, write

@@ -103,6 +103,7 @@ class Guard(Switches):
     shards: type[Shards] = Shards
     producer: type[Producer] = Producer
     checkpoint_ahead: bool = False
+    asked_at_delivery: bool = False
 
 
 NONE = Guard("none")
@@ -153,6 +154,7 @@ GUARDS = {
             ledger=PredecessorNotChecked,
         ),
         Guard("checkpoint after commit", _LOST, checkpoint_ahead=True),
+        Guard("asked before the fetch", frozenset({_I.WATERMARKS}), asked_at_delivery=True),
         Guard("cut between records", _LOST | {_I.COUNTS}, loader=CutInside),
         Guard("covered looked for anew", frozenset({_I.NOT_REPEATED}), loader=CoveredLookedForOnce),
         Guard("records covered whole", frozenset({_I.NOT_REPEATED}), loader=PartsForgotten),

@@ -32,6 +32,7 @@ class Invariant(StrEnum):
     CHUNKS = "replay: every chunk counts once"
     FROZEN = "replay: a job that exists is frozen whole"
     MESSAGES = "replay: a message stays until its chunk is done"
+    MARKED = "redrive: what goes through again is marked, once"
     GAPS = "a gap begins where reading is known to have been"
     WATERMARKS = "what is noted as read is committed"
     UNBROKEN = "no worker breaks"

@@ -18,7 +18,7 @@ from tests.sim.table import read_table
 
 _SEEDS = 500
 _PROTECTING = [name for name in SIMULATIONS if expected(name)]
-_COVERED = [name for name in SIMULATIONS if not expected(name) and name not in {"none", "replay"}]
+_COVERED = [name for name in SIMULATIONS if not expected(name) and name not in {"none", "replay", "redrive"}]
 
 
 @pytest.mark.parametrize("guard", _PROTECTING)

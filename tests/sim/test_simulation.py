@@ -16,7 +16,7 @@ from tests.sim.run import simulate
 _SEEDS = int(os.environ.get("SEEDS", "500"))
 _FIRST = int(os.environ.get("FIRST_SEED", "0"))
 _PER_TEST = 25
-_REPLAY_SHARE = 5  # one seed of replay for so many of the loader
+_REPLAY_SHARE = 5  # one seed of replay, and one of redrive, for so many of the loader
 
 
 @pytest.mark.parametrize("first", range(_FIRST, _FIRST + _SEEDS, _PER_TEST))
@@ -31,6 +31,12 @@ def test_results_are_equal_after_any_faults(first: int) -> None:
     _hold("replay", range(first, first + _PER_TEST))
 
 
+@pytest.mark.parametrize("first", range(_FIRST, _FIRST + _SEEDS // _REPLAY_SHARE, _PER_TEST))
+def test_what_was_refused_goes_through_once(first: int) -> None:
+    """Whatever happens to loaders and redrives: what the mended rules accept is archived once, with one mark."""
+    _hold("redrive", range(first, first + _PER_TEST))
+
+
 def _hold(name: str, seeds: Iterable[int]) -> None:
     for seed in seeds:
         outcome = simulate_one(name, seed)
@@ -38,7 +44,7 @@ def _hold(name: str, seeds: Iterable[int]) -> None:
             pytest.fail(outcome.report(), pytrace=False)
 
 
-@pytest.mark.parametrize("name", ["none", "replay"])
+@pytest.mark.parametrize("name", ["none", "replay", "redrive"])
 def test_a_seed_repeats_itself(name: str) -> None:
     """The same seed gives the same history, so that a failure can be looked at."""
     assert simulate_one(name, 7).history == simulate_one(name, 7).history
@@ -111,5 +117,24 @@ def test_the_seeds_of_replay_visit_every_corner() -> None:
         "days.put_newer -> None | tear",
         "ledger.commit",
         "jobs.move done -> True",
+    )
+    assert [corner for corner in corners if corner not in history] == []
+
+
+def test_the_seeds_of_redrive_visit_every_corner() -> None:
+    """The same of redrive: several at once, refused plans, faults at what they decide."""
+    history = "\n".join(line for seed in range(30) for line in simulate_one("redrive", seed).history)
+    corners = (
+        "objects.put redriven/",
+        "ledger.register_redrive",
+        "-> ordinal taken",
+        "-> seal moved",
+        "objects.put late/",
+        "| crash after",
+        "| lose answer",
+        "| tear",
+        "arrives",
+        "| fails",
+        "mended schema",
     )
     assert [corner for corner in corners if corner not in history] == []

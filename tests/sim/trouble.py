@@ -9,6 +9,7 @@ from pipeline.core.event import Record
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Segment
 from pipeline.flows.load import Loader
+from pipeline.ports.probe import Death
 from tests.sim.events import DEADLY, Produced
 from tests.sim.invariants import Invariant, ViolatedError, Violation
 from tests.sim.world import Shard, World
@@ -32,10 +33,10 @@ class FakeProbe:
         """Good events do not kill."""
         return seconds > 0
 
-    def survives(self, records: Sequence[Record], seconds: float) -> bool:
-        """True when none is deadly."""
+    def death(self, records: Sequence[Record], seconds: float) -> Death | None:
+        """None when none is deadly."""
         del seconds
-        return not any(DEADLY in record.data for record in records)
+        return Death("crash", "it kills") if any(DEADLY in record.data for record in records) else None
 
 
 def arm(loader: Loader, judged_by: Rules) -> None:
@@ -88,7 +89,8 @@ def _begun(world: World, shard: Shard) -> int:
 def settle_gaps(world: World) -> Iterator[Violation]:
     """Take out of what was produced what lies in a named gap: the rest is all there. Gaps never overlap.
 
-    Not promised either: what had arrived before the first start on a shard, and was dropped before anything was committed.
+    Not promised either, and noted in the world: what had arrived before the first start on a shard, and was dropped before
+    anything was committed.
     """
     stored = {row.place[:2] for file in world.monitor.rows.values() for row in file}
     stored |= {one.place[:2] for file in world.monitor.refusals.values() for one in file}
@@ -104,7 +106,9 @@ def settle_gaps(world: World) -> Iterator[Violation]:
             before_all = one.record.arrived_us <= _begun(world, shard) and int(number) < min(
                 firsts, default=int(number) + 1
             )
-            if not (dropped and (before_all or _in_gap(one, segments, world))):
+            if dropped and before_all:
+                world.unpromised.add((short, number))
+            elif not (dropped and _in_gap(one, segments, world)):
                 kept.append(one)
         world.produced[name] = kept
         known = 0

@@ -2,7 +2,8 @@
 
 Drivers: `reader` is the product's own loop; `checkpoint` keeps positions of its own, `apart` takes aggregates apart before
 the loader sees them, and `kcl` does what KCL does: a lease with a counter and a checkpoint, a lease that is lost without
-notice, a checkpoint that is refused then, a shutdown that is asked for.
+notice, a checkpoint that is refused then, batches that were fetched some time before they are handed over, a shutdown that
+is asked for.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,6 +37,7 @@ from tests.fakes.watched import (
     WatchedReader,
 )
 from tests.sim.events import rules
+from tests.sim.fetching import FetchedAhead
 from tests.sim.trouble import FakeProbe, arm
 from tests.sim.world import Lease, OwnClock, Shard, World
 
@@ -173,11 +175,12 @@ class Life:
         self._change_lease("taken", lambda: _take(lease, self._name))
         loader.start()
         after = lease.checkpoint
-        reader = self.open(after)
+        asked_now = self._world.guard.asked_at_delivery
+        reader = FetchedAhead(self.open(after), self._clock, self._random, asked_now=asked_now)
         while not self._stopping():
             if self._random.random() < 0.2:  # else the loss of a lease goes unnoticed for a while
                 self._change_lease("renewed", lambda: self._keep(lease))
-            batch = self._read(reader, after)
+            batch = self._take_delivery(reader, after)
             if batch.ended:
                 self._change_lease("ended", lambda: self._end(lease))
                 return
@@ -188,6 +191,22 @@ class Life:
                 self._clock.pause(1.0)
         loader.stop()
         self._checkpoint_lease(lease, None)
+
+    def _take_delivery(self, reader: FetchedAhead, after: Position | None) -> Batch:
+        """Take what was fetched some time ago; that a position was refused KCL does not tell."""
+        loader = self._loader
+        batch = again("read", reader.read, clock=self._clock, facts=self._facts)
+        loader.process(self._handed_over(batch.records, after))
+        if batch.ended:
+            loader.cut("shard end", shard_end=True)
+            return batch
+        asked_us, self._caught_up = reader.asked_us, False
+        if not batch.records and batch.behind_ms == 0 and asked_us is not None:
+            loader.caught_up(asked_us)
+            self._caught_up = True
+        loader.tick()
+        reader.answered()
+        return batch
 
     def _checkpoint_lease(self, lease: Lease, batch: Batch | None) -> None:
         at = self._reached(batch)

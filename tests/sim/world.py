@@ -119,6 +119,9 @@ class World:
         self.produced: dict[str, list[Produced]] = {}
         self.checkpoints: dict[str, list[Position]] = {}
         self.leases: dict[str, Lease] = {}
+        self.unpromised: set[tuple[str, str]] = (
+            set()
+        )  # dropped before the first start, by short form and number
         self._closed_us: dict[str, int] = {}
         self.draining = self.deployed = False
         self._left = {

@@ -1,6 +1,7 @@
 """Ties in the duplicate window: the window's arrays agree with the order in which segments leave it."""
 
-from pipeline.core.window import SegmentAge, SegmentId, Window, choose, fingerprints
+from pipeline.core.window import Window, fingerprints
+from pipeline.core.window_reach import Reach, SegmentAge, SegmentId
 
 
 def test_of_equal_ids_that_of_the_segment_that_stays_is_kept() -> None:
@@ -8,8 +9,9 @@ def test_of_equal_ids_that_of_the_segment_that_stays_is_kept() -> None:
     ids = fingerprints([("acme", "e1")])
     elder, younger = (SegmentAge(SegmentId("0001", ordinal), 1_000, 1) for ordinal in (1, 2))
     for order in ((elder, younger), (younger, elder)):
-        window = Window()
+        window, reach = Window(), Reach(max_ids=1)
         for segment in order:
             window.add(segment, ids)
-        window.keep_only(one.id for one in choose([elder, younger], 0, max_ids=1))
+            reach.add(segment)
+        window.leave(reach.slide(0))
         assert window.seen(ids).tolist() == [True]

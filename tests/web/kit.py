@@ -216,6 +216,9 @@ class KnownKeys:
         del denied
         return Problem("unauthenticated", "send X-API-Key, or Authorization: Bearer")
 
+    async def close(self) -> None:
+        """Finish."""
+
 
 def caller_of(tenant: str, scopes: Iterable[Scope] = tuple(Scope), kind: str = "key") -> Caller:
     """Return a caller; the credential says whose and what for."""
@@ -241,15 +244,16 @@ class Api:
     def __post_init__(self) -> None:
         self.control = MemoryControl()
         self.reads = Reads(self.town.parts(), self.key, self.town.acked)
+        counts: Any = FixedUsage()  # of the limiter only this is asked here
         self.door = FrontDoor(
             self.settings,
             self.town.clock,
             self.town.facts,
-            self.control,
             StoredRules(self.town.rules, lambda: self.control, self.town.clock, self.town.facts),
+            self.control,
             reads=self.reads,
             ready=Readiness({"tables": self.town.ledger.seal_state}, self.town.clock),
-            limiter=FixedUsage(),
+            limiter=counts,
         )
         self.app = make_app(self.door, KnownKeys(self.callers), ROUTES)
         self.client = TestClient(self.app)

@@ -1,0 +1,141 @@
+"""The HTTP API: `python -m consumers.api`, which `headrace serve` becomes.
+
+With `web.workers` above 1 this process keeps as many others alive, which share the port. SIGTERM and SIGINT drain: no
+new connection is taken, what was read is answered, what was taken is sent.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+from pipeline.startup import light
+
+light()
+
+from consumers.process import run
+from consumers.telemetry import Telemetry
+from pipeline import __version__
+from pipeline.config import Settings, as_environment
+from pipeline.core.errors import HeadraceError
+from pipeline.facts import ApiStarted, FactSink
+from pipeline.laptop.processes import death_signal
+from pipeline.laptop.restarts import Restarts
+from pipeline.ports.clock import SystemClock
+from pipeline.web.gate import gate_of
+from pipeline.web.serve import Address, hold_address, serve
+from pipeline.wiring.front_door import front_door
+from pipeline.wiring.signing import signing_key
+
+_NAME = "api"
+_CHECK_SECONDS = 0.2
+_URL_FILE = "api.url"  # in the home's run folder: where the API of a local stack answers
+SHARED_PORT = "API_SHARED_PORT"  # of one of many: the port that its parent holds
+
+
+def main(settings: Settings, telemetry: Telemetry) -> None:
+    """Serve until asked to stop."""
+    shared = os.environ.get(SHARED_PORT)
+    if settings.web.workers > 1 and shared is None:
+        _keep_many(settings, telemetry.fact)
+        return
+    web = settings.web
+    address = (
+        hold_address(web.host, web.port, or_free=settings.aws.endpoint_url is not None)
+        if shared is None
+        else Address(web.host, int(shared))
+    )
+    door = front_door(settings, SystemClock(), telemetry.fact)
+    url_file = None if shared is not None else _url_file(settings)
+
+    def started() -> None:
+        telemetry.fact(ApiStarted(url=address.url, version=__version__, rules=door.rules().digest))
+        if url_file is not None:
+            url_file.write_text(address.url, encoding="ascii")
+
+    if not serve(door, gate_of(door), address, started, _on_signals):
+        raise HeadraceError(
+            "events were taken whose fate is not known: whoever sent them was told to send them again"
+        )
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    def asked(_signal: int, _frame: FrameType | None) -> None:
+        stop()
+
+    signal.signal(signal.SIGTERM, asked)
+    signal.signal(signal.SIGINT, asked)
+
+
+def _url_file(settings: Settings) -> Path:
+    folder = settings.paths.home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / _URL_FILE
+
+
+def _keep_many(settings: Settings, tell: FactSink) -> None:
+    """Keep the processes alive that share the port, until asked to stop; on return all of them have ended."""
+    web = settings.web
+    address = hold_address(web.host, web.port, or_free=settings.aws.endpoint_url is not None)
+    signing_key(settings)  # made once, before several would make it
+    stop = threading.Event()
+    _on_signals(stop.set)
+    environment = {**os.environ, **as_environment(settings), SHARED_PORT: str(address.port)}
+    slots = [_Slot(environment) for _ in range(web.workers)]
+    tell(ApiStarted(url=address.url, version=__version__, rules=""))
+    try:
+        while not stop.wait(_CHECK_SECONDS):
+            for slot in slots:
+                slot.check()
+    finally:
+        for slot in slots:
+            slot.child.terminate()
+        statuses = [slot.child.wait() for slot in slots]
+        if address.held is not None:
+            address.held.close()
+    if any(statuses):
+        raise HeadraceError(
+            f"a process of the API ended with status {max(statuses, key=abs)}; its log says why"
+        )
+
+
+class _Slot:
+    """One of many processes, started again when it dies."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment, self._restarts = environment, Restarts()
+        self.child = self._start()
+
+    def check(self) -> None:
+        """Start it again when it died.
+
+        Raises:
+            HeadraceError: it died too often.
+        """
+        status = self.child.poll()
+        if status is None:
+            return
+        if not self._restarts.waiting and not self._restarts.died(time.monotonic()):
+            raise HeadraceError(
+                f"a process of the API died {self._restarts.limit} times, last with status {status}"
+            )
+        if self._restarts.due(time.monotonic()):
+            self.child = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "consumers.api"],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches the parent, who stops it in order
+            preexec_fn=death_signal(os.getpid()),  # noqa: PLW1509 - calls the kernel only
+        )
+
+
+if __name__ == "__main__":
+    run(_NAME, main, page=SHARED_PORT not in os.environ)

@@ -1,0 +1,222 @@
+"""What a client sent, as complete envelopes: fields that are missing are filled in, and the loader's rules have the verdict.
+
+What is accepted here is what the stream gets, byte for byte: `received_time` and the missing fields are written in front
+of the client's own bytes, and the whole is judged by the code that the loader judges by. A complete event costs about 5 us.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from pipeline.core.cloudevents import ATTRIBUTES, as_event, attribute_pointer, event_bytes, is_cloud_event
+from pipeline.core.decode import Decoder
+from pipeline.core.errors import InvalidEvent
+from pipeline.core.event import Envelope, RefusalCode
+from pipeline.core.judge import judge, parse
+from pipeline.core.rules import Rules
+from pipeline.core.span import instant_of
+
+WRONG_TENANT = "wrong_tenant"
+SERVER_FIELD = "server_field"
+CODES = {  # beside core.event.RefusalCode; never in quarantine, for nothing of it reaches the stream
+    WRONG_TENANT: "The event names another tenant than the one whose credential sends it.",
+    SERVER_FIELD: "The event carries a field that the server sets.",
+}
+MAX_PAYLOAD_BYTES = 2**20 - 512  # what one Kinesis record holds beside its label (sending.batches)
+_SPACE = b" \t\r\n"
+_NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+NewId = Callable[[int], str]  # index of an event in its request -> the id it gets when it has none
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """One event as it travels: `payload` is a complete envelope."""
+
+    event_id: str
+    tenant_id: str
+    entity_id: str
+    payload: bytes
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """One event that goes nowhere, and why."""
+
+    code: str
+    pointer: str
+    message: str
+
+
+class _Sent(msgspec.Struct, gc=False):
+    event_id: Any = UNSET
+    tenant_id: Any = UNSET
+    event_time: Any = UNSET
+    received_time: Any = UNSET
+    specversion: Any = UNSET
+
+
+_SENT = msgspec.json.Decoder(_Sent).decode
+
+
+class Acceptor:
+    """Judges what clients send, by one set of rules."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._decoder = Decoder(rules)
+
+    def judge(
+        self, units: Iterable[bytes], tenant_id: str, now_us: int, new_id: NewId, first_index: int = 0
+    ) -> list[Accepted | Refused]:
+        """Return the verdict on each unit, in order.
+
+        Args:
+            units: events or structured CloudEvents, one each.
+            tenant_id: whose credential sends them.
+            now_us: what `received_time`, and an `event_time` that is missing, become.
+            new_id: gives ids to events without one.
+            first_index: of the first unit in its request.
+        """
+        one = _Judging(self.rules, self._decoder, tenant_id, now_us, new_id)
+        return [one.verdict(unit, index) for index, unit in enumerate(units, first_index)]
+
+
+class Acceptors:
+    """The acceptor of the rules that are known now; made again when they change."""
+
+    def __init__(self) -> None:
+        self._newest: Acceptor | None = None
+
+    def of(self, rules: Rules) -> Acceptor:
+        """Return what judges by these rules."""
+        if self._newest is None or self._newest.rules is not rules:
+            self._newest = Acceptor(rules)
+        return self._newest
+
+
+class _Judging:
+    """What the units of one call share."""
+
+    def __init__(self, rules: Rules, decoder: Decoder, tenant_id: str, now_us: int, new_id: NewId) -> None:
+        self._rules, self._tenant_id, self._new_id = rules, tenant_id, new_id
+        self._row, self._not_after = decoder.quick, decoder.not_after(now_us)
+        self._quick_bytes = decoder.quick_bytes
+        self._now = instant_of(now_us)
+        self._head = b'{"received_time":"%b",' % self._now.encode()
+
+    def verdict(self, unit: bytes, index: int) -> Accepted | Refused:
+        unit = unit.strip(_SPACE)
+        quick = self._quick(unit, unit[1:])
+        if quick is not None:
+            return quick
+        try:
+            return self._looked_at(unit, index)
+        except InvalidEvent as exc:
+            return Refused(str(exc.code), exc.pointer, exc.message)
+
+    def _quick(self, event: bytes, rest: bytes) -> Accepted | None:
+        """Return what the fast path accepts; `rest` is the event without its bracket.
+
+        It is shown the event without `received_time`, which is ours and always right: a quarter of the time.
+        """
+        row = self._row(event, self._not_after)
+        if row is None:
+            return None
+        envelope, payload = row.envelope, self._head + rest
+        if (
+            envelope.tenant_id != self._tenant_id
+            or envelope.received_time is not UNSET
+            or len(payload) > self._quick_bytes
+        ):
+            return None
+        return Accepted(envelope.event_id, self._tenant_id, envelope.entity_id, payload)
+
+    def _looked_at(self, unit: bytes, index: int) -> Accepted:
+        try:
+            sent = _SENT(unit)
+        except _NO_JSON:
+            parse(unit, self._rules.limits)  # says what is wrong, and where
+            sent = _Sent()  # JSON, but no object: the envelope's own affair
+        if sent.specversion is not UNSET:
+            return self._cloud_event(unit, index)
+        if unit[:1] != b"{":
+            return self._judged(unit, unit)
+        rest = self._filled(unit, sent, index)
+        return self._quick(b"{" + rest, rest) or self._judged(unit, self._head + rest)
+
+    def _filled(self, unit: bytes, sent: _Sent, index: int) -> bytes:
+        """Return the event without its bracket, what is missing in front of what is there; its own bytes stay."""
+        head = b""
+        if sent.tenant_id is UNSET:
+            head += b'"tenant_id":"%b",' % self._tenant_id.encode()
+        if sent.event_time is UNSET:
+            head += b'"event_time":"%b",' % self._now.encode()
+        if sent.event_id is UNSET:
+            head += b'"event_id":"%b",' % self._new_id(index).encode()
+        rest = unit[1:].lstrip(_SPACE)
+        return (head[:-1] if rest[:1] == b"}" else head) + rest
+
+    def _judged(self, unit: bytes, payload: bytes) -> Accepted:
+        """Return what the exact verdict accepts; what the client may not say is refused first, by name."""
+        document = parse(unit, self._rules.limits)
+        self._refuse_foreign(document, "tenant_id")
+        if isinstance(document, dict) and "received_time" in document:
+            message = "received_time is set by the server; leave it out, event_time is yours"
+            raise InvalidEvent(SERVER_FIELD, "/received_time", message)
+        envelope, _ = judge(payload, self._rules, self._not_after)
+        _refuse_unsendable(payload)
+        return self._accepted(envelope, payload)
+
+    def _cloud_event(self, unit: bytes, index: int) -> Accepted:
+        document = parse(unit, self._rules.limits)
+        if not is_cloud_event(document):
+            raise InvalidEvent(RefusalCode.BAD_ENVELOPE, "", "an event is a JSON object")
+        self._refuse_foreign(document, ATTRIBUTES["tenant_id"])
+        given = {name: value for name, value in document.items() if value is not None}
+        filled = {ATTRIBUTES["tenant_id"]: self._tenant_id, ATTRIBUTES["event_time"]: self._now, **given}
+        if ATTRIBUTES["event_id"] not in filled:
+            filled[ATTRIBUTES["event_id"]] = self._new_id(index)
+        event = as_event(filled) | {"received_time": self._now}
+        try:
+            payload = event_bytes(event, unit)
+            envelope, _ = judge(payload, self._rules, self._not_after)
+            _refuse_unsendable(payload)
+        except InvalidEvent as exc:
+            raise InvalidEvent(exc.code, attribute_pointer(exc.pointer), exc.message) from exc
+        return self._accepted(envelope, payload)
+
+    def _refuse_foreign(self, document: Any, name: str) -> None:
+        """Refuse an event of another tenant: whether there is such a tenant is not said."""
+        named = document.get(name) if isinstance(document, dict) else None
+        if isinstance(named, str) and named != self._tenant_id:
+            message = (
+                f"{name} is not {self._tenant_id!r}, whose credential this is; leave it out, it is filled in"
+            )
+            raise InvalidEvent(WRONG_TENANT, f"/{name}", message)
+
+    def _accepted(self, envelope: Envelope, payload: bytes) -> Accepted:
+        return Accepted(envelope.event_id, self._tenant_id, envelope.entity_id, payload)
+
+
+def _refuse_unsendable(payload: bytes) -> None:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        message = f"{len(payload)} bytes; a Kinesis record holds {MAX_PAYLOAD_BYTES} at most"
+        raise InvalidEvent(RefusalCode.TOO_LARGE, "", message)
+
+
+def binary_event(attributes: dict[str, str], data: bytes) -> bytes:
+    """Return a CloudEvent of binary mode as a structured one.
+
+    Args:
+        attributes: context attributes by name, as their headers say, decoded.
+        data: the body; one JSON value.
+
+    Raises:
+        InvalidEvent: the body is no JSON value.
+    """
+    try:
+        value = msgspec.json.decode(data, type=msgspec.Raw)
+    except _NO_JSON as exc:
+        raise InvalidEvent(RefusalCode.NOT_JSON, "/data", str(exc)) from exc
+    return msgspec.json.encode({**attributes, "data": value})

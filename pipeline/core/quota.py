@@ -1,0 +1,22 @@
+"""The month of a quota: a calendar month of UTC."""
+
+from datetime import UTC, datetime
+
+from pipeline.core.bucket import MICROSECONDS
+
+
+def month_of(now_us: int) -> str:
+    """Return the month of a moment, as `2026-11`: months compare as texts."""
+    return datetime.fromtimestamp(now_us // MICROSECONDS, UTC).strftime("%Y-%m")
+
+
+def month_begins_us(month: str) -> int:
+    """Return the first moment of a month."""
+    year, number = map(int, month.split("-"))
+    return int(datetime(year, number, 1, tzinfo=UTC).timestamp()) * MICROSECONDS
+
+
+def month_ends_us(month: str) -> int:
+    """Return the first moment after a month."""
+    year, number = map(int, month.split("-"))
+    return month_begins_us(f"{year + number // 12:04d}-{number % 12 + 1:02d}")

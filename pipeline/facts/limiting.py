@@ -1,0 +1,44 @@
+"""What the limiter and the rate-limit service say."""
+
+from typing import ClassVar
+
+from pipeline.core.metric import Metric
+from pipeline.facts.fact import Fact, Level
+
+
+class LimitStoreFailed(Fact, frozen=True):
+    """The table of limits does not answer: requests are let in by each process' own buckets, or refused."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "limit_store_failures",
+            "counter",
+            "Count",
+            "Times, one in ten seconds at most, that the table of limits was told to be down.",
+        ),
+    )
+    store_down: str
+    error: str
+
+
+class LimitStoreAnswered(Fact, frozen=True):
+    """The table of limits answers again, after so many seconds."""
+
+    seconds: float
+
+
+class DecisionsDropped(Fact, frozen=True):
+    """Decisions of the rate-limit service were not recorded as events: the stream is busy. They hold all the same."""
+
+    level: ClassVar[Level] = "WARN"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "dropped_decisions",
+            "counter",
+            "Count",
+            "Decisions of the rate-limit service that have no event.",
+            "decisions",
+        ),
+    )
+    decisions: int

@@ -1,0 +1,203 @@
+"""What one process holds of one account: tokens to spend without asking, and what it knows when there are none."""
+
+import math
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from pipeline.core.bucket import MICROSECONDS
+from pipeline.core.lease import QUOTA, Account, Leased, Refused, Terms, current, lease_size
+from pipeline.core.quota import month_ends_us
+
+STORE = -2  # stands where the number of a bucket would: the store does not answer, and that closes
+QUOTA_ASKED_SECONDS = 60.0  # how long a used-up month is believed: others may give back what they did not use
+
+
+class Taken(NamedTuple):
+    """What became of one take.
+
+    Attributes:
+        allowed: the tokens are spent.
+        which: number of the bucket that is short, `QUOTA` or `STORE`.
+        wait_seconds: until the same could be met; None: never.
+        low: little is left, a lease should be renewed beside the work.
+    """
+
+    allowed: bool
+    which: int = 0
+    wait_seconds: float | None = 0.0
+    low: bool = False
+
+
+class _Denial(NamedTuple):
+    which: int
+    need: int
+    until: float
+    free_at: float | None
+
+
+class Held:
+    """Tokens of one account in this process. Not safe by itself: its owner has the lock. Times are monotonic seconds.
+
+    Attributes:
+        left: tokens that may be spent, for each bucket.
+        ahead_us: what is added to this process' wall clock to have the account's time.
+        busy: a renewal that is under way.
+        owed: requests let through while the store was down, which the quota has not paid yet.
+        local: the account that stands in for the stored one meanwhile.
+    """
+
+    __slots__ = (
+        "_account",
+        "_at",
+        "_denial",
+        "_later",
+        "_later_at",
+        "_low",
+        "_month_ends",
+        "_quiet_until",
+        "ahead_us",
+        "busy",
+        "left",
+        "local",
+        "month",
+        "owed",
+        "terms",
+        "used_at",
+    )
+
+    def __init__(self, terms: Terms, now: float) -> None:
+        self.left, self.used_at, self.owed, self.ahead_us, self.month = (
+            [0] * len(terms.buckets),
+            now,
+            0,
+            0,
+            "",
+        )
+        self.busy: Future[None] | None = None
+        self.local: Account | None = None
+        self._account: Account | None = None
+        self._at, self._later_at, self._quiet_until, self._month_ends = now, 0.0, 0.0, math.inf
+        self._later: tuple[int, ...] | None = None
+        self._denial: _Denial | None = None
+        self.set_terms(terms)
+
+    def set_terms(self, terms: Terms) -> None:
+        """Follow new terms of the same account; what is left was taken under the old ones."""
+        self.terms, self._denial = terms, None
+        self._low = tuple(lease_size(bucket) // 10 for bucket in terms.buckets)
+
+    def take(self, needs: tuple[int, ...], now: float) -> Taken | None:
+        """Spend tokens; None: only the store can tell."""
+        self._come_of_age(now)
+        left = self.left
+        for number, need in enumerate(needs):
+            if need > left[number]:
+                return self._denied(number, need, now)
+        for number, need in enumerate(needs):
+            left[number] -= need
+        self.used_at = now
+        return Taken(True, low=self.is_low(now))
+
+    def is_low(self, now: float) -> bool:
+        """True when so little is left that a lease should be renewed beside the work."""
+        if self.busy is not None or self._later is not None or now < self._quiet_until:
+            return False
+        return any(left < low for left, low in zip(self.left, self._low, strict=True))
+
+    def _denied(self, number: int, need: int, now: float) -> Taken | None:
+        later = self._later
+        if later is not None and need <= self.left[number] + later[number]:
+            return Taken(False, number, self._later_at - now)
+        known = self._denial
+        if known is None or now >= known.until:
+            return None
+        if known.which in (QUOTA, STORE):
+            if known.which == QUOTA and number != 0:
+                return None
+        elif known.which != number or need < known.need:
+            return None
+        return Taken(False, known.which, None if known.free_at is None else max(0.0, known.free_at - now))
+
+    def _come_of_age(self, now: float) -> None:
+        """Let tokens of the future become today's; drop those of a month that is over."""
+        if now >= self._month_ends:
+            self.left, self._later, self._month_ends = [0] * len(self.left), None, math.inf
+        if self._later is not None and now >= self._later_at:
+            self.left = [have + more for have, more in zip(self.left, self._later, strict=True)]
+            self._later = None
+
+    def wants(self, needs: tuple[int, ...], now: float) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Return what a renewal must bring and what it should; None: nothing is missing any more."""
+        self._come_of_age(now)
+        coming = self._later or (0,) * len(self.left)
+        have = [one + more for one, more in zip(self.left, coming, strict=True)]
+        short = tuple(max(0, need - one) for need, one in zip(needs, have, strict=True))
+        if not any(short) and (any(needs) or self._later is not None):
+            return None
+        sizes = [lease_size(bucket) for bucket in self.terms.buckets]
+        wanted = tuple(
+            max(need, size if 2 * one < size else 0)
+            for need, size, one in zip(short, sizes, have, strict=True)
+        )
+        return (short, wanted) if any(wanted) else None
+
+    def got(self, leased: Leased, stored: Account, at_us: int, now_us: int, now: float) -> None:
+        """Keep what a renewal brought: `at_us` is the account's time, `now_us` this process' wall clock."""
+        account = current(self.terms, stored, at_us)
+        wait_us = leased.valid_from_us(self.terms, stored, at_us) - account.at_us
+        self._account, self._at, self._denial, self.month = account, now, None, account.month
+        if self.terms.quota is not None:
+            self._month_ends = now + (month_ends_us(account.month) - now_us) / MICROSECONDS
+        if wait_us <= 0:
+            self.left = [have + more for have, more in zip(self.left, leased.tokens, strict=True)]
+        else:
+            coming = self._later or (0,) * len(self.left)
+            self._later = tuple(have + more for have, more in zip(coming, leased.tokens, strict=True))
+            self._later_at = max(self._later_at if any(coming) else 0.0, now + wait_us / MICROSECONDS)
+
+    def got_nothing(self, refused: Refused, need: int, at_us: int, now: float) -> None:
+        """Remember that there are no tokens, and until when; `at_us` is the account's time of `now`."""
+        if refused.until_us is None or refused.free_us is None:
+            self.deny(refused.which, need, now + 1.0, None, now)
+            return
+        until = now + max(0.001, (refused.until_us - at_us) / MICROSECONDS)
+        if refused.which == QUOTA:
+            until = min(until, now + QUOTA_ASKED_SECONDS)
+        self.deny(refused.which, need, until, now + (refused.free_us - at_us) / MICROSECONDS, now)
+
+    def deny(self, which: int, need: int, until: float, free_at: float | None, now: float) -> None:
+        """Refuse without asking until a moment; a renewal beside the work waits for a while as well."""
+        self._quiet_until = max(until, now + 0.1)
+        if need or which < 0:
+            self._denial = _Denial(which, need, until, free_at)
+
+    def be_quiet(self, until: float) -> None:
+        """Renew nothing beside the work until a moment."""
+        self._quiet_until = until
+
+    def saw(self, account: Account | None, now_us: int) -> None:
+        """Catch up with an account whose time is ahead of this process' clock."""
+        if account is not None:
+            self.ahead_us = max(self.ahead_us, account.at_us - now_us)
+
+    def surrender(self) -> tuple[int, ...]:
+        """Return all that is left, tokens of the future included; from now on it is not held."""
+        coming = self._later or (0,) * len(self.left)
+        found = tuple(have + more for have, more in zip(self.left, coming, strict=True))
+        self.left, self._later = [0] * len(self.left), None
+        return found
+
+    def remaining(self, now: float) -> tuple[int, ...]:
+        """Return about how many tokens this process could take of each bucket."""
+        if self._account is None:
+            return tuple(self.left)
+        elapsed_us = round((now - self._at) * MICROSECONDS)
+        return tuple(
+            min(bucket.holds, have + bucket.there(bucket.refilled(units, elapsed_us)))
+            for bucket, units, have in zip(self.terms.buckets, self._account.units, self.left, strict=True)
+        )
+
+    def month_left(self) -> int:
+        """Return what is left of the quota, as far as this process knows."""
+        used = self._account.used if self._account else 0
+        return max(0, (self.terms.quota or 0) - used + self.left[0])

@@ -1,0 +1,261 @@
+"""Leases of many accounts in one process: spend in memory, renew in a thread, give back what was not used.
+
+`take` does no I/O and is called for every request. When it returns None, a lease must be renewed: one renewal of an
+account is under way at a time, whoever waits. A lease is stored before any of it is spent, so a crash leaves at most
+what this process held unused.
+"""
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Literal
+
+from pipeline.core.errors import HeadraceError
+from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
+from pipeline.facts import FactSink, LimitStoreAnswered, LimitStoreFailed
+from pipeline.flows.held import STORE, Held, Taken
+from pipeline.ports.clock import Clock
+from pipeline.ports.limits import AccountKey, LimitStore
+
+MAX_ACCOUNTS = 100_000  # held at a time, about 600 bytes each
+IDLE_SECONDS = 60.0  # unused for so long, a lease is given back
+SWEEP_SECONDS = 10.0
+_TRIES = 8  # against other processes that store the same account anew
+_DOWN_SECONDS = 1.0  # how long nobody asks a store that failed
+_TOLD_SECONDS = 10.0  # a store that stays down is told so often
+_BUSY_SECONDS = 0.05  # denial of an account for which too many processes race
+
+Submit = Callable[..., Any]  # as an executor's `submit`
+
+
+class Leases:
+    """All accounts of one process; safe from its event loop and its threads.
+
+    Args:
+        store: where accounts are.
+        clock: wall clock for accounts, monotonic for everything in memory.
+        facts: told when the store fails and when it answers again.
+        store_down: what happens meanwhile: `open` spends from a bucket of this process' own, `closed` refuses.
+        max_accounts: the least recently used ones above that are given back.
+    """
+
+    def __init__(
+        self,
+        store: LimitStore,
+        clock: Clock,
+        facts: FactSink,
+        store_down: Literal["open", "closed"] = "open",
+        max_accounts: int = MAX_ACCOUNTS,
+    ) -> None:
+        self._store, self._clock, self._facts = store, clock, facts
+        self._store_down, self._max_accounts = store_down, max_accounts
+        self._held: OrderedDict[AccountKey, Held] = OrderedDict()
+        self._evicted: list[tuple[AccountKey, Held]] = []
+        self._lock = threading.Lock()
+        self._down_until, self._down_since, self._told_at = 0.0, 0.0, -_TOLD_SECONDS
+        self._is_down, self._swept_at = False, clock.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self, key: AccountKey, terms: Terms, needs: tuple[int, ...]) -> Taken | None:
+        """Spend tokens of every bucket, or of none; None: renew the lease, then try again."""
+        now = self._clock.monotonic()
+        with self._lock:
+            held = self._held.get(key)
+            if held is None or (held.terms is not terms and held.terms != terms):
+                return None
+            self._held.move_to_end(key)
+            return held.take(needs, now)
+
+    def put_back(self, key: AccountKey, tokens: tuple[int, ...]) -> None:
+        """Return tokens that were taken a moment ago and not used."""
+        with self._lock:
+            held = self._held.get(key)
+            if held is not None:
+                held.left = [have + more for have, more in zip(held.left, tokens, strict=True)]
+
+    def renewal(self, key: AccountKey, terms: Terms, needs: tuple[int, ...], submit: Submit) -> Future[None]:
+        """Return the renewal of a lease that is under way; begin one through `submit` if there is none."""
+        with self._lock:
+            held = self._entry(key, terms)
+            if held.busy is not None:
+                return held.busy
+            done: Future[None] = Future()
+            done.set_running_or_notify_cancel()  # shared: one that stops waiting cancels nobody
+            held.busy = done
+        try:
+            submit(self._run, key, held, needs, done)
+        except RuntimeError as exc:  # the executor is shut down
+            held.busy = None
+            done.set_exception(exc)
+        if self._evicted or self._clock.monotonic() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = self._clock.monotonic()
+            submit(self.sweep)
+        return done
+
+    def renew(self, key: AccountKey, terms: Terms, needs: tuple[int, ...]) -> None:
+        """Renew a lease in this thread."""
+        self.renewal(key, terms, needs, lambda work, *given: work(*given)).result()
+
+    def look(self, key: AccountKey, see: Callable[[Held, float], Any]) -> Any:
+        """Return what `see` finds in an account that is held; None: it is not held."""
+        with self._lock:
+            held = self._held.get(key)
+            return None if held is None else see(held, self._clock.monotonic())
+
+    def sweep(self) -> None:
+        """Give back what was evicted, and leases that nobody used for a minute."""
+        idle_before = self._clock.monotonic() - IDLE_SECONDS
+        with self._lock:
+            found, self._evicted = self._evicted, []
+            for key, held in self._held.items():  # in the order of use
+                if held.used_at >= idle_before:
+                    break
+                if held.busy is None and not held.owed:
+                    found.append((key, held))
+            for key, _ in found:
+                self._held.pop(key, None)
+        for key, held in found:
+            self._give_back(key, held)
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Give back everything that is left; what that takes longer than `seconds` stays unused."""
+        deadline = self._clock.monotonic() + seconds
+        with self._lock:
+            found = [*self._evicted, *self._held.items()]
+            self._evicted, self._held = [], OrderedDict()
+        for key, held in found:
+            if self._clock.monotonic() >= deadline:
+                return
+            self._give_back(key, held)
+
+    def _entry(self, key: AccountKey, terms: Terms) -> Held:
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = Held(terms, self._clock.monotonic())
+            while len(self._held) > self._max_accounts:
+                oldest, gone = self._held.popitem(last=False)
+                if any(gone.left) and len(self._evicted) < self._max_accounts:
+                    self._evicted.append((oldest, gone))
+        elif held.terms != terms:
+            held.set_terms(terms)
+        return held
+
+    def _run(self, key: AccountKey, held: Held, needs: tuple[int, ...], done: Future[None]) -> None:
+        try:
+            self._renew(key, held, needs)
+        except BaseException as exc:
+            held.busy = None
+            done.set_exception(exc)
+            raise
+        held.busy = None
+        done.set_result(None)
+
+    def _renew(self, key: AccountKey, held: Held, needs: tuple[int, ...]) -> None:
+        with self._lock:
+            wants = held.wants(needs, self._clock.monotonic())
+        if wants is None:
+            return
+        if self._clock.monotonic() < self._down_until:
+            self._without_store(held, *wants)
+            return
+        try:
+            if not self._from_store(key, held, *wants):
+                now = self._clock.monotonic()
+                with self._lock:
+                    held.deny(0, needs[0], now + _BUSY_SECONDS, now + _BUSY_SECONDS, now)
+        except HeadraceError as exc:
+            self._failed(exc)
+            self._without_store(held, *wants)
+        else:
+            self._answered()
+
+    def _from_store(
+        self, key: AccountKey, held: Held, needs: tuple[int, ...], wants: tuple[int, ...]
+    ) -> bool:
+        """Take a lease, or learn why there is none; False: others were always faster."""
+        terms = held.terms
+        for _ in range(_TRIES):
+            account = self._store.read(key)
+            now_us, now, owed = self._clock.now_us(), self._clock.monotonic(), held.owed
+            held.saw(account, now_us)
+            at_us = now_us + held.ahead_us
+            found = lease(terms, account, at_us, needs, wants, _revision(), owed)
+            if isinstance(found, Refused):
+                with self._lock:
+                    need = needs[found.which] if found.which >= 0 else needs[0]
+                    held.got_nothing(found, need, at_us, now)
+                return True
+            if not any(found.tokens):
+                held.be_quiet(now + _DOWN_SECONDS)
+                return True
+            stored = self._write(key, terms, found.change)
+            if stored is not None:
+                with self._lock:
+                    held.got(found, stored, at_us, now_us, now)
+                    held.owed, held.local = held.owed - owed, None
+                return True
+        return False
+
+    def _write(self, key: AccountKey, terms: Terms, change: Change) -> Account | None:
+        expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
+        return self._store.write(key, change, expires_us)
+
+    def _without_store(self, held: Held, needs: tuple[int, ...], wants: tuple[int, ...]) -> None:
+        now_us, now = self._clock.now_us(), self._clock.monotonic()
+        with self._lock:
+            if self._store_down == "closed":
+                held.deny(STORE, 0, self._down_until, self._down_until, now)
+                return
+            terms = Terms(held.terms.buckets)
+            found = lease(terms, held.local, now_us, needs, wants, "")
+            if isinstance(found, Refused):
+                held.got_nothing(found, needs[found.which], now_us, now)
+                return
+            held.local = found.change.after
+            held.got(found, held.local, now_us, now_us, now)
+            if held.terms.quota is not None:
+                held.owed += found.tokens[0]
+
+    def _failed(self, exc: HeadraceError) -> None:
+        now = self._clock.monotonic()
+        self._down_until = now + _DOWN_SECONDS
+        if not self._is_down:
+            self._is_down, self._down_since = True, now
+        if now - self._told_at >= _TOLD_SECONDS:
+            self._told_at = now
+            self._facts(LimitStoreFailed(store_down=self._store_down, error=str(exc)))
+
+    def _answered(self) -> None:
+        if self._is_down:
+            self._is_down, self._told_at = False, -_TOLD_SECONDS
+            self._facts(LimitStoreAnswered(seconds=round(self._clock.monotonic() - self._down_since, 3)))
+
+    def _give_back(self, key: AccountKey, held: Held) -> None:
+        """Return what is left, or let it go when the store does not answer: never is more given out."""
+        with self._lock:
+            tokens, local = held.surrender(), held.local
+        if not any(tokens) or local is not None:
+            return
+        try:
+            for _ in range(_TRIES):
+                account = self._store.read(key)
+                now_us = self._clock.now_us() + held.ahead_us
+                if account is None:  # long full again
+                    return
+                change = give_back(held.terms, account, now_us, tokens, held.month, _revision())
+                if self._write(key, held.terms, change) is not None:
+                    return
+        except HeadraceError as exc:
+            self._failed(exc)
+
+    def stored(self, key: AccountKey, terms: Terms) -> Account:
+        """Return an account as it is stored now; asks the store."""
+        return current(terms, self._store.read(key), self._clock.now_us())
+
+
+def _revision() -> str:
+    return secrets.token_hex(8)

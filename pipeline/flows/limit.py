@@ -1,0 +1,210 @@
+"""The limits of plans: requests, events and bytes of each tenant and credential, and the month's quota.
+
+A request is taken when it arrives, its events and bytes once its body is read. One lease holds all of them.
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+
+from pipeline.core.bucket import MICROSECONDS, Bucket
+from pipeline.core.caller import Caller
+from pipeline.core.decision import Decision, Share, Which
+from pipeline.core.lease import QUOTA, Terms
+from pipeline.core.plan import Plan
+from pipeline.core.quota import month_begins_us, month_ends_us
+from pipeline.flows.held import Held, Taken
+from pipeline.flows.leases import Leases, Submit
+from pipeline.ports.clock import Clock
+from pipeline.ports.limits import AccountKey
+
+NAMES: tuple[Which, ...] = ("requests", "events", "bytes")
+BURST_SECONDS = 2  # of a credential's own rate
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a tenant has used.
+
+    Attributes:
+        plan: its plan.
+        month: calendar month of UTC, as `2026-11`.
+        used: requests of this month, those that processes hold in leases included.
+        left: requests of this month that are left.
+        resets_at_us: when the next month begins.
+        now: the plan's buckets, and what is left in them.
+    """
+
+    plan: Plan
+    month: str
+    used: int
+    left: int
+    resets_at_us: int
+    now: tuple[Share, ...]
+
+
+class Limiter:
+    """Takes from plans; one for a process.
+
+    Args:
+        leases: of this process.
+        clock: wall clock and monotonic.
+        largest_body_bytes: a bucket of bytes holds one second of them, or one body of this size.
+    """
+
+    def __init__(self, leases: Leases, clock: Clock, largest_body_bytes: int) -> None:
+        self._leases, self._clock = leases, clock
+        self._plan_terms = lru_cache(1_024)(lambda plan: plan_terms(plan, largest_body_bytes))
+
+    def take(
+        self, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0
+    ) -> Decision | None:
+        """Take from a caller's plan; no I/O.
+
+        Returns:
+            None when `renewal` must be waited for first; then call again.
+        """
+        own = requests > 0 and caller.requests_per_second is not None
+        if own:
+            taken = self._leases.take(credential_key(caller), credential_terms(caller), (requests,))
+            if taken is None:
+                return None
+            if not taken.allowed:
+                return self._decision(caller, taken, "credential")
+        found = self._leases.take(plan_key(caller), self._terms(caller), (requests, events, size_bytes))
+        if own and (found is None or not found.allowed):
+            self._leases.put_back(credential_key(caller), (requests,))
+        return None if found is None else self._decision(caller, found)
+
+    def renewal(
+        self, caller: Caller, requests: int, events: int, size_bytes: int, submit: Submit
+    ) -> Future[None]:
+        """Return the renewal that `take` waits for: of the credential's lease if that is short, else of the plan's.
+
+        It is under way once for a tenant, whoever waits. `submit` runs it in a thread.
+        """
+        if requests and caller.requests_per_second is not None:
+            key, terms = credential_key(caller), credential_terms(caller)
+            taken = self._leases.take(key, terms, (requests,))
+            if taken is None:
+                return self._leases.renewal(key, terms, (requests,), submit)
+            if taken.allowed:
+                self._leases.put_back(key, (requests,))
+        needs = (requests, events, size_bytes)
+        return self._leases.renewal(plan_key(caller), self._terms(caller), needs, submit)
+
+    def renew(self, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0) -> None:
+        """Renew in this thread; for whoever has no event loop."""
+        self.renewal(caller, requests, events, size_bytes, lambda work, *given: work(*given)).result()
+
+    def usage(self, caller: Caller) -> Usage:
+        """Return what a caller's tenant has used; asks the store, so call it in a thread.
+
+        Raises:
+            Transient, OutcomeUnknown: the store does not answer.
+        """
+        key, terms = plan_key(caller), self._terms(caller)
+        account = self._leases.stored(key, terms)
+        unused = self._leases.look(key, lambda held, _now: held.left[0] if held.month == account.month else 0)
+        used = max(0, account.used - (unused or 0))
+        remaining = (bucket.there(units) for bucket, units in zip(terms.buckets, account.units, strict=True))
+        return Usage(
+            plan=caller.plan,
+            month=account.month,
+            used=used,
+            left=max(0, caller.plan.requests_per_month - used),
+            resets_at_us=month_ends_us(account.month),
+            now=tuple(
+                _share(name, bucket, have)
+                for name, bucket, have in zip(NAMES, terms.buckets, remaining, strict=True)
+            ),
+        )
+
+    def close(self) -> None:
+        """Give back what is left."""
+        self._leases.close()
+
+    def _terms(self, caller: Caller) -> Terms:
+        return self._plan_terms(caller.plan)
+
+    def _decision(self, caller: Caller, taken: Taken, own: Which = "") -> Decision:
+        """Return what the caller is told: of the bucket that is short, else of requests; and of the month."""
+        if own:
+            bucket = credential_terms(caller).buckets[0]
+            return refused(taken, own, _share(own, bucket, 0), ())
+        which: Which = "month" if taken.which == QUOTA else "store"
+        if taken.which >= 0:
+            which = NAMES[taken.which]
+        number = max(0, taken.which)
+        shares = self._leases.look(
+            plan_key(caller), lambda held, now: self._shares(caller, held, now, number)
+        )
+        first, month = shares or (_share("requests", self._terms(caller).buckets[0], 0), None)
+        shown = (first,) if month is None else (first, month)
+        if taken.allowed:
+            return Decision(
+                True, first.limit, first.remaining, first.reset_seconds, shares=shown, low=taken.low
+            )
+        decided = month if which == "month" and month is not None else first
+        return refused(taken, which, decided, () if which == "store" else shown)
+
+    def _shares(self, caller: Caller, held: Held, now: float, number: int) -> tuple[Share, Share]:
+        bucket = held.terms.buckets[number]
+        first = _share(NAMES[number], bucket, held.remaining(now)[number])
+        now_us = self._clock.now_us()
+        ends_us = month_ends_us(held.month) if held.month else now_us
+        window_us = ends_us - month_begins_us(held.month) if held.month else 0
+        month = Share(
+            "month",
+            caller.plan.requests_per_month,
+            window_us // MICROSECONDS,
+            held.month_left(),
+            max(0, (ends_us - now_us) // MICROSECONDS),
+        )
+        return first, month
+
+
+def refused(taken: Taken, which: Which, of: Share, shares: tuple[Share, ...]) -> Decision:
+    """Return a refusal: the next whole second in which the same may be met; None where it never can."""
+    wait = taken.wait_seconds
+    retry = None if wait is None else max(1, ceil(wait))
+    return Decision(False, of.limit, of.remaining, of.reset_seconds, retry, which, shares)
+
+
+def plan_terms(plan: Plan, largest_body_bytes: int) -> Terms:
+    """Return what a plan's account allows."""
+    return Terms(
+        (
+            Bucket(plan.requests_per_second, 1, plan.burst_requests),
+            Bucket(plan.events_per_second, 1, max(plan.events_per_second, plan.max_batch_events)),
+            Bucket(plan.bytes_per_second, 1, max(plan.bytes_per_second, largest_body_bytes)),
+        ),
+        plan.requests_per_month,
+    )
+
+
+def credential_terms(caller: Caller) -> Terms:
+    """Return what the account of a credential with a limit of its own allows."""
+    return _credential_terms(caller.requests_per_second or 1)
+
+
+@lru_cache(1_024)
+def _credential_terms(rate: int) -> Terms:
+    return Terms((Bucket(rate, 1, BURST_SECONDS * rate),))
+
+
+def plan_key(caller: Caller) -> AccountKey:
+    """Return where a tenant's plan is counted."""
+    return AccountKey(caller.tenant_id, "plan")
+
+
+def credential_key(caller: Caller) -> AccountKey:
+    """Return where a credential's own limit is counted."""
+    return AccountKey(caller.tenant_id, f"credential#{caller.credential}")
+
+
+def _share(name: str, bucket: Bucket, remaining: int) -> Share:
+    window = ceil(bucket.holds * bucket.seconds / bucket.tokens)
+    missing = bucket.holds - remaining
+    return Share(name, bucket.holds, window, remaining, ceil(missing * bucket.seconds / bucket.tokens))

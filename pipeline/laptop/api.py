@@ -1,0 +1,14 @@
+"""The API of a local stack: where it answers, as it said itself."""
+
+from pipeline.laptop.home import Home
+from pipeline.laptop.processes import ProcessRef, alive
+
+
+def api_url(home: Home, api: ProcessRef | None) -> str | None:
+    """Return the URL of the API that runs in a home; None while it does not."""
+    if not alive(api):
+        return None
+    try:
+        return home.api_url.read_text(encoding="ascii").strip() or None
+    except FileNotFoundError:
+        return None

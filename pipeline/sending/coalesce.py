@@ -1,0 +1,132 @@
+"""Events of many requests into the aggregates of one producer, and the answers back to whoever waits.
+
+Everything here happens on one event loop; the producer's own thread only leaves what became of batches, and wakes the
+loop once for all that it left. Memory is bounded by the producer: what finds no room is not taken.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.core.errors import OutcomeUnknown
+from pipeline.core.segment import Position
+from pipeline.sending.event import Wire
+from pipeline.sending.fates import BatchFate
+from pipeline.sending.threaded import EventProducer, Outgoing
+
+OpenProducer = Callable[[Callable[[BatchFate], None]], EventProducer]
+
+
+@dataclass(eq=False)
+class Sent:
+    """Events that were taken together.
+
+    Attributes:
+        done: resolved, with nothing, once the fate of each is known.
+        acknowledged: for each event, whether the stream has it.
+        furthest: shard -> the furthest position of an acknowledged event, as numbers, which compare quickly.
+    """
+
+    first_ticket: int
+    done: "asyncio.Future[None]"
+    acknowledged: bytearray
+    furthest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    open: int = 0
+
+    def places(self) -> dict[str, Position]:
+        """Return for each shard the furthest position of an acknowledged event."""
+        return {shard: Position(str(number), index) for shard, (number, index) in self.furthest.items()}
+
+    def settle(self, ticket: int, index: int, shard_id: str, number: int) -> None:
+        """Note the fate of one event: its place in the stream, or no shard where the stream does not have it."""
+        if shard_id:
+            self.acknowledged[ticket - self.first_ticket] = 1
+            known = self.furthest.get(shard_id)
+            if known is None or known < (number, index):
+                self.furthest[shard_id] = (number, index)
+        self.open -= 1
+        if not self.open and not self.done.done():
+            self.done.set_result(None)
+
+
+class Ingest:
+    """Takes events on an event loop, and tells when the stream has them.
+
+    Args:
+        open_producer: makes the producer; it is given where to tell what became of batches.
+    """
+
+    def __init__(self, open_producer: OpenProducer) -> None:
+        self._open = open_producer
+        self._producer: EventProducer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[int, Sent] = {}
+        self._fates: deque[BatchFate] = deque()
+        self._woken = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open the producer; call once, before the first event.
+
+        Raises:
+            ConfigProblem, NotFound, Transient: there is nothing to send to.
+        """
+        self._loop, self._producer = loop, self._open(self._settled)
+
+    def put_all(self, events: Sequence[Outgoing]) -> Sent:
+        """Take events that were judged, all or none; call on the loop.
+
+        Raises:
+            Transient: there is no room; nothing was taken.
+            ConfigProblem: the producer can send nothing any more.
+        """
+        if self._producer is None or self._loop is None:
+            raise RuntimeError("Ingest.put_all before start")
+        first, count = self._producer.put_wires(events), len(events)
+        sent = Sent(first, self._loop.create_future(), bytearray(count), open=count)
+        if count == 1:
+            self._waiting[first] = sent
+        else:
+            self._waiting.update(dict.fromkeys(range(first, first + count), sent))
+        return sent
+
+    async def put(self, payload: bytes, tenant_id: str, entity_id: str) -> tuple[str, str]:
+        """Send one event of the server's own; return shard and sequence number once the stream has it.
+
+        Raises:
+            Transient: there is no room; it was not taken.
+            OutcomeUnknown: the producer can send nothing any more.
+        """
+        sent = self.put_all([Wire(tenant_id, entity_id, payload)])
+        await sent.done
+        for shard_id, (number, _) in sent.furthest.items():
+            return shard_id, str(number)
+        raise OutcomeUnknown("the producer to the stream gave up; the event may be there")
+
+    def waiting(self) -> int:
+        """Return how many events were taken whose fate is not known."""
+        return len(self._waiting)
+
+    def close(self, seconds: float) -> bool:
+        """Send what was taken and write the last receipt; blocks. False: something is left, nobody knows of it."""
+        if self._producer is None:
+            return True
+        report = self._producer.close(seconds)
+        return not (report.waiting or report.refused or report.unreceipted)
+
+    def _settled(self, fate: BatchFate) -> None:
+        """Take what became of a batch (the sending thread)."""
+        self._fates.append(fate)
+        if not self._woken and self._loop is not None:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._woken = False  # first: what is left from here on wakes the loop again
+        fates, waiting = self._fates, self._waiting
+        while fates:
+            fate = fates.popleft()
+            has_it = fate.kind == "acknowledged"
+            shard_id, number = (fate.shard_id, int(fate.sequence_number)) if has_it else ("", 0)
+            for index, ticket in enumerate(fate.tickets):
+                waiting.pop(ticket).settle(ticket, index, shard_id, number)

@@ -1,0 +1,87 @@
+"""In front of the framework: a request's deadline, a body that breaks off, and how many requests are being answered.
+
+The framework takes the end of a connection for the end of the body, and waits for a body's first bytes for ever.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
+
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Asgi = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+SCOPE_KEY = "headrace.incoming"
+
+
+class BodyTimeout(Exception):
+    """The body did not arrive before the request's deadline."""
+
+
+class Incoming:
+    """What arrives of one request.
+
+    Attributes:
+        deadline: on the event loop's clock: the latest moment for the answer.
+        cut: the connection ended before the body did.
+    """
+
+    __slots__ = ("_receive", "cut", "deadline")
+
+    def __init__(self, receive: Receive, deadline: float) -> None:
+        self._receive, self.deadline, self.cut = receive, deadline, False
+
+    async def __call__(self) -> Event:
+        """Return the next message (ASGI's `receive`).
+
+        Raises:
+            BodyTimeout: the deadline passed.
+        """
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                event = await self._receive()
+        except TimeoutError as exc:
+            raise BodyTimeout from exc
+        if event["type"] == "http.disconnect":
+            self.cut = True
+        return event
+
+
+class Entry:
+    """The application as the server calls it."""
+
+    def __init__(self, application: Asgi, deadline_seconds: float) -> None:
+        self._application, self._deadline_seconds = application, deadline_seconds
+        self._clock = asyncio.get_running_loop().time
+        self.requests = 0  # being answered now
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        incoming = scope[SCOPE_KEY] = Incoming(receive, self._clock() + self._deadline_seconds)
+        self.requests += 1
+        try:
+            await self._application(scope, incoming, send)
+        except BodyTimeout:
+            await _answer(send, body_timeout())
+        finally:
+            self.requests -= 1
+
+
+def body_timeout() -> Problem:
+    """Return what a client is told whose body did not arrive."""
+    detail = "the body did not arrive before the request's deadline (web.deadline_seconds); nothing was taken"
+    return Problem("request_timeout", detail, {"Connection": "close"})
+
+
+async def _answer(send: Send, problem: Problem) -> None:
+    request_id = new_request_id()
+    body = problem.document(request_id)
+    headers = {**problem.headers, "content-type": MEDIA_TYPE, "x-request-id": request_id}
+    headers["content-length"] = str(len(body))
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})

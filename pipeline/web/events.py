@@ -1,0 +1,205 @@
+"""`POST /v1/events`: take events in, and answer for each of them once the stream has it.
+
+1. read the body and judge its events while it arrives    2. give them to the coalescer, all or none
+3. wait for the stream, until the request's deadline       4. answer by index, with a receipt
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from pipeline.core.accept import Accepted, NewId, Refused
+from pipeline.core.arrival_receipt import ArrivalReceipt
+from pipeline.core.caller import Scope
+from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.flows.idempotency import Started
+from pipeline.sending.coalesce import Sent
+from pipeline.sending.event import new_event_id
+from pipeline.web.body import BodyLimits, deadline_of, held
+from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
+from pipeline.web.problems import Problem
+from pipeline.web.receipts import receipts_of
+from pipeline.web.route import Answer, Call, Parameter, Route
+from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, units
+from pipeline.wiring.front_door import FrontDoor
+
+RETRY_SECONDS = "2"  # a busy stream recovers by the second: Kinesis counts its limits so
+_ENCODE = msgspec.json.Encoder().encode
+_UNKNOWN = (
+    "the stream did not answer in time, so the event may be there: send it again under the same event_id, "
+    "a second copy is flagged as a duplicate and not counted"
+)
+
+
+class AcceptedEvent(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="accepted"):
+    """The stream has the event, under this id."""
+
+    index: int
+    event_id: str
+
+
+class RefusedEvent(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="refused"):
+    """The event goes nowhere: `code` is a stable word, `pointer` a JSON pointer to the fault."""
+
+    index: int
+    code: str
+    pointer: str
+    message: str
+
+
+class RetryEvent(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="retry"):
+    """Nobody knows whether the stream has the event: send it again under this id."""
+
+    index: int
+    event_id: str
+    message: str
+
+
+EventAnswer = AcceptedEvent | RefusedEvent | RetryEvent
+
+
+class EventsAnswer(msgspec.Struct, frozen=True):
+    """What became of a request's events, by index; `receipt` is for `GET /v1/receipts/{id}`."""
+
+    request_id: str
+    receipt: str | None
+    accepted: int
+    refused: int
+    retry: int
+    events: list[EventAnswer]
+
+
+async def post_events(door: FrontDoor, call: Call) -> Answer:
+    """Take events in; under an `Idempotency-Key` once, however often they are sent."""
+    door.tally.requests += 1
+    if call.request.get_header(HEADER) is None:
+        done = await _taken(door, call, None)
+        return done.answer if isinstance(done, Unfinished) else done
+    body = await held(call.request, _limits(door))
+    return await once(door, call, body, lambda started: _taken(door, call, started))
+
+
+async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer | Unfinished:
+    """Take events in. Ids and times of those that come without are new, or those of the request's first attempt."""
+    now_us = door.clock.now_us() if started is None else started.begun_us
+    verdicts = await _judged(door, call, now_us, _any_id if started is None else started.event_id)
+    taken = [one for one in verdicts if type(one) is Accepted]
+    if not taken:
+        door.tally.refused += len(verdicts)
+        raise _all_refused(verdicts)
+    sent = _put(door, taken)
+    try:
+        async with asyncio.timeout_at(deadline_of(call.request, door.settings.web.deadline_seconds)):
+            await sent.done
+    except TimeoutError:
+        pass  # what is known by now is answered; the rest may still come to be
+    answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
+    return answer if all(sent.acknowledged) else Unfinished(answer)
+
+
+def _any_id(_index: int) -> str:
+    return new_event_id()
+
+
+def _limits(door: FrontDoor) -> BodyLimits:
+    return BodyLimits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
+
+
+async def _judged(door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> list[Accepted | Refused]:
+    tenant_id, limits = call.caller.tenant_id, _limits(door)
+    acceptor = door.acceptors.of(door.rules())
+    verdicts: list[Accepted | Refused] = []
+    async for some in units(call.request, limits, call.caller.plan.max_batch_events):
+        if verdicts:
+            await asyncio.sleep(0)  # other requests have their turn
+        verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
+    return verdicts
+
+
+def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:
+    try:
+        return door.ingest.put_all(taken)
+    except Transient as exc:
+        detail = "the stream is busy, and what waits for it fills the memory set aside: nothing was taken, try again"
+        raise Problem("busy", detail, {"Retry-After": RETRY_SECONDS}) from exc
+    except ConfigProblem as exc:
+        detail = "the stream cannot be reached by this process: nothing was taken, try again"
+        raise Problem("unavailable", detail, {"Retry-After": RETRY_SECONDS}) from exc
+
+
+def _answer(
+    door: FrontDoor, call: Call, now_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
+) -> Answer:
+    acknowledged = iter(sent.acknowledged)
+    events: list[EventAnswer] = []
+    for index, one in enumerate(verdicts):
+        if type(one) is Refused:
+            events.append(RefusedEvent(index, one.code, one.pointer, one.message))
+        elif next(acknowledged):
+            events.append(AcceptedEvent(index, one.event_id))  # type: ignore[union-attr]
+        else:
+            events.append(RetryEvent(index, one.event_id, _UNKNOWN))  # type: ignore[union-attr]
+    accepted = sum(sent.acknowledged)
+    retry = len(sent.acknowledged) - accepted
+    refused = len(events) - accepted - retry
+    _count(door, accepted, refused, retry)
+    if not accepted and retry:
+        headers = {"Retry-After": RETRY_SECONDS}
+        raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
+    receipt = receipts_of(door).text(call.caller.tenant_id, ArrivalReceipt(now_us, _places(sent)))
+    body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
+    return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
+
+
+def _places(sent: Sent) -> tuple[tuple[str, str, int], ...]:
+    return tuple((shard, str(number), index) for shard, (number, index) in sent.furthest.items())
+
+
+def _count(door: FrontDoor, accepted: int, refused: int, retry: int) -> None:
+    door.tally.accepted += accepted
+    door.tally.refused += refused
+    door.tally.retry += retry
+
+
+def _all_refused(verdicts: Sequence[Accepted | Refused]) -> Problem:
+    events = [
+        RefusedEvent(index, one.code, one.pointer, one.message)
+        for index, one in enumerate(verdicts)
+        if type(one) is Refused
+    ]
+    first = events[0]
+    detail = f"{len(events)} of {len(events)} refused; the first: {first.code} at {first.pointer or 'the whole event'}"
+    return Problem("all_refused", detail, None, refused=len(events), events=events)
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/events",
+        Scope.INGEST,
+        "Take events in: 202 once the stream has all of them, 207 on a mix, 400 when all are refused.\n\n"
+        "Missing `event_id`, `event_time` and `tenant_id` are filled in; the ids are in the answer. `received_time` is the "
+        "server's. The body may be gzipped (`Content-Encoding: gzip`). A CloudEvent in binary mode has its attributes in "
+        "`ce-` headers.",
+        post_events,
+        answers={202: EventsAnswer, 207: EventsAnswer},
+        body={
+            JSON: {
+                "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]
+            },
+            LINES: {"type": "string", "description": "One event a line."},
+            CLOUD: {"type": "object", "description": "One CloudEvent."},
+            CLOUD_BATCH: {"type": "array", "items": {"type": "object"}, "minItems": 1},
+        },
+        parameters=(
+            KEY_PARAMETER,
+            Parameter(
+                "Content-Encoding",
+                "header",
+                "`gzip`, or nothing.",
+                {"type": "string", "enum": ["gzip", "identity"]},
+            ),
+        ),
+    ),
+)

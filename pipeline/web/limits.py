@@ -1,0 +1,82 @@
+"""Plans at the door: take from one, wait for a lease where that is needed, and say no in the caller's words.
+
+One renewal of a tenant's lease is under way at a time, whoever waits for it: a tenant above its plan holds one thread.
+"""
+
+import asyncio
+from concurrent.futures import Future
+
+from pipeline.core.caller import Caller
+from pipeline.core.decision import Decision
+from pipeline.core.plan import Plan
+from pipeline.web.problems import Problem
+from pipeline.wiring.front_door import FrontDoor
+
+_OF_PLAN = {
+    "requests": "{0.requests_per_second} requests a second and {0.burst_requests} at once",
+    "events": "{0.events_per_second} events a second",
+    "bytes": "{0.bytes_per_second} bytes of events a second",
+}
+
+
+async def take(
+    door: FrontDoor, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0
+) -> Decision:
+    """Take from the caller's plan; return the decision for its headers.
+
+    Raises:
+        Problem: `rate_limited`, `quota_used_up`, `too_large` (no waiting helps), `unavailable` (the limiter's table does
+            not answer, and limits.store_down is closed), `busy` (not decided in time).
+    """
+    limiter = door.limiter
+    if limiter is None:
+        raise Problem("unavailable", "this process was made without a limiter")
+    while (found := limiter.take(caller, requests, events, size_bytes)) is None:
+        await renewed(door, limiter.renewal(caller, requests, events, size_bytes, door.threads.submit))
+    if found.low:
+        limiter.renewal(caller, 0, 0, 0, door.threads.submit)
+    if not found.allowed:
+        raise problem(found, caller)
+    return found
+
+
+async def renewed(door: FrontDoor, renewal: Future[None]) -> None:
+    """Wait for a renewal.
+
+    Raises:
+        Problem: it took too long.
+    """
+    try:
+        await asyncio.wait_for(asyncio.wrap_future(renewal), door.settings.web.deadline_seconds)
+    except TimeoutError as exc:
+        raise Problem("busy", "the table of limits is slow; try again", {"Retry-After": "1"}) from exc
+
+
+def problem(decision: Decision, caller: Caller) -> Problem:
+    """Return a refusal: which limit, what it is, and when to come again."""
+    headers, plan = decision.headers(), caller.plan
+    when = f"; try again in {decision.retry_after_seconds} s"
+    if decision.which == "store":
+        return Problem("unavailable", f"limits cannot be checked at the moment{when}", headers)
+    if decision.which == "month":
+        detail = f"plan {plan.name} allows {plan.requests_per_month} requests in a calendar month of UTC"
+        return Problem("quota_used_up", detail + when, headers, **_more(decision))
+    if decision.retry_after_seconds is None:
+        detail = f"plan {plan.name} never allows so many {decision.which} at once: {decision.limit} at most; send less"
+        return Problem("too_large", detail, headers, **_more(decision))
+    return Problem("rate_limited", _what(decision, caller, plan) + when, headers, **_more(decision))
+
+
+def _what(decision: Decision, caller: Caller, plan: Plan) -> str:
+    if decision.which == "credential":
+        return f"this credential is limited to {caller.requests_per_second} requests a second"
+    return f"plan {plan.name} allows " + _OF_PLAN[decision.which].format(plan)
+
+
+def _more(decision: Decision) -> dict[str, object]:
+    return {
+        "which": decision.which,
+        "limit": decision.limit,
+        "reset_seconds": decision.reset_seconds,
+        "retry_after_seconds": decision.retry_after_seconds,
+    }

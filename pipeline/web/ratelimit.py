@@ -1,0 +1,202 @@
+"""`/v1/ratelimit`: rate limits for others, as a service; each tenant has its own namespaces and policies."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+from falcon.asgi import Request
+
+from pipeline.core.caller import Scope
+from pipeline.core.names import is_name
+from pipeline.core.policy import Limit, Policy
+from pipeline.flows.ratelimits import Check, Checked, RateLimits
+from pipeline.web.limits import renewed
+from pipeline.web.problems import Problem
+from pipeline.web.route import Answer, Call, Parameter, Route
+from pipeline.web.threads import in_thread
+from pipeline.wiring.front_door import FrontDoor
+
+MAX_BODY_BYTES = 16_384
+MAX_IDEMPOTENCY_KEY = 255
+_CHECK, _LIMIT = msgspec.json.Decoder(Check), msgspec.json.Decoder(Limit)
+_JSON = "application/json"
+
+
+class PolicyList(msgspec.Struct, frozen=True):
+    """The tenant's policies, by name."""
+
+    policies: list[Policy]
+
+
+async def check(door: FrontDoor, call: Call) -> Answer:
+    """Answer whether a key may have tokens."""
+    service, tenant = _service(door), call.caller.tenant_id
+    body = await _body(call.request)
+    asked = _decoded(_CHECK, body)
+    idempotency_key = call.request.get_header("Idempotency-Key")
+    if idempotency_key is None:
+        found = await _decide(door, service, tenant, asked)
+        _record(door, tenant, asked, found)
+        return Answer(found)
+    return await _decide_once(door, service, tenant, asked, idempotency_key, body)
+
+
+async def _decide(door: FrontDoor, service: RateLimits, tenant: str, asked: Check) -> Checked:
+    limit = await _limit(door, service, tenant, asked)
+    while (found := service.take(tenant, asked, limit)) is None:
+        await renewed(door, service.renewal(tenant, asked, limit, door.threads.submit))
+    return found
+
+
+async def _decide_once(
+    door: FrontDoor, service: RateLimits, tenant: str, asked: Check, key: str, body: bytes
+) -> Answer:
+    """Decide, unless that was decided under this key: then give the same answer again."""
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise Problem("bad_request", f"Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    fingerprint = hashlib.sha256(body).hexdigest()
+    kept = await in_thread(door, service.decided, tenant, key)
+    if kept is None:
+        found = await _decide(door, service, tenant, asked)
+        kept = await in_thread(door, service.keep, tenant, key, fingerprint, asked, found)
+        if kept.fingerprint == fingerprint:
+            _record(door, tenant, asked, found)
+    if kept.fingerprint != fingerprint:
+        raise Problem("key_reused", "this Idempotency-Key was used for another check; use a new one")
+    return Answer(kept.answer)
+
+
+async def _limit(door: FrontDoor, service: RateLimits, tenant: str, asked: Check) -> Limit:
+    if (asked.limit is None) == (asked.policy is None):
+        raise Problem("invalid", "give either limit or policy", pointer="/limit")
+    if asked.limit is not None:
+        return asked.limit
+    name = asked.policy or ""
+    policy, known = service.known_policy(tenant, name)
+    if not known:
+        policy = await in_thread(door, service.read_policy, tenant, name)
+    if policy is None:
+        raise Problem(
+            "invalid", f"there is no policy {name}: PUT /v1/ratelimit/policies/{name}", pointer="/policy"
+        )
+    return policy.limit
+
+
+def _record(door: FrontDoor, tenant: str, asked: Check, found: Checked) -> None:
+    if door.decision_log is not None:
+        door.decision_log.record(tenant, asked, found)
+
+
+async def put_policy(door: FrontDoor, call: Call) -> Answer:
+    """Store a policy."""
+    name = call.path["name"]
+    if not is_name(name):
+        raise Problem("invalid", "a policy's name is lower case letters, digits, '.', '_', '-', 63 at most")
+    policy = Policy(name, _decoded(_LIMIT, await _body(call.request)))
+    await in_thread(door, _service(door).put_policy, call.caller.tenant_id, policy)
+    return Answer(policy)
+
+
+async def get_policy(door: FrontDoor, call: Call) -> Answer:
+    """Return a policy."""
+    name = call.path["name"]
+    found = None
+    if is_name(name):
+        found = await in_thread(door, _service(door).policies.get, call.caller.tenant_id, name)
+    if found is None:
+        raise Problem("not_found", "there is no such policy; GET /v1/ratelimit/policies lists them")
+    return Answer(found)
+
+
+async def delete_policy(door: FrontDoor, call: Call) -> Answer:
+    """Remove a policy."""
+    name = call.path["name"]
+    if not is_name(name) or not await in_thread(
+        door, _service(door).delete_policy, call.caller.tenant_id, name
+    ):
+        raise Problem("not_found", "there is no such policy; GET /v1/ratelimit/policies lists them")
+    return Answer(status=204)
+
+
+async def list_policies(door: FrontDoor, call: Call) -> Answer:
+    """Return the tenant's policies."""
+    found = await in_thread(door, _service(door).policies.all, call.caller.tenant_id)
+    return Answer(PolicyList(list(found)))
+
+
+def _service(door: FrontDoor) -> RateLimits:
+    if door.ratelimits is None:
+        raise Problem("unavailable", "this process was made without the rate-limit service")
+    return door.ratelimits
+
+
+async def _body(request: Request) -> bytes:
+    found = b""
+    async for chunk in request.stream:
+        found += chunk
+        if len(found) > MAX_BODY_BYTES:
+            raise Problem("too_large", f"the body has more than {MAX_BODY_BYTES} bytes")
+    return found
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        raise Problem("invalid", f"the body does not follow its schema: {exc}") from exc
+    except msgspec.DecodeError as exc:
+        raise Problem("bad_request", f"the body is not JSON: {exc}") from exc
+
+
+_NAME = Parameter("name", "path", "Name of the policy.", required=True)
+_KEY = Parameter("Idempotency-Key", "header", "The same key and body gives the same decision for 24 hours.")
+_POLICIES = "/v1/ratelimit/policies"
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/ratelimit/check",
+        Scope.INGEST,
+        "Ask whether a key may have tokens of its bucket.",
+        check,
+        answers={200: Checked},
+        body={_JSON: Check},
+        parameters=(_KEY,),
+    ),
+    Route(
+        "GET",
+        _POLICIES,
+        Scope.READ,
+        "List the tenant's named limits.",
+        list_policies,
+        answers={200: PolicyList},
+    ),
+    Route(
+        "PUT",
+        f"{_POLICIES}/{{name}}",
+        Scope.ADMIN,
+        "Store a named limit.\n\nIt holds in every process within ten seconds.",
+        put_policy,
+        answers={200: Policy},
+        body={_JSON: Limit},
+        parameters=(_NAME,),
+    ),
+    Route(
+        "GET",
+        f"{_POLICIES}/{{name}}",
+        Scope.READ,
+        "Show a named limit.",
+        get_policy,
+        answers={200: Policy},
+        parameters=(_NAME,),
+    ),
+    Route(
+        "DELETE",
+        f"{_POLICIES}/{{name}}",
+        Scope.ADMIN,
+        "Remove a named limit.",
+        delete_policy,
+        answers={204: None},
+        parameters=(_NAME,),
+    ),
+)

@@ -1,0 +1,184 @@
+"""One process of the API: the server, its limits against abuse, and its end.
+
+An end in order: no new connection is taken, every request that was read is answered, what was taken is sent, the last
+receipt is written. The server hands over a request only with its head; a client whose request was not read yet sees its
+connection close, and may repeat it.
+"""
+
+import asyncio
+import gc
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from pipeline.core.errors import ConfigProblem
+from pipeline.facts import ApiDrained
+from pipeline.web.app import make_app
+from pipeline.web.entry import Entry
+from pipeline.web.gate import Gate
+from pipeline.wiring.front_door import FrontDoor
+
+_MAX_HEAD_BYTES = 65_536  # request line and headers: a longer head is answered 431
+_BACKLOG = 1_024  # connections that wait to be taken
+_TALLY_SECONDS = 1.0  # between two looks at what came in
+_CLOSE_SECONDS = 10.0  # for what was taken, and for the last receipt, once every request is answered
+_GRACE_SECONDS = 5.0  # beyond the deadline of requests, for answers on their way
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a process listens. `held` keeps the port for all processes that share it."""
+
+    host: str
+    port: int
+    held: socket.socket | None = None
+
+    @property
+    def url(self) -> str:
+        """Return what a client on this machine calls."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - shown, not listened on
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def hold_address(host: str, port: int, *, or_free: bool = False) -> Address:
+    """Claim a port: nobody else listens on it, and our processes may share it.
+
+    Args:
+        host: a name or address of this machine.
+        port: 0 for a free one.
+        or_free: take a free one where the port is taken.
+
+    Raises:
+        ConfigProblem: the port cannot be had.
+    """
+    try:
+        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+    except OSError as exc:
+        raise ConfigProblem(f"web.host {host!r} is no address of this machine ({exc.strerror})") from exc
+    address = str(place[0])
+    try:
+        with socket.socket(family) as alone:  # the shared claim below would not see somebody else's
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((address, port))
+    except OSError as exc:
+        if or_free and port:
+            return hold_address(host, 0)
+        raise ConfigProblem(
+            f"port {port} of {host} cannot be had ({exc.strerror}): set web.port to another one, or to 0 for a free one"
+        ) from exc
+    held = socket.socket(family)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((address, port))
+    return Address(address, held.getsockname()[1], held)
+
+
+def serve(
+    door: FrontDoor,
+    gate: Gate,
+    address: Address,
+    started: Callable[[], None],
+    stop: "Callable[[Callable[[], None]], None]",
+) -> bool:
+    """Serve until asked to stop; False: at the end something was left without an answer of the stream.
+
+    Args:
+        door: what handlers use.
+        gate: lets requests in.
+        address: where to listen.
+        started: told once requests are taken.
+        stop: given what asks for the end, from any thread.
+    """
+    return uvloop.run(_serve(door, gate, address, started, stop))
+
+
+async def _serve(
+    door: FrontDoor,
+    gate: Gate,
+    address: Address,
+    started: Callable[[], None],
+    stop: "Callable[[Callable[[], None]], None]",
+) -> bool:
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    def ask() -> None:
+        if not loop.is_closed():  # asked again, after the end
+            loop.call_soon_threadsafe(asked.set)
+
+    stop(ask)
+    door.ingest.start(loop)
+    entry = Entry(make_app(door, gate), door.settings.web.deadline_seconds)
+    server = make_server(entry, door, address)
+    serving = asyncio.ensure_future(server.serve())
+    telling = asyncio.ensure_future(_tell(door))
+    gc.collect()
+    gc.freeze()  # what is made by now stays: the collector need not look at it again
+    await _listening(address, serving)
+    started()
+    await asyncio.wait({serving, asyncio.ensure_future(asked.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    ended = await _drain(door, entry, server, serving)
+    await gate.close()
+    telling.cancel()
+    return ended
+
+
+async def _drain(door: FrontDoor, entry: Entry, server: Server, serving: "asyncio.Future[None]") -> bool:
+    """Answer what was taken, then send what is left."""
+    loop, requests = asyncio.get_running_loop(), entry.requests
+    began = loop.time()
+    server.signal_handler_interrupt()  # what Server.stop does
+    await asyncio.wait({serving}, timeout=door.settings.web.deadline_seconds + _GRACE_SECONDS)
+    ended = await loop.run_in_executor(None, door.ingest.close, _CLOSE_SECONDS)
+    if (told := door.tally.take()) is not None:
+        door.facts(told)
+    lost = door.ingest.waiting()
+    door.facts(ApiDrained(requests=requests, lost=lost, seconds=round(loop.time() - began, 3)))
+    return ended and not lost
+
+
+def make_server(application: Any, door: FrontDoor, address: Address) -> Server:
+    """Return the server of an ASGI application, with its limits."""
+    web = door.settings.web
+    return Server(
+        application,
+        address=address.host,
+        port=address.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=_BACKLOG,
+        backpressure=web.max_connections,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(web.idle_seconds * 1_000),
+            max_buffer_size=_MAX_HEAD_BYTES,
+            pipeline_flush=False,
+        ),
+        log_enabled=False,
+    )
+
+
+async def _tell(door: FrontDoor) -> None:
+    while True:
+        await asyncio.sleep(_TALLY_SECONDS)
+        if (told := door.tally.take()) is not None:
+            door.facts(told)
+
+
+async def _listening(address: Address, serving: "asyncio.Future[None]") -> None:
+    """Wait until the server takes connections: it opens its socket in a thread of its own."""
+    while not serving.done():
+        try:
+            _, writer = await asyncio.open_connection(address.host, address.port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return
+    await serving  # raises what it died of

@@ -1,0 +1,37 @@
+"""What limits are made of."""
+
+from dataclasses import replace
+
+from pipeline.aws.client import make_client
+from pipeline.aws.limits import DynamoLimits
+from pipeline.aws.meter import Meter
+from pipeline.config import Settings
+from pipeline.facts import FactSink
+from pipeline.flows.leases import Leases
+from pipeline.flows.limit import Limiter
+from pipeline.flows.ratelimits import RateLimits
+from pipeline.ports.clock import Clock
+from pipeline.wiring.stores import connection
+
+_TIMEOUT_SECONDS = 2.0  # a request waits for its limits: a table that does not answer is down soon
+_ATTEMPTS = 2
+
+
+def limits(settings: Settings, clock: Clock, facts: FactSink) -> tuple[Limiter, RateLimits]:
+    """Return the limiter of plans and the rate-limit service of one process, over the same leases."""
+    store = limit_store(settings, facts)
+    leases = Leases(store, clock, facts, settings.limits.store_down, settings.limits.max_accounts)
+    limiter = Limiter(leases, clock, settings.web.max_body_bytes)
+    return limiter, RateLimits(leases, store, store, clock)
+
+
+def limit_store(settings: Settings, facts: FactSink) -> DynamoLimits:
+    """Return the table of limits, asked with little patience."""
+    where = connection(settings)
+    hasty = replace(
+        where,
+        connect_timeout_seconds=min(_TIMEOUT_SECONDS, where.connect_timeout_seconds),
+        read_timeout_seconds=min(_TIMEOUT_SECONDS, where.read_timeout_seconds),
+    )
+    client = make_client("dynamodb", hasty, Meter(), facts=facts, max_attempts=_ATTEMPTS)
+    return DynamoLimits(client, settings.storage.table_prefix)

@@ -1,0 +1,129 @@
+"""The server that the bench drives: `python -m tests.bench.http_server bare|api`; prints its port.
+
+Both are the same server with the same limits: `bare` reads the body and says 202, `api` is the whole API over a null
+stream, with its log, its metrics and a key to be checked.
+"""
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pipeline.startup import light
+
+light()
+
+import uvloop  # noqa: E402 - after light()
+
+from consumers.telemetry import Telemetry  # noqa: E402
+from pipeline.config import load_settings  # noqa: E402
+from pipeline.core.caller import Scope  # noqa: E402
+from pipeline.core.plan import Plan  # noqa: E402
+from pipeline.core.tenant import Act, ApiKey, Tenant  # noqa: E402
+from pipeline.flows.authenticate import Authenticator  # noqa: E402
+from pipeline.flows.follow import ArrivalReceipts, Follower  # noqa: E402
+from pipeline.flows.rules import FixedRules  # noqa: E402
+from pipeline.ports.clock import SystemClock  # noqa: E402
+from pipeline.ports.stream import OutgoingRecord, PutAnswer  # noqa: E402
+from pipeline.sending import ProducerSettings  # noqa: E402
+from pipeline.sending.coalesce import Ingest  # noqa: E402
+from pipeline.sending.fates import BatchFate  # noqa: E402
+from pipeline.sending.threaded import EventProducer, ProducerOptions  # noqa: E402
+from pipeline.sending.worker import WorkerPorts  # noqa: E402
+from pipeline.web.gate import gate_of  # noqa: E402
+from pipeline.web.serve import Address, hold_address, make_server, serve  # noqa: E402
+from pipeline.wiring.front_door import FrontDoor  # noqa: E402
+from tests.bench.data import KEY, bench_rules  # noqa: E402
+from tests.bench.null_ports import NullLedger  # noqa: E402
+from tests.bench.producing import NullReceipts  # noqa: E402
+from tests.fakes.control import MemoryControl  # noqa: E402
+
+_PLAN = Plan("bench", 10**9, 10**9, 10**12, 10**9, 10**12, 10_000)
+
+
+class _Sink:
+    """Acknowledges everything; each record has the next sequence number of its shard."""
+
+    def __init__(self) -> None:
+        self._number = 49_600_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000
+
+    def put(self, put: Sequence[OutgoingRecord]) -> list[PutAnswer]:
+        first = self._number
+        self._number += len(put)
+        return [PutAnswer("shardId-000000000000", str(first + place), "") for place in range(len(put))]
+
+
+async def _bare(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ARG001
+    event = await receive()
+    while event.get("more_body"):
+        event = await receive()
+    body = b'{"status":"accepted"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _door(telemetry: Telemetry) -> FrontDoor:
+    settings, clock, threads = load_settings(), SystemClock(), ThreadPoolExecutor(4)
+    judged_by, stream = bench_rules(settings.paths.schemas), ("bench", "1")
+
+    def opened(told: Callable[[BatchFate], None]) -> EventProducer:
+        ports = WorkerPorts(_Sink(), NullReceipts(), clock, random.random, telemetry.fact, told)
+        batches = ProducerSettings(linger_seconds=settings.web.linger_ms / 1_000)
+        return EventProducer("bench", stream, ports, batches, ProducerOptions(keep_fates=0))
+
+    return FrontDoor(
+        settings,
+        clock,
+        telemetry.fact,
+        threads=threads,
+        ingest=Ingest(opened),
+        receipts=ArrivalReceipts(b"k" * 32, stream, Follower(NullLedger(), stream, clock, threads)),
+        rules=FixedRules(judged_by),
+        authenticator=Authenticator(_control(), clock, None),
+    )
+
+
+def _control() -> MemoryControl:
+    """Return a control store with one tenant and one key, whose text every run makes alike."""
+    act, control = Act(0, "bench", "make", "bench", {}), MemoryControl()
+    control.put_plan(_PLAN, act)
+    control.put_tenant(Tenant("tenant-00", _PLAN.name, "active", 0), act, new=True)
+    key = ApiKey(KEY.id, "tenant-00", "", frozenset(Scope), KEY.secret_hash, 0)
+    control.put_key(key, act, new=True)
+    return control
+
+
+async def _serve_bare(door: FrontDoor, address: Address) -> None:
+    server = make_server(_bare, door, address)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.signal_handler_interrupt)
+    print(address.port, flush=True)
+    await server.serve()
+
+
+def _on_sigterm(stop: Callable[[], None]) -> None:
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop())
+
+
+def main(kind: str) -> None:
+    """Serve until SIGTERM."""
+    address = hold_address("127.0.0.1", 0)
+    with Telemetry(load_settings(), "bench", page=False) as telemetry:
+        door = _door(telemetry)
+        if kind == "bare":
+            uvloop.run(_serve_bare(door, address))
+            return
+        serve(
+            door,
+            gate_of(door),
+            address,
+            lambda: print(address.port, flush=True),
+            _on_sigterm,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

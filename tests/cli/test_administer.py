@@ -1,0 +1,93 @@
+"""The commands that administer, as a user types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli.group import cli
+from pipeline.core.api_key import parse_key
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def told(home: Path, *words: str) -> str:
+    """Run a command that works; return what it printed."""
+    done = CliRunner().invoke(cli, [*words, "--home", str(home)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def answer(home: Path, *words: str) -> "dict[str, str] | list[dict[str, str]]":
+    found: dict[str, str] | list[dict[str, str]] = json.loads(told(home, *words, "--json"))
+    return found
+
+
+def test_a_tenant_has_keys_and_a_history(home: Path) -> None:
+    """What is added is listed, a key is shown once, and the acts say who did it."""
+    told(home, "tenants", "add", "acme", "--plan", "premium", "--as", "jo")
+    made = answer(home, "keys", "create", "acme", "--scope", "ingest,read", "--expires", "30d")
+    assert isinstance(made, dict)
+    secret = parse_key(made["key"]).secret
+    later = [told(home, *words) for words in (["keys", "list"], ["keys", "show", made["id"]], ["acts"])]
+    later.append(json.dumps(answer(home, "acts")))
+    assert all(made["id"] in text for text in later)
+    assert not any(secret in text for text in later)
+    acts = answer(home, "acts", "--subject", "tenant:acme")
+    assert isinstance(acts, list)
+    assert [(one["actor"], one["action"]) for one in acts] == [("jo", "tenant.add")]
+    assert secret.encode() not in b"".join(path.read_bytes() for path in home.glob("control.sqlite*"))
+
+
+def test_keys_end(home: Path) -> None:
+    """A rotated key is ending, a revoked one revoked; a suspended tenant is shown as such."""
+    told(home, "tenants", "add", "acme")
+    old = answer(home, "keys", "create", "acme", "--scope", "read")
+    assert isinstance(old, dict)
+    new = answer(home, "keys", "rotate", old["id"], "--overlap", "1h")
+    assert isinstance(new, dict)
+    told(home, "keys", "revoke", new["id"])
+    listed = answer(home, "keys", "list", "--tenant", "acme")
+    assert isinstance(listed, list)
+    assert {one["id"]: one["state"] for one in listed} == {old["id"]: "ending", new["id"]: "revoked"}
+    assert "suspended" in told(home, "tenants", "suspend", "acme")
+
+
+def test_a_tenant_of_the_settings_is_taken_in_with_its_first_key(home: Path) -> None:
+    """Who is in events.tenants need not be added by hand."""
+    told(home, "keys", "create", "aa", "--scope", "ingest")
+    assert "basic" in told(home, "tenants", "show", "aa")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tenants", "add", "acme", "--plan", "gold"],
+        ["keys", "create", "nobody", "--scope", "read"],
+        ["keys", "create", "aa", "--scope", "fly"],
+        ["keys", "create", "aa", "--scope", "read", "--expires", "soon"],
+        ["clients", "add", "c1", "nobody", "--scope", "read"],
+        ["plans", "show", "gold"],
+        ["schema", "publish", "nowhere/1.json"],
+    ],
+)
+def test_errors_say_what_to_do(home: Path, words: list[str]) -> None:
+    """A wrong word is refused in one sentence, and nothing is stored."""
+    done = CliRunner().invoke(cli, [*words, "--home", str(home)])
+    assert done.exit_code != 0
+    assert answer(home, "acts") == []
+
+
+def test_a_published_schema_is_listed(home: Path, tmp_path: Path) -> None:
+    """A version that is published is one of the event types, and stays as it is."""
+    file = tmp_path / "door.opened" / "1.json"
+    file.parent.mkdir()
+    file.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}}')
+    told(home, "schema", "publish", str(file))
+    assert "door_opened" in told(home, "schema", "list")
+    file.write_text('{"type": "object"}')
+    assert CliRunner().invoke(cli, ["schema", "publish", str(file), "--home", str(home)]).exit_code != 0

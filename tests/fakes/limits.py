@@ -1,0 +1,78 @@
+"""Ports `LimitStore`, `Policies` and `Decisions` in memory."""
+
+import threading
+from collections.abc import Sequence
+
+from pipeline.core.errors import Transient
+from pipeline.core.lease import Account, Change
+from pipeline.core.policy import Policy
+from pipeline.ports.limits import AccountKey, Decided
+
+
+class MemoryLimits:
+    """Accounts by key; `down` makes every call fail, `writes` counts those that were tried."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[AccountKey, Account] = {}
+        self.expires_us: dict[AccountKey, int | None] = {}
+        self.down, self.reads, self.writes = False, 0, 0
+        self._lock = threading.Lock()
+
+    def read(self, key: AccountKey) -> Account | None:
+        """Return an account."""
+        self._answer()
+        self.reads += 1
+        return self.accounts.get(key)
+
+    def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:
+        """Apply a change."""
+        self._answer()
+        self.writes += 1
+        with self._lock:
+            after = change.applied(self.accounts.get(key))
+            if after is not None:
+                self.accounts[key], self.expires_us[key] = after, expires_us
+        return after
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Transient("read limits: the table does not answer")
+
+
+class MemoryPolicies:
+    """Policies by tenant and name."""
+
+    def __init__(self) -> None:
+        self.policies: dict[tuple[str, str], Policy] = {}
+
+    def put(self, tenant: str, policy: Policy) -> None:
+        """Store one."""
+        self.policies[tenant, policy.name] = policy
+
+    def get(self, tenant: str, name: str) -> Policy | None:
+        """Return one."""
+        return self.policies.get((tenant, name))
+
+    def delete(self, tenant: str, name: str) -> bool:
+        """Remove one."""
+        return self.policies.pop((tenant, name), None) is not None
+
+    def all(self, tenant: str) -> Sequence[Policy]:
+        """Return a tenant's, by name."""
+        return [self.policies[key] for key in sorted(self.policies) if key[0] == tenant]
+
+
+class MemoryDecisions:
+    """Decisions by tenant and key."""
+
+    def __init__(self) -> None:
+        self.decided: dict[tuple[str, str], Decided] = {}
+
+    def find(self, tenant: str, key: str) -> Decided | None:
+        """Return what was decided."""
+        return self.decided.get((tenant, key))
+
+    def keep(self, tenant: str, key: str, decided: Decided, expires_us: int) -> Decided:
+        """Store a decision unless one is there."""
+        del expires_us
+        return self.decided.setdefault((tenant, key), decided)

@@ -1,0 +1,96 @@
+"""An API over limits in memory: a gate that lets one caller in, and a client that asks it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import falcon.testing
+from falcon.asgi import Request
+
+from pipeline.config import Settings
+from pipeline.core.caller import Caller, Denied, Scope
+from pipeline.core.event import Limits
+from pipeline.core.plan import DELIVERED, Plan
+from pipeline.core.rules import make_rules
+from pipeline.flows.decision_log import DecisionLog
+from pipeline.flows.leases import Leases
+from pipeline.flows.limit import Limiter
+from pipeline.flows.ratelimits import RateLimits
+from pipeline.flows.rules import FixedRules
+from pipeline.web.app import make_app
+from pipeline.web.gate import NOBODY
+from pipeline.web.problems import Problem
+from pipeline.web.route import OPEN, Answer, Call, Route
+from pipeline.wiring.front_door import FrontDoor
+from tests.fakes.clock import SteppedClock
+from tests.fakes.facts import FactList
+from tests.fakes.limits import MemoryDecisions, MemoryLimits, MemoryPolicies
+
+ROOMY = Plan("roomy", 100_000, 100_000, 10**9, 100_000, 2**30, 500)
+
+
+class OneCaller:
+    """Lets everybody in as one caller, which tests may change."""
+
+    nobody = NOBODY
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    async def admit(self, request: Request, route: Route) -> Caller:
+        """Return the caller, if it has the scope."""
+        del request
+        if route.needs is not OPEN and route.needs not in self.caller.scopes:
+            raise Problem("forbidden", "no")
+        return self.caller
+
+    def problem(self, denied: Denied) -> Problem:
+        """Return a refusal."""
+        return Problem("unauthenticated", str(denied))
+
+    async def close(self) -> None:
+        """Finish."""
+
+
+class Limited:
+    """One process of the API, over a store that others may share."""
+
+    def __init__(
+        self, plan: Plan = ROOMY, store: MemoryLimits | None = None, store_down: Any = "open"
+    ) -> None:
+        self.clock, self.facts, self.sent = SteppedClock(), FactList(), list[tuple[bytes, str, str]]()
+        self.store = store or MemoryLimits()
+        leases = Leases(self.store, self.clock, self.facts, store_down)
+        self.gate = OneCaller(Caller("acme", "key:k1", frozenset(Scope), plan))
+        self.service = RateLimits(leases, MemoryPolicies(), MemoryDecisions(), self.clock)
+        self.door = FrontDoor(
+            Settings(),
+            self.clock,
+            self.facts,
+            FixedRules(make_rules([], [], Limits(), {})),
+            limiter=Limiter(leases, self.clock, 2**20),
+            ratelimits=self.service,
+            decision_log=DecisionLog(self._put, self.clock, self.facts),
+        )
+
+    async def _put(self, payload: bytes, tenant: str, entity: str) -> None:
+        self.sent.append((payload, tenant, entity))
+
+    def become(self, **changed: Any) -> None:
+        """Change the caller."""
+        self.gate.caller = replace(self.gate.caller, **changed)
+
+    def client(self, routes: Iterable[Route] | None = None) -> falcon.testing.TestClient:
+        """Return a client of all routes, or of some."""
+        app = make_app(self.door, self.gate) if routes is None else make_app(self.door, self.gate, routes)
+        return falcon.testing.TestClient(app)
+
+
+async def hello(door: FrontDoor, call: Call) -> Answer:
+    """Answer."""
+    del door, call
+    return Answer({"hello": True})
+
+
+HELLO = (Route("GET", "/hello", Scope.READ, "Say hello.", hello),)
+BASIC = DELIVERED[0]

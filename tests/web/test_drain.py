@@ -1,0 +1,112 @@
+"""The end of a server under load: what was answered 202 is in the stream, and what was read is answered."""
+
+import socket
+import threading
+import time
+
+import httpx
+import orjson
+import pytest
+
+from pipeline.core.kpl import split
+from pipeline.facts import ApiDrained
+from tests.fakes.facts import FactList
+from tests.web.doors import MemorySink, make_door, web_settings
+from tests.web.serving import Served, event, lines, serving
+
+_CLIENTS = 8
+
+
+def _ids(sink: MemorySink) -> set[str]:
+    return {orjson.loads(part)["event_id"] for record in sink.records for part in split(record.data)}
+
+
+def _send_until_refused(served: Served, name: str, told: list[str], broken: list[str]) -> None:
+    number = 0
+    with httpx.Client(base_url=served.url, headers={"X-Tenant": "demo"}, timeout=20) as client:
+        while True:
+            number += 1
+            body = lines(*(event(event_id=f"{name}-{number}-{part}") for part in range(3)))
+            try:
+                answer = client.post(
+                    "/v1/events", content=body, headers={"Content-Type": "application/x-ndjson"}
+                )
+            except httpx.ConnectError:
+                return  # nobody listens any more
+            except httpx.TransportError as exc:
+                broken.append(f"{name}-{number}: {exc!r}")
+                return
+            assert answer.status_code == 202, answer.text
+            told += [one["event_id"] for one in answer.json()["events"]]
+
+
+@pytest.mark.parametrize("slow_seconds", [0.0, 0.05])
+def test_an_end_under_load_loses_nothing_that_was_acknowledged(slow_seconds: float) -> None:
+    """Every id of a 202 is in the stream, whatever the moment of the stop; a repeated stop changes nothing."""
+    sink = MemorySink()
+    sink.before = lambda: time.sleep(slow_seconds)
+    door = make_door(sink, web_settings(web={"linger_ms": 2}))
+    told: list[str] = []
+    broken: list[str] = []
+    with serving(door) as served:
+        threads = [
+            threading.Thread(target=_send_until_refused, args=(served, f"c{number}", told, broken))
+            for number in range(_CLIENTS)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(told) < 200:
+            time.sleep(0.01)
+        served.ask_to_stop()
+        for thread in threads:
+            thread.join()
+        served.join()
+    assert served.ended is True
+    assert set(told) <= _ids(sink)
+    # A connection that is closed while the next request is on its way was never read by anybody.
+    assert all(name.split(":")[0] + "-0" not in _ids(sink) for name in broken), broken
+    assert isinstance(door.facts, FactList)
+    assert [one.lost for one in door.facts.told if isinstance(one, ApiDrained)] == [0]
+
+
+def test_a_request_that_was_read_is_answered_after_the_stop() -> None:
+    """The stream answers only after the stop was asked for; the client has its 202 before the connection closes."""
+    sink, asked = MemorySink(), threading.Event()
+
+    def held() -> None:
+        asked.wait(20)
+        time.sleep(0.2)  # the stop is under way by then
+
+    sink.before = held
+    answers: list[int] = []
+    with serving(make_door(sink)) as served:
+
+        def send() -> None:
+            with served.client() as client:
+                answers.append(client.post("/v1/events", json=event()).status_code)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        while not served.door.ingest.waiting():
+            time.sleep(0.01)
+        served.ask_to_stop()
+        asked.set()
+        thread.join()
+        served.join()
+    assert (answers, served.ended) == ([202], True)
+
+
+def test_idle_and_half_open_connections_do_not_hold_up_the_end() -> None:
+    """One that sent nothing, one that waits between requests, one whose head breaks off: closed, and the server ends."""
+    door = make_door(MemorySink(), web_settings(web={"idle_seconds": 1, "deadline_seconds": 2}))
+    with serving(door) as served:
+        silent = socket.create_connection(("127.0.0.1", served.port))
+        half = socket.create_connection(("127.0.0.1", served.port))
+        half.sendall(b"POST /v1/events HTTP/1.1\r\nHost:")
+        with served.client() as between:
+            assert between.post("/v1/events", json=event()).status_code == 202
+            served.ask_to_stop()
+            served.join()
+        silent.close()
+        half.close()
+    assert served.ended is True

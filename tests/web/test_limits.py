@@ -1,0 +1,244 @@
+"""Limits over HTTP: what callers of a plan are told, and the rate-limit service."""
+
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from pipeline.config import Settings
+from pipeline.core.caller import Scope
+from pipeline.core.errors import Transient
+from pipeline.core.event import Envelope
+from pipeline.core.plan import Plan
+from pipeline.core.policy import Limit
+from pipeline.flows.decision_log import DecisionLog, decided_event
+from pipeline.flows.ratelimits import POLICY_SECONDS, Check, Checked
+from tests.fakes.clock import NOON_US
+from tests.web.limited import BASIC, HELLO, Limited
+
+CHECK = "/v1/ratelimit/check"
+THREE = {"namespace": "logins", "key": "ann", "limit": {"tokens": 3, "seconds": 60}}
+
+
+def test_answers_say_what_is_left() -> None:
+    """An answer within the plan carries both fields, of requests and of the month."""
+    answer = Limited(BASIC).client(HELLO).simulate_get("/hello")
+    assert answer.status_code == 200
+    assert answer.headers["ratelimit"] == '"requests";r=19;t=1, "month";r=99999;t=1857600'
+    assert answer.headers["ratelimit-policy"] == '"requests";q=20;w=2, "month";q=100000;w=2678400'
+
+
+def test_a_refusal_says_which_limit_and_when() -> None:
+    """Above the plan's rate: 429, the limit, and the second from which on it may be tried again."""
+    api = Limited(BASIC)
+    client = api.client(HELLO)
+    answers = [client.simulate_get("/hello") for _ in range(21)]
+    assert [one.status_code for one in answers] == [200] * 20 + [429]
+    refused = answers[-1]
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["ratelimit"].startswith('"requests";r=0;')
+    found = refused.json
+    assert (found["code"], found["which"], found["retry_after_seconds"]) == ("rate_limited", "requests", 1)
+    assert "10 requests a second and 20 at once; try again in 1 s" in found["detail"]
+    api.clock.advance(1)
+    assert client.simulate_get("/hello").status_code == 200
+
+
+def test_a_used_up_month_has_a_code_of_its_own() -> None:
+    """The quota's refusal names the month's end."""
+    api = Limited(Plan("tiny", 10, 20, 3, 10, 10, 10))
+    client = api.client(HELLO)
+    answers = [client.simulate_get("/hello") for _ in range(4)]
+    assert [one.status_code for one in answers] == [200, 200, 200, 429]
+    assert answers[-1].json["code"] == "quota_used_up"
+    assert answers[-1].headers["retry-after"] == "1857600"
+
+
+def test_a_closed_store_refuses_with_503() -> None:
+    """With limits.store_down = closed, a table that does not answer is not the caller's fault."""
+    api = Limited(BASIC, store_down="closed")
+    api.store.down = True
+    answer = api.client(HELLO).simulate_get("/hello")
+    assert (answer.status_code, answer.json["code"], answer.headers["retry-after"]) == (
+        503,
+        "unavailable",
+        "1",
+    )
+    assert api.facts.names() == ["LimitStoreFailed"]
+
+
+def test_open_routes_cost_nothing() -> None:
+    """A load balancer may ask as often as it likes."""
+    api = Limited(BASIC)
+    client = api.client()
+    assert {client.simulate_get("/healthz").status_code for _ in range(50)} == {200}
+    assert api.store.writes == 0
+
+
+def test_checks_are_counted_to_the_token() -> None:
+    """A key is allowed its burst, then told how long one token takes; another key has its own."""
+    api = Limited()
+    client = api.client()
+    answers = [client.simulate_post(CHECK, json=THREE).json for _ in range(4)]
+    assert [one["allowed"] for one in answers] == [True] * 3 + [False]
+    assert [one["remaining"] for one in answers] == [2, 1, 0, 0]
+    assert (answers[3]["retry_after_seconds"], answers[3]["reset_seconds"]) == (20, 60)
+    assert client.simulate_post(CHECK, json={**THREE, "key": "bob"}).json["allowed"]
+    api.clock.advance(20)
+    answers = [client.simulate_post(CHECK, json=THREE).json["allowed"] for _ in range(2)]
+    assert answers == [True, False]
+
+
+def test_two_processes_share_a_key() -> None:
+    """Tokens that one process gave, another has not."""
+    one = Limited()
+    other = Limited(store=one.store)
+    clients = [one.client(), other.client()]
+    allowed = [clients[number % 2].simulate_post(CHECK, json=THREE).json["allowed"] for number in range(8)]
+    assert sum(allowed) == 3
+
+
+def test_tenants_do_not_share_a_key() -> None:
+    """The same namespace and key of another tenant is another bucket."""
+    api = Limited()
+    client = api.client()
+    for _ in range(4):
+        client.simulate_post(CHECK, json=THREE)
+    api.become(tenant_id="globex")
+    assert client.simulate_post(CHECK, json=THREE).json["allowed"]
+
+
+def test_a_cost_above_the_bucket_is_never_met() -> None:
+    """It is refused without a time."""
+    found = Limited().client().simulate_post(CHECK, json={**THREE, "cost": 4}).json
+    assert (found["allowed"], found["retry_after_seconds"]) == (False, None)
+
+
+def test_the_same_idempotency_key_gives_the_same_decision() -> None:
+    """Asked again, in any process, nothing more is taken; for another check the key is refused."""
+    api = Limited()
+    client, headers = api.client(), {"Idempotency-Key": "k1"}
+    answers = [client.simulate_post(CHECK, json=THREE, headers=headers).json for _ in range(5)]
+    assert answers == [answers[0]] * 5
+    assert len(api.sent) == 1
+    assert client.simulate_post(CHECK, json=THREE).json["remaining"] == 1
+    other = client.simulate_post(CHECK, json={**THREE, "cost": 2}, headers=headers)
+    assert (other.status_code, other.json["code"]) == (422, "key_reused")
+
+
+def test_a_decision_that_came_second_gives_its_token_back() -> None:
+    """Of two requests under one key at the same time, one decides for both, and one token is spent."""
+    api = Limited()
+    check = Check("logins", "ann", limit=Limit(3, 60))
+    limit = check.limit
+    assert limit is not None
+    key = api.service.leases
+    found = []
+    for _ in range(2):
+        while (one := api.service.take("acme", check, limit)) is None:
+            api.service.renewal("acme", check, limit, lambda work, *given: work(*given)).result()
+        found.append(one)
+    kept = [api.service.keep("acme", "k", "f", check, one) for one in found]
+    assert kept[0] == kept[1]
+    assert len(key) == 1
+    assert [api.client().simulate_post(CHECK, json=THREE).json["allowed"] for _ in range(3)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_policies_are_named_limits() -> None:
+    """Stored, listed, used by name, changed within ten seconds, removed; each tenant sees its own."""
+    api = Limited()
+    client, path = api.client(), "/v1/ratelimit/policies"
+    assert client.simulate_put(f"{path}/logins", json={"tokens": 1, "seconds": 60}).status_code == 200
+    assert client.simulate_get(f"{path}/logins").json["limit"] == {"tokens": 1, "seconds": 60, "burst": None}
+    by_name = {"namespace": "logins", "key": "ann", "policy": "logins"}
+    assert [client.simulate_post(CHECK, json=by_name).json["allowed"] for _ in range(2)] == [True, False]
+    client.simulate_put(f"{path}/logins", json={"tokens": 600, "seconds": 60})
+    api.clock.advance(POLICY_SECONDS)
+    client.simulate_post(CHECK, json=by_name)  # its rate counts from the first check on
+    api.clock.advance(1)
+    assert client.simulate_post(CHECK, json=by_name).json["allowed"]
+    assert [one["name"] for one in client.simulate_get(path).json["policies"]] == ["logins"]
+    api.become(tenant_id="globex")
+    assert client.simulate_get(path).json["policies"] == []
+    assert client.simulate_get(f"{path}/logins").status_code == 404
+    assert client.simulate_delete(f"{path}/logins").status_code == 404
+    api.become(tenant_id="acme")
+    assert client.simulate_delete(f"{path}/logins").status_code == 204
+    assert client.simulate_delete(f"{path}/logins").status_code == 404
+    api.clock.advance(POLICY_SECONDS)
+    assert client.simulate_post(CHECK, json=by_name).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 422),
+        (msgspec.json.encode({**THREE, "cost": 0}), 422),
+        (msgspec.json.encode({**THREE, "cost": 10**20}), 422),
+        (msgspec.json.encode({**THREE, "namespace": "a#b"}), 422),
+        (msgspec.json.encode({**THREE, "namespace": "logins\n"}), 422),
+        (msgspec.json.encode({**THREE, "key": ""}), 422),
+        (msgspec.json.encode({**THREE, "policy": "p"}), 422),
+        (msgspec.json.encode({"namespace": "n", "key": "k"}), 422),
+        (msgspec.json.encode({**THREE, "limit": {"tokens": 1, "seconds": 0}}), 422),
+        (b" " * 20_000, 413),
+    ],
+)
+def test_checks_that_cannot_be_answered(body: bytes, status: int) -> None:
+    """They are refused as what they are, and no token is taken."""
+    api = Limited()
+    assert api.client().simulate_post(CHECK, body=body).status_code == status
+    assert not any(key.name.startswith("check") for key in api.store.accounts)
+
+
+def test_scopes() -> None:
+    """Checking needs ingest, reading policies read, changing them admin."""
+    api = Limited()
+    client, path = api.client(), "/v1/ratelimit/policies"
+    api.become(scopes=frozenset({Scope.READ}))
+    assert client.simulate_get(path).status_code == 200
+    assert client.simulate_post(CHECK, json=THREE).status_code == 403
+    assert client.simulate_put(f"{path}/p", json={"tokens": 1}).status_code == 403
+    assert client.simulate_delete(f"{path}/p").status_code == 403
+
+
+def test_each_decision_is_an_event_of_its_tenant() -> None:
+    """Allowed and refused ones, as the schema has it."""
+    api = Limited()
+    client = api.client()
+    for _ in range(4):
+        client.simulate_post(CHECK, json=THREE)
+    assert [(tenant, entity) for _, tenant, entity in api.sent] == [("acme", "logins/ann")] * 4
+    events = [msgspec.json.decode(payload, type=Envelope) for payload, _, _ in api.sent]
+    assert {one.tenant_id for one in events} == {"acme"}
+    data: list[dict[str, Any]] = [msgspec.json.decode(one.data) for one in events]
+    assert [one["allowed"] for one in data] == [True] * 3 + [False]
+    schema = Settings().paths.schemas / "ratelimit.decided" / "1.json"
+    for one in data:
+        jsonschema.validate(one, msgspec.json.decode(schema.read_bytes()))
+
+
+async def _busy(payload: bytes, tenant: str, entity: str) -> None:
+    raise Transient(f"no room for {len(payload)} bytes of {tenant} {entity}")
+
+
+def test_a_busy_stream_drops_records_and_tells_it() -> None:
+    """The decision stands; what has no event is counted."""
+    api = Limited()
+    object.__setattr__(api.door, "decision_log", DecisionLog(_busy, api.clock, api.facts))
+    assert api.client().simulate_post(CHECK, json=THREE).json["allowed"]
+    assert api.facts.names() == ["DecisionsDropped"]
+
+
+def test_the_longest_key_is_an_entity() -> None:
+    """Namespace and key at their limits fit into an event's entity."""
+    check = Check("n" * 63, "k" * 128, limit=Limit(1))
+    payload = decided_event("acme", check, Checked(True, 1, 0, 1, 0), NOON_US, "e1")
+    assert len(msgspec.json.decode(payload, type=Envelope).entity_id) == 192

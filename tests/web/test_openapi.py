@@ -1,0 +1,62 @@
+"""What describes the API is made of the table of routes, and of nothing else."""
+
+import re
+from typing import Any
+
+from pipeline.web.openapi import openapi, reference
+from pipeline.web.problems import PROBLEMS
+from pipeline.web.route import OPEN, Open
+from pipeline.web.routes import ROUTES
+from tests.web.doors import MemorySink, make_door
+from tests.web.serving import serving
+
+DOCUMENT = openapi(ROUTES)
+
+
+def _references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*map(_references, node.values()))
+    return set().union(*map(_references, node)) if isinstance(node, list) else set()
+
+
+def test_every_route_is_described() -> None:
+    """Its method, path, answers, and whether it needs a credential."""
+    for route in ROUTES:
+        operation = DOCUMENT["paths"][route.path][route.method.lower()]
+        assert {str(status) for status in route.answers} < set(operation["responses"])
+        assert bool(operation["security"]) != isinstance(route.needs, Open)
+        in_path = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+        assert in_path == set(re.findall(r"{(\w+)}", route.path))
+    assert sum(map(len, DOCUMENT["paths"].values())) == len(ROUTES)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """A generator of clients finds each schema."""
+    known = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+    assert _references(DOCUMENT) <= known
+
+
+def test_every_problem_has_its_place_on_the_page() -> None:
+    """`type` of a problem is a link to it, and it says the next step."""
+    page = reference(ROUTES)
+    for code, kind in PROBLEMS.items():
+        assert f'id="problem-{code.replace("_", "-")}"' in page
+        assert kind.next_step.endswith(".")
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    """It is read where there is no internet."""
+    assert not re.search(r"(src|href)=.?(https?:)?//", reference(ROUTES))
+
+
+def test_both_are_served_to_anybody() -> None:
+    """Without a credential, like the health check."""
+    with serving(make_door(MemorySink())) as served, served.client(None) as client:
+        assert client.get("/openapi.json").json() == DOCUMENT
+        assert client.get("/docs").headers["Content-Type"].startswith("text/html")
+        assert client.get("/healthz").json() == {"status": "ok"}
+        refused = client.get("/nothing/here")
+        assert (refused.status_code, refused.json()["type"]) == (404, "/docs#problem-not-found")
+        assert client.delete("/healthz").status_code == 405
+    assert [route.path for route in ROUTES if route.needs is OPEN] == ["/healthz", "/openapi.json", "/docs"]

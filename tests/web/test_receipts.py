@@ -1,0 +1,149 @@
+"""Receipts: signed, bound to tenant and stream, and as far along as the ledger says."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
+from pipeline.core.segment import Counts, Position, Segment
+from pipeline.core.signed import sign, unsign
+from pipeline.flows.follow import Follower
+from pipeline.ports.clock import SystemClock
+from pipeline.ports.ledger import Opening
+from tests.fakes.clock import SteppedClock
+from tests.fakes.ledger import MemoryLedger
+from tests.golden.compare import matches_golden
+from tests.web.doors import KEY, STREAM, MemorySink, make_door
+from tests.web.serving import event, serving
+
+RECEIPT = ArrivalReceipt(5, (("shard-0", "49" + "0" * 54, 3),))
+_COUNTS = Counts(1, 1, 1, 0, 0, 0, 1, 1)
+
+
+def segment(lineage: str, ordinal: int, start: Position | None, end: Position) -> Segment:
+    return Segment(lineage, ordinal, "planned", start, end, "key", _COUNTS, (), "rules", 0, 1, 1)
+
+
+def test_a_receipt_is_the_same_text_for_ever() -> None:
+    """Clients keep it: a new release reads what an old one gave out."""
+    text = receipt_text(RECEIPT, KEY, "bound")
+    matches_golden("receipt_text.json", {"text": text})
+    assert read_receipt(text, KEY, "bound") == RECEIPT
+
+
+def test_only_its_owner_can_use_a_receipt() -> None:
+    """Another tenant, key or purpose, and any changed letter: no receipt at all."""
+    text = receipt_text(RECEIPT, KEY, "mine")
+    assert read_receipt(text, KEY, "theirs") is None
+    assert read_receipt(text, b"x" * 32, "mine") is None
+    assert unsign(text, KEY, "mine") is None
+    assert read_receipt(sign(b"\x92\x05\x90", KEY, "mine"), KEY, "mine") is None
+    for at in range(len(text)):
+        changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+        assert read_receipt(changed, KEY, "mine") in (
+            None,
+            RECEIPT,
+        )  # the last letter has bits that say nothing
+    for odd in ("", "=", "é", "A", "A" * 100_000, "../x", "\0"):
+        assert read_receipt(odd, KEY, "mine") is None
+
+
+def states(ledger: MemoryLedger, *places: Position) -> list[str]:
+    follower = Follower(ledger, STREAM, SystemClock(), ThreadPoolExecutor(1))
+
+    async def asked() -> list[str]:
+        return [await follower.state({"shardId-0": place}) for place in places]
+
+    return [str(one) for one in asyncio.run(asked())]
+
+
+def test_the_state_follows_the_ledger() -> None:
+    """Received until a segment that covers it is decided, archived until that is committed, then queryable."""
+    ledger, early, late = MemoryLedger(), Position("10", 2), Position("20", 0)
+    assert states(ledger, early) == ["received"]
+    lineage = ledger.register(*STREAM, "shardId-0", ()).short
+    first = segment(lineage, 1, None, Position("10", 2))
+    ledger.plan(first)
+    assert states(ledger, early, Position("10", 3), late) == ["archived", "received", "received"]
+    ledger.commit(first)
+    ledger.plan(segment(lineage, 2, Position("10", 2), Position("20", 5)))
+    assert states(ledger, early, late, Position("21", 0)) == ["queryable", "archived", "received"]
+
+
+def test_a_shard_of_another_creation_of_the_stream_says_nothing() -> None:
+    """The same shard id begins anew with the stream."""
+    ledger = MemoryLedger()
+    lineage = ledger.register(STREAM[0], "older", "shardId-0", ()).short
+    old = segment(lineage, 1, None, Position("99", 0))
+    ledger.plan(old)
+    ledger.commit(old)
+    assert states(ledger, Position("10", 0)) == ["received"]
+
+
+def test_a_request_over_several_shards_is_as_far_as_the_slowest() -> None:
+    """`queryable` means all of its events."""
+    ledger = MemoryLedger()
+    lineage = ledger.register(*STREAM, "shardId-0", ()).short
+    done = segment(lineage, 1, None, Position("99", 0))
+    ledger.plan(done)
+    ledger.commit(done)
+    follower = Follower(ledger, STREAM, SystemClock(), ThreadPoolExecutor(1))
+    places = {"shardId-0": Position("10", 0), "shardId-1": Position("10", 0)}
+    assert asyncio.run(follower.state(places)) == "received"
+
+
+class _Counting(MemoryLedger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+
+    def open(self, lineage: str) -> Opening:
+        """Count, and open."""
+        self.opened += 1
+        return super().open(lineage)
+
+
+def test_any_number_who_wait_ask_the_ledger_once() -> None:
+    """A hundred receipts of one shard at one moment are one call."""
+    ledger = _Counting()
+    ledger.register(*STREAM, "shardId-0", ())
+    follower = Follower(ledger, STREAM, SteppedClock(), ThreadPoolExecutor(4))
+
+    async def many() -> None:
+        await asyncio.gather(*(follower.state({"shardId-0": Position("1", 0)}) for _ in range(100)))
+
+    asyncio.run(many())
+    assert ledger.opened == 1
+
+
+def test_a_caller_reads_its_own_write() -> None:
+    """The receipt of a 202 waits until the loader has committed what it speaks of; nobody else can use it."""
+    sink, ledger = MemorySink(), MemoryLedger()
+    with (
+        serving(make_door(sink, ledger=ledger)) as served,
+        served.client() as client,
+        served.client("other") as other,
+    ):
+        receipt = client.post("/v1/events", json=event()).json()["receipt"]
+        path = f"/v1/receipts/{receipt}"
+        assert client.get(path).json()["state"] == "received"
+        assert client.get(path, params={"wait": "queryable", "timeout": "0.1"}).json()["state"] == "received"
+        lineage = ledger.register(*STREAM, "shardId-000000000000", ()).short
+        committed = segment(lineage, 1, None, Position("9" * 56, 0))
+        ledger.plan(committed)
+        ledger.commit(committed)
+        assert client.get(path, params={"wait": "queryable"}).json()["state"] == "queryable"
+        refusals = [other.get(path), other.get("/v1/receipts/nonsense"), client.get("/v1/receipts/nonsense")]
+        assert [one.status_code for one in refusals] == [404] * 3
+        assert len({one.text.replace(one.json()["request_id"], "") for one in refusals}) == 1
+
+
+@pytest.mark.parametrize("query", ["wait=soon", "wait=queryable&timeout=x", "wait=queryable&timeout=-1"])
+def test_a_wrong_question_is_refused(query: str) -> None:
+    """422, and it says what may be asked."""
+    door = make_door(MemorySink())
+    assert door.receipts is not None
+    text = door.receipts.text("demo", RECEIPT)
+    with serving(door) as served, served.client() as client:
+        assert client.get(f"/v1/receipts/{text}?{query}").json()["code"] == "invalid"
