@@ -18,7 +18,6 @@ from pipeline.core.event import Record
 from pipeline.core.plan import DELIVERED
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.replay import Selection
-from pipeline.core.rules import Rules
 from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
 from pipeline.flows.find import FindPorts
@@ -29,6 +28,7 @@ from pipeline.flows.ready import Readiness
 from pipeline.flows.replay import ReplayPorts, freeze
 from pipeline.flows.replay_plan import PlanPorts, plan
 from pipeline.flows.rows import RowReader
+from pipeline.flows.rules import StoredRules
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.tenant_reads import Crossed, ReadParts
 from pipeline.flows.window import WindowLimits
@@ -240,20 +240,20 @@ class Api:
     settings: Settings
     key: bytes = b"k" * 32
     callers: dict[str, Caller] = field(default_factory=dict)
-    answers_rules: Rules | None = None
 
     def __post_init__(self) -> None:
         self.control = MemoryControl()
         self.reads = Reads(self.town.parts(), self.key, self.town.acked)
+        counts: Any = FixedUsage()  # of the limiter only this is asked here
         self.door = FrontDoor(
             self.settings,
             self.town.clock,
             self.town.facts,
+            StoredRules(self.town.rules, lambda: self.control, self.town.clock, self.town.facts),
+            self.control,
             reads=self.reads,
             ready=Readiness({"tables": self.town.ledger.seal_state}, self.town.clock),
-            rules=lambda: self.answers_rules or self.town.rules,
-            control=self.control,
-            limiter=FixedUsage(),
+            limiter=counts,
         )
         self.app = make_app(self.door, KnownKeys(self.callers), ROUTES)
         self.client = TestClient(self.app)
