@@ -79,11 +79,12 @@ async def post_events(door: FrontDoor, call: Call) -> Answer:
         tally.refused += len(verdicts)
         raise _all_refused(verdicts)
     sent = _put(door, taken)
+    deadline = deadline_of(call.request, door.settings.web.deadline_seconds)
+    timer = asyncio.get_running_loop().call_at(deadline, sent.expire)
     try:
-        async with asyncio.timeout_at(deadline_of(call.request, door.settings.web.deadline_seconds)):
-            await sent.done
-    except TimeoutError:
-        pass  # what is known by now is answered; the rest may still come to be
+        await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
+    finally:
+        timer.cancel()
     return _answer(door, call, now_us, verdicts, sent)
 
 
