@@ -89,11 +89,12 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
         door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
     sent = _put(door, taken)
+    deadline = deadline_of(call.request, door.settings.web.deadline_seconds)
+    timer = asyncio.get_running_loop().call_at(deadline, sent.expire)
     try:
-        async with asyncio.timeout_at(deadline_of(call.request, door.settings.web.deadline_seconds)):
-            await sent.done
-    except TimeoutError:
-        pass  # what is known by now is answered; the rest may still come to be
+        await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
+    finally:
+        timer.cancel()
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
 
