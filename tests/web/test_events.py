@@ -13,6 +13,8 @@ import orjson
 import pytest
 
 from pipeline.core.kpl import split
+from pipeline.web.entry import Incoming, Room
+from pipeline.web.problems import Problem
 from pipeline.wiring.front_door import FrontDoor
 from tests.web.doors import MemorySink, OpenGate, make_door, web_settings
 from tests.web.serving import Served, cloud_event, event, lines, serving
@@ -266,21 +268,21 @@ def test_a_full_buffer_refuses_at_once_and_takes_nothing() -> None:
     assert "no-room" not in in_stream(sink)
 
 
+async def _nothing() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
+
+
 def test_bodies_that_fill_the_memory_are_refused_until_others_are_answered() -> None:
-    """While one client holds most of it with a body that does not end, another is told to wait; then it finds room."""
-    door = make_door(MemorySink(), web_settings(web={"max_buffer_bytes": 2**20, "deadline_seconds": 5}))
-    large = event(data={"x": "y" * 300_000})
-    with serving(door) as served, served.client() as client:
-        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as holding:
-            holding.sendall(
-                (_HEAD + "Content-Length: 1000000\n\n").replace("\n", "\r\n").encode() + b" " * 900_000
-            )
-            codes = set()
-            while "busy" not in codes:  # until the server has read what the other one sent
-                codes.add(post(client, large, JSON).json()["code"])
-        codes.clear()
-        while "all_refused" not in codes:  # until the server has noticed its end
-            codes.add(post(client, large, JSON).json()["code"])
+    """One request alone always finds room; a second one waits for the first's end."""
+    room = Room(1_000)
+    first, second = Incoming(_nothing, 0, room), Incoming(_nothing, 0, room)
+    first.hold(1_200)
+    with pytest.raises(Problem) as refused:
+        second.hold(1)
+    second.let_go()
+    first.let_go()
+    assert (refused.value.code, room.used_bytes) == ("busy", 0)
+    second.hold(900)
 
 
 def test_many_requests_share_records() -> None:
