@@ -1,7 +1,11 @@
 """`POST /v1/events`: take events in, and answer for each of them once the stream has it.
 
-1. read the body and judge its events while it arrives    2. give them to the coalescer, all or none
-3. wait for the stream, until the request's deadline       4. answer by index, with a receipt
+1. read the body and judge its events while it arrives    2. take them from the plan
+3. give them to the coalescer, all or none                 4. wait for the stream, until the request's deadline
+5. answer by index, with a receipt
+
+Under an `Idempotency-Key` the body is read whole first, and all of this is done once; what an event came without, its id and
+its time, then follows from the key, so that a second attempt sends the same events.
 """
 
 import asyncio
@@ -9,13 +13,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipeline.core.accept import Accepted, NewId, Refused
+from pipeline.core.accept import WRONG_TENANT, Accepted, NewId, Refused
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
-from pipeline.web.body import BodyLimits, deadline_of
+from pipeline.web.asked import asked, tell_crossing
+from pipeline.web.body import BodyLimits, deadline_of, kept
+from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
+from pipeline.web.limits import take
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
@@ -70,13 +78,33 @@ class EventsAnswer(msgspec.Struct, frozen=True):
 
 async def post_events(door: FrontDoor, call: Call) -> Answer:
     """Take events in."""
-    tally = door.tally
-    tally.requests += 1
-    now_us = door.clock.now_us()
-    verdicts = await _judged(door, call, now_us, event_ids(call))
+    if call.request.query_string:
+        asked(call, ())  # refuses whatever is there
+    door.tally.requests += 1
+    limits = BodyLimits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
+    body = b""
+    if call.request.get_header(HEADER) is not None:
+        body = await kept(call.request, limits)
+
+    async def work(started: Started | None) -> Answer | Unfinished:
+        return await _take_in(door, call, limits, started)
+
+    return await once(door, call, body, work)
+
+
+async def _take_in(
+    door: FrontDoor, call: Call, limits: BodyLimits, started: Started | None
+) -> Answer | Unfinished:
+    now_us = door.clock.now_us() if started is None else started.begun_us
+    new_id: NewId = _random_id if started is None else started.event_id
+    verdicts, size_bytes = await _judged(door, call, limits, now_us, new_id)
+    if door.limiter is not None:  # refused ones too: they were read and judged
+        await take(door, call.caller, 0, len(verdicts), size_bytes)
     taken = [one for one in verdicts if type(one) is Accepted]
+    if len(taken) < len(verdicts):
+        _tell_crossing(door, call, verdicts)
     if not taken:
-        tally.refused += len(verdicts)
+        door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
     sent = _put(door, taken)
     try:
@@ -87,21 +115,29 @@ async def post_events(door: FrontDoor, call: Call) -> Answer:
     return _answer(door, call, now_us, verdicts, sent)
 
 
-def event_ids(call: Call) -> NewId:  # noqa: ARG001 - under an Idempotency-Key they follow from it
-    """Return what gives an id to an event that has none, by its index."""
-    return lambda _index: new_event_id()
+def _random_id(_index: int) -> str:
+    return new_event_id()
 
 
-async def _judged(door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> list[Accepted | Refused]:
-    settings, tenant_id = door.settings, call.caller.tenant_id
-    limits = BodyLimits(settings.web.max_body_bytes, settings.events.max_inflation)
+async def _judged(
+    door: FrontDoor, call: Call, limits: BodyLimits, now_us: int, new_id: NewId
+) -> tuple[list[Accepted | Refused], int]:
+    """Return the verdict on each event of the body, and how many bytes they have."""
+    tenant_id, size_bytes = call.caller.tenant_id, 0
     acceptor = door.acceptors.of(door.rules())
     verdicts: list[Accepted | Refused] = []
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if verdicts:
             await asyncio.sleep(0)  # other requests have their turn
         verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
-    return verdicts
+        size_bytes += sum(map(len, some))
+    return verdicts, size_bytes
+
+
+def _tell_crossing(door: FrontDoor, call: Call, verdicts: Sequence[Accepted | Refused]) -> None:
+    """Say once for a request that it named another tenant."""
+    if any(type(one) is Refused and one.code == WRONG_TENANT for one in verdicts):
+        tell_crossing(door, call)
 
 
 def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:
@@ -117,7 +153,7 @@ def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:
 
 def _answer(
     door: FrontDoor, call: Call, now_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
-) -> Answer:
+) -> Answer | Unfinished:
     acknowledged = iter(sent.acknowledged)
     events: list[EventAnswer] = []
     for index, one in enumerate(verdicts):
@@ -136,7 +172,8 @@ def _answer(
         raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
     receipt = receipts_of(door).text(call.caller.tenant_id, ArrivalReceipt(now_us, _places(sent)))
     body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
-    return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
+    answer = Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
+    return Unfinished(answer) if retry else answer
 
 
 def _places(sent: Sent) -> tuple[tuple[str, str, int], ...]:
@@ -186,6 +223,7 @@ ROUTES = (
                 "`gzip`, or nothing.",
                 {"type": "string", "enum": ["gzip", "identity"]},
             ),
+            KEY_PARAMETER,
         ),
     ),
 )

@@ -12,10 +12,10 @@ from typing import Any
 from pipeline.aws.client import make_client
 from pipeline.aws.sqs import SqsQueue
 from pipeline.config import Settings
+from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Caller
 from pipeline.core.errors import NotFound
 from pipeline.core.receipt import AckedBatch, Receipt
-from pipeline.core.signed import ArrivalReceipt
 from pipeline.facts import FactSink
 from pipeline.flows.find import FindPorts
 from pipeline.flows.freshness import Freshness

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline import store as package
 from pipeline.config import load_settings
@@ -68,7 +68,7 @@ def test_a_migration_that_fails_leaves_nothing(empty_url: str, monkeypatch: pyte
     assert len(open_control(empty_url, CLOCK).plans()) == 3
 
 
-def _half_a_run(connection: object) -> None:
+def _half_a_run(connection: Connection) -> None:
     from pipeline.store import migrate as real
 
     real_run(connection)
@@ -175,10 +175,11 @@ def test_a_wrong_url_is_refused_without_its_password(wrong: str) -> None:
 
 
 def _hides_secrets(exc: BaseException) -> bool:
-    chain, seen = [], exc
+    chain: list[str] = []
+    seen: BaseException | None = exc
     while seen is not None:
         chain += [str(seen), repr(seen)]
-        seen = seen.__cause__  # type: ignore[assignment]
+        seen = seen.__cause__
     return not any(word in text for word in (*PASSWORDS, "wrong-one") for text in chain)
 
 

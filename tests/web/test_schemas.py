@@ -46,7 +46,11 @@ def test_a_version_is_published_once(api: Api) -> None:
     answers = [api.call("PUT", V2, caller, json=document) for document in (GOOD, GOOD, GOOD | {"title": "x"})]
     assert [one.status_code for one in answers] == [201, 200, 409]
     (act,) = api.control.acts()
-    assert (act.actor, act.action, act.subject) == (caller.credential, "schema.publish", "door.opened/2")
+    assert (act.actor, act.action, act.subject) == (
+        caller.credential,
+        "schema.publish",
+        "schema:door.opened/2",
+    )
     assert [one.document for one in api.control.publications()] == [GOOD]
 
 
