@@ -113,7 +113,7 @@ def waiting_document(report: Report, loader: LoaderState, now: float) -> dict[st
         "behind_seconds": None if behind is None else round(behind, 1),
         "loader": loader.word,
         "heartbeat_age_seconds": loader.heartbeat_age_seconds,
-        "next_step": loader.next_step if report.in_flight else None,
+        "next_step": loader.next_step if report.in_flight or loader.word == "not running" else None,
     }
 
 

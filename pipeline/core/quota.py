@@ -1,6 +1,7 @@
 """The month of a quota: a calendar month of UTC."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pipeline.core.bucket import MICROSECONDS
 
@@ -10,12 +11,14 @@ def month_of(now_us: int) -> str:
     return datetime.fromtimestamp(now_us // MICROSECONDS, UTC).strftime("%Y-%m")
 
 
+@lru_cache(16)
 def month_begins_us(month: str) -> int:
     """Return the first moment of a month."""
     year, number = map(int, month.split("-"))
     return int(datetime(year, number, 1, tzinfo=UTC).timestamp()) * MICROSECONDS
 
 
+@lru_cache(16)
 def month_ends_us(month: str) -> int:
     """Return the first moment after a month."""
     year, number = map(int, month.split("-"))

@@ -187,15 +187,13 @@ class Held:
         self.left, self._later = [0] * len(self.left), None
         return found
 
-    def remaining(self, now: float) -> tuple[int, ...]:
-        """Return about how many tokens this process could take of each bucket."""
+    def remaining(self, number: int, now: float) -> int:
+        """Return about how many tokens of a bucket this process could take."""
         if self._account is None:
-            return tuple(self.left)
-        elapsed_us = round((now - self._at) * MICROSECONDS)
-        return tuple(
-            min(bucket.holds, have + bucket.there(bucket.refilled(units, elapsed_us)))
-            for bucket, units, have in zip(self.terms.buckets, self._account.units, self.left, strict=True)
-        )
+            return self.left[number]
+        bucket, elapsed_us = self.terms.buckets[number], round((now - self._at) * MICROSECONDS)
+        stored = bucket.there(bucket.refilled(self._account.units[number], elapsed_us))
+        return min(bucket.holds, self.left[number] + stored)
 
     def month_left(self) -> int:
         """Return what is left of the quota, as far as this process knows."""

@@ -151,7 +151,7 @@ class Limiter:
 
     def _shares(self, caller: Caller, held: Held, now: float, number: int) -> tuple[Share, Share]:
         bucket = held.terms.buckets[number]
-        first = _share(NAMES[number], bucket, held.remaining(now)[number])
+        first = _share(NAMES[number], bucket, held.remaining(number, now))
         now_us = self._clock.now_us()
         ends_us = month_ends_us(held.month) if held.month else now_us
         window_us = ends_us - month_begins_us(held.month) if held.month else 0

@@ -45,7 +45,10 @@ class _Resource:
 def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resource:
     resource = _Resource()
     for method, route in methods.items():
-        setattr(resource, f"on_{method.lower()}", _responder(door, gate, route))
+        responder = _responder(door, gate, route)
+        setattr(resource, f"on_{method.lower()}", responder)
+        if method == "GET":
+            resource.on_head = responder  # type: ignore[attr-defined] # RFC 9110: what GET answers, without the body
     return resource
 
 

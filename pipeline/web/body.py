@@ -11,7 +11,7 @@ from pipeline.web.problems import Problem
 
 _GZIP_WINDOW = 31  # zlib: expect the header and trailer of gzip
 _RATIO_FLOOR_BYTES = 4_096  # of a body: a short gzip may well be mostly blanks
-_KEPT = "headrace.kept"  # in a request's scope: its body
+_HELD = "headrace.body"  # in the request's scope
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
 
 
@@ -30,54 +30,48 @@ class BodyLimits:
 
 
 async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
-    """Yield the body, inflated, as it arrives.
+    """Yield the body, inflated, as it arrives; or at once, if it was `held`.
 
     Raises:
         Problem: it is too large, its encoding is not taken, it is damaged, it broke off, or it came too late.
     """
-    inflate, size = _encoding(request, limits), 0
-    async for chunk in _arriving(request, limits):
-        for part in inflate.parts(chunk) if inflate else (chunk,):
-            size += len(part)
-            if size > limits.max_bytes:
-                raise _too_large(limits)
-            yield part
-    if inflate is not None:
-        inflate.end()
-
-
-async def kept(request: Request, limits: BodyLimits) -> bytes:
-    """Return the body as it arrives, not inflated, and keep it: `chunks` and `whole` find it again; errors as of `chunks`."""
-    found = b"".join([part async for part in _arriving(request, limits)])
-    request.scope[_KEPT] = found
-    return found
-
-
-async def _arriving(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives; it is whole when this ends."""
-    if _KEPT in request.scope:
-        yield request.scope[_KEPT]
+    if _HELD in request.scope:
+        yield request.scope[_HELD]
         return
-    declared, seen = request.content_length, 0
+    inflate = _encoding(request, limits)
+    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
+    declared, seen, size = request.content_length, 0, 0
     if declared is not None and declared > limits.max_bytes:
         raise _too_large(limits)
     try:
         async for chunk in request.stream:
             seen += len(chunk)
-            if seen > limits.max_bytes:
-                raise _too_large(limits)
-            yield chunk
+            for part in inflate.parts(chunk) if inflate else (chunk,):
+                size += len(part)
+                if max(size, seen) > limits.max_bytes:
+                    raise _too_large(limits)
+                if incoming is not None:
+                    incoming.hold(len(part))
+                yield part
     except BodyTimeout as exc:
         raise body_timeout() from exc
-    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     if (incoming is not None and incoming.cut) or (declared is not None and seen < declared):
         raise Problem("bad_request", "the connection ended before the body did; nothing was taken", _CLOSE)
+    if inflate is not None:
+        inflate.end()
 
 
 async def whole(request: Request, limits: BodyLimits) -> bytes:
     """Return the whole body, inflated; errors as of `chunks`."""
     parts = [part async for part in chunks(request, limits)]
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def held(request: Request, limits: BodyLimits) -> bytes:
+    """Return the whole body, inflated, and keep it for whoever reads it next; errors as of `chunks`."""
+    body: bytes = await whole(request, limits)
+    request.scope[_HELD] = body
+    return body
 
 
 def deadline_of(request: Request, seconds: float) -> float:

@@ -3,9 +3,6 @@
 1. read the body and judge its events while it arrives    2. take them from the plan
 3. give them to the coalescer, all or none                 4. wait for the stream, until the request's deadline
 5. answer by index, with a receipt
-
-Under an `Idempotency-Key` the body is read whole first, and all of this is done once; what an event came without, its id and
-its time, then follows from the key, so that a second attempt sends the same events.
 """
 
 import asyncio
@@ -21,7 +18,7 @@ from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
 from pipeline.web.asked import asked, tell_crossing
-from pipeline.web.body import BodyLimits, deadline_of, kept
+from pipeline.web.body import BodyLimits, deadline_of, held
 from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
 from pipeline.web.limits import take
 from pipeline.web.problems import Problem
@@ -77,28 +74,23 @@ class EventsAnswer(msgspec.Struct, frozen=True):
 
 
 async def post_events(door: FrontDoor, call: Call) -> Answer:
-    """Take events in."""
+    """Take events in; under an `Idempotency-Key` once, however often they are sent."""
     if call.request.query_string:
         asked(call, ())  # refuses whatever is there
     door.tally.requests += 1
-    limits = BodyLimits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
-    body = b""
-    if call.request.get_header(HEADER) is not None:
-        body = await kept(call.request, limits)
-
-    async def work(started: Started | None) -> Answer | Unfinished:
-        return await _take_in(door, call, limits, started)
-
-    return await once(door, call, body, work)
+    if call.request.get_header(HEADER) is None:
+        done = await _taken(door, call, None)
+        return done.answer if isinstance(done, Unfinished) else done
+    body = await held(call.request, _limits(door))
+    return await once(door, call, body, lambda started: _taken(door, call, started))
 
 
-async def _take_in(
-    door: FrontDoor, call: Call, limits: BodyLimits, started: Started | None
-) -> Answer | Unfinished:
+async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer | Unfinished:
+    """Take events in. Ids and times of those that come without are new, or those of the request's first attempt."""
     now_us = door.clock.now_us() if started is None else started.begun_us
-    new_id: NewId = _random_id if started is None else started.event_id
-    verdicts, size_bytes = await _judged(door, call, limits, now_us, new_id)
-    if door.limiter is not None:  # refused ones too: they were read and judged
+    new_id = _any_id if started is None else started.event_id
+    verdicts, size_bytes = await _judged(door, call, now_us, new_id)
+    if door.limiter is not None:  # refused events too: they were read and judged
         await take(door, call.caller, 0, len(verdicts), size_bytes)
     taken = [one for one in verdicts if type(one) is Accepted]
     if len(taken) < len(verdicts):
@@ -107,23 +99,29 @@ async def _take_in(
         door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
     sent = _put(door, taken)
+    deadline = deadline_of(call.request, door.settings.web.deadline_seconds)
+    timer = asyncio.get_running_loop().call_at(deadline, sent.expire)
     try:
-        async with asyncio.timeout_at(deadline_of(call.request, door.settings.web.deadline_seconds)):
-            await sent.done
-    except TimeoutError:
-        pass  # what is known by now is answered; the rest may still come to be
-    return _answer(door, call, now_us, verdicts, sent)
+        await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
+    finally:
+        timer.cancel()
+    answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
+    return answer if all(sent.acknowledged) else Unfinished(answer)
 
 
-def _random_id(_index: int) -> str:
+def _any_id(_index: int) -> str:
     return new_event_id()
 
 
+def _limits(door: FrontDoor) -> BodyLimits:
+    return BodyLimits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
+
+
 async def _judged(
-    door: FrontDoor, call: Call, limits: BodyLimits, now_us: int, new_id: NewId
+    door: FrontDoor, call: Call, now_us: int, new_id: NewId
 ) -> tuple[list[Accepted | Refused], int]:
     """Return the verdict on each event of the body, and how many bytes they have."""
-    tenant_id, size_bytes = call.caller.tenant_id, 0
+    tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
     acceptor = door.acceptors.of(door.rules())
     verdicts: list[Accepted | Refused] = []
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
@@ -153,7 +151,7 @@ def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:
 
 def _answer(
     door: FrontDoor, call: Call, now_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
-) -> Answer | Unfinished:
+) -> Answer:
     acknowledged = iter(sent.acknowledged)
     events: list[EventAnswer] = []
     for index, one in enumerate(verdicts):
@@ -172,8 +170,7 @@ def _answer(
         raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
     receipt = receipts_of(door).text(call.caller.tenant_id, ArrivalReceipt(now_us, _places(sent)))
     body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
-    answer = Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
-    return Unfinished(answer) if retry else answer
+    return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
 
 
 def _places(sent: Sent) -> tuple[tuple[str, str, int], ...]:
@@ -217,13 +214,13 @@ ROUTES = (
             CLOUD_BATCH: {"type": "array", "items": {"type": "object"}, "minItems": 1},
         },
         parameters=(
+            KEY_PARAMETER,
             Parameter(
                 "Content-Encoding",
                 "header",
                 "`gzip`, or nothing.",
                 {"type": "string", "enum": ["gzip", "identity"]},
             ),
-            KEY_PARAMETER,
         ),
     ),
 )

@@ -103,7 +103,7 @@ _UNIT = (
 )
 
 
-async def counted(door: FrontDoor, call: Call) -> Answer:
+async def get_quarantine(door: FrontDoor, call: Call) -> Answer:
     """Count the caller's refused units."""
     query = asked(call, _CHOSEN)
     wanted = _wanted(door, query)
@@ -128,7 +128,7 @@ async def counted(door: FrontDoor, call: Call) -> Answer:
     return Answer(RefusalCounts(instant_of(span.from_us), instant_of(span.until_us), lines))
 
 
-async def samples(door: FrontDoor, call: Call) -> Answer:
+async def get_quarantine_samples(door: FrontDoor, call: Call) -> Answer:
     """Show the caller's refused units."""
     query = asked(call, _SAMPLES)
     key = reads_of(door).key
@@ -142,7 +142,7 @@ async def samples(door: FrontDoor, call: Call) -> Answer:
     return Answer(RefusalPage(units, next_of(door, call, query, key, page.more_after)))
 
 
-async def unit(door: FrontDoor, call: Call) -> Answer:
+async def get_quarantine_unit(door: FrontDoor, call: Call) -> Answer:
     """Show one of the caller's refused units, whole."""
     asked(call, ())
     name = "/".join(call.path[part] for part in ("day", "segment", "row"))
@@ -200,7 +200,7 @@ ROUTES = (
         "/v1/quarantine",
         Scope.READ,
         "Count your refused units by arrival day, code and type.",
-        counted,
+        get_quarantine,
         answers={200: RefusalCounts},
         parameters=_CHOSEN,
     ),
@@ -209,7 +209,7 @@ ROUTES = (
         "/v1/quarantine/samples",
         Scope.READ,
         "Show your refused units with their reasons and the beginning of their bytes.",
-        samples,
+        get_quarantine_samples,
         answers={200: RefusalPage},
         parameters=_SAMPLES,
     ),
@@ -218,7 +218,7 @@ ROUTES = (
         "/v1/quarantine/{day}/{segment}/{row}",
         Scope.READ,
         "Show one of your refused units with all its bytes.",
-        unit,
+        get_quarantine_unit,
         answers={200: Refusal},
         parameters=_UNIT,
     ),

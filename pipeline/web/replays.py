@@ -116,7 +116,7 @@ _RESULTS = (
 )
 
 
-async def create(door: FrontDoor, call: Call) -> Answer:
+async def post_replay(door: FrontDoor, call: Call) -> Answer:
     """Plan a job, or start it."""
     asked(call, ())
     wanted = converted(door, call, await document(call, MAX_BODY_BYTES), NewReplay)
@@ -176,7 +176,7 @@ def _send(door: FrontDoor, call: Call, job_id: str) -> None:
     asyncio.get_running_loop().run_in_executor(reads.senders, work)
 
 
-async def resume(door: FrontDoor, call: Call) -> Answer:
+async def resume_replay(door: FrontDoor, call: Call) -> Answer:
     """Go on sending a job."""
     asked(call, ())
     job = await _one(door, call)
@@ -187,7 +187,7 @@ async def resume(door: FrontDoor, call: Call) -> Answer:
     return Answer(_job(job), 202)
 
 
-async def listed(door: FrontDoor, call: Call) -> Answer:
+async def get_replays(door: FrontDoor, call: Call) -> Answer:
     """List the caller's jobs."""
     query = asked(call, _LIST)
     key, limit = reads_of(door).key, query["limit"]
@@ -198,7 +198,7 @@ async def listed(door: FrontDoor, call: Call) -> Answer:
     return Answer(ReplayPage([_job(one) for one in left[:limit]], next_of(door, call, query, key, more)))
 
 
-async def shown(door: FrontDoor, call: Call) -> Answer:
+async def get_replay(door: FrontDoor, call: Call) -> Answer:
     """Show one job."""
     asked(call, ())
     return Answer(_job(await _one(door, call)))
@@ -211,7 +211,7 @@ async def _one(door: FrontDoor, call: Call) -> Job:
     return await read(door, call, work, missing=_MISSING)
 
 
-async def results(door: FrontDoor, call: Call) -> Answer:
+async def get_replay_results(door: FrontDoor, call: Call) -> Answer:
     """Show what a job came to for one entity."""
     query = asked(call, _RESULTS)
     key, limit = reads_of(door).key, query["limit"]
@@ -292,7 +292,7 @@ ROUTES = (
         "/v1/replays",
         Scope.REPLAY,
         "Start a replay of a slice of your archive, or with dry_run say what it would be.",
-        create,
+        post_replay,
         answers={200: ReplayPlan, 202: ReplayJob},
         body=_BODY,
     ),
@@ -301,7 +301,7 @@ ROUTES = (
         "/v1/replays",
         _READERS,
         "List your replay jobs, newest first.",
-        listed,
+        get_replays,
         answers={200: ReplayPage},
         parameters=_LIST,
     ),
@@ -310,7 +310,7 @@ ROUTES = (
         "/v1/replays/{id}",
         _READERS,
         "Show a replay job.",
-        shown,
+        get_replay,
         answers={200: ReplayJob},
         parameters=_ID,
     ),
@@ -319,7 +319,7 @@ ROUTES = (
         "/v1/replays/{id}/resume",
         Scope.REPLAY,
         "Go on sending a replay job.",
-        resume,
+        resume_replay,
         answers={202: ReplayJob},
         parameters=_ID,
     ),
@@ -328,7 +328,7 @@ ROUTES = (
         "/v1/replays/{id}/results",
         _READERS,
         "Show what a replay job came to for one entity, by day.",
-        results,
+        get_replay_results,
         answers={200: ResultPage},
         parameters=_RESULTS,
     ),

@@ -45,10 +45,10 @@ def _server() -> Iterator[tuple[int, int]]:
 
 def _cpu_seconds(pid: int) -> float:
     """Return the processor time of a process and its children."""
-    with Path(f"/proc/{pid}/stat").open(encoding="ascii") as stat:
-        ticks = stat.read().rpartition(")")[2].split()[11:13]
-    with Path(f"/proc/{pid}/task/{pid}/children").open(encoding="ascii") as children:
-        below = sum(_cpu_seconds(int(child)) for child in children.read().split())
+    about = Path(f"/proc/{pid}")
+    ticks = (about / "stat").read_text().rpartition(")")[2].split()[11:13]
+    children = (about / "task" / str(pid) / "children").read_text().split()
+    below = sum(_cpu_seconds(int(child)) for child in children)
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + below
 
 

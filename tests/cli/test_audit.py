@@ -113,6 +113,7 @@ def test_what_waits_is_said_with_the_next_step(word: str) -> None:
 
 
 def test_where_nothing_waits_nothing_is_behind() -> None:
-    """No step is next."""
+    """No step is next, but where nobody reads: units without a receipt may be in the stream."""
+    assert waiting_document(Report(), STATES["not running"], NOW)["next_step"] == "run `headrace up`"
     found = waiting_document(Report(), STATES["running"], NOW)
     assert (found["events"], found["behind_seconds"], found["next_step"]) == (0, None, None)

@@ -309,3 +309,15 @@ def test_what_was_used() -> None:
     assert (usage.month, usage.used, usage.left) == ("2024-03", 5, 9_999_995)
     assert usage.resets_at_us == month_ends_us("2024-03")
     assert [one.name for one in usage.now] == ["requests", "events", "bytes"]
+
+
+def test_a_clock_that_is_behind_catches_up() -> None:
+    """A process whose clock was a minute ahead is gone: the others go on at the plan's rate, at once."""
+    town, who = Town(off_us=(60_000_000, 0)), caller(DELIVERED[0])
+    while town.ask(0, who).allowed:
+        pass
+    allowed = 0
+    for _ in range(300):
+        town.clock.advance(0.01)
+        allowed += town.ask(1, who).allowed
+    assert 27 <= allowed <= 30

@@ -19,6 +19,7 @@ from pipeline.ports.clock import SystemClock
 from pipeline.store.connect import open_engine, sqlite_url
 from pipeline.store.control import SqlControl
 from pipeline.store.migrate import REVISIONS, migrate, require_current, state_of
+from pipeline.store.migrate import _run as real_run
 from pipeline.store.open import Patience, open_control, state
 from pipeline.store.tables import Base
 from pipeline.wiring.control import control, control_url, has_control
@@ -69,13 +70,8 @@ def test_a_migration_that_fails_leaves_nothing(empty_url: str, monkeypatch: pyte
 
 
 def _half_a_run(connection: Connection) -> None:
-    from pipeline.store import migrate as real
-
     real_run(connection)
-    raise RuntimeError(real.__name__)
-
-
-from pipeline.store.migrate import _run as real_run  # noqa: E402 - the one that is switched off above
+    raise RuntimeError
 
 
 def test_a_database_of_a_newer_release_is_left_alone(url: str) -> None:
@@ -175,12 +171,11 @@ def test_a_wrong_url_is_refused_without_its_password(wrong: str) -> None:
 
 
 def _hides_secrets(exc: BaseException) -> bool:
-    chain: list[str] = []
-    seen: BaseException | None = exc
-    while seen is not None:
-        chain += [str(seen), repr(seen)]
-        seen = seen.__cause__
-    return not any(word in text for word in (*PASSWORDS, "wrong-one") for text in chain)
+    chain: list[BaseException] = [exc]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    texts = [text for one in chain for text in (str(one), repr(one))]
+    return not any(word in text for word in (*PASSWORDS, "wrong-one") for text in texts)
 
 
 def test_what_is_stored_is_not_in_errors(control: SqlControl) -> None:

@@ -32,6 +32,7 @@ from pipeline.flows.ready import Readiness
 from pipeline.flows.replay import ReplayPorts, freeze
 from pipeline.flows.replay_plan import PlanPorts, plan
 from pipeline.flows.rows import RowReader
+from pipeline.flows.rules import StoredRules
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.tenant_reads import Crossed, ReadParts
 from pipeline.flows.window import WindowLimits
@@ -224,7 +225,7 @@ class Api:
         leases = Leases(self.town.limits, self.town.clock, self.town.facts)
         self.door = make_door(
             settings=self.settings,
-            judged_by=self.town.rules,
+            rules=StoredRules(self.town.rules, lambda: self.control, self.town.clock, self.town.facts),
             clock=self.town.clock,
             facts=self.town.facts,
             reads=self.reads,

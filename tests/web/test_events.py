@@ -266,6 +266,23 @@ def test_a_full_buffer_refuses_at_once_and_takes_nothing() -> None:
     assert "no-room" not in in_stream(sink)
 
 
+def test_bodies_that_fill_the_memory_are_refused_until_others_are_answered() -> None:
+    """While one client holds most of it with a body that does not end, another is told to wait; then it finds room."""
+    door = make_door(MemorySink(), web_settings(web={"max_buffer_bytes": 2**20, "deadline_seconds": 5}))
+    large = event(data={"x": "y" * 300_000})
+    with serving(door) as served, served.client() as client:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as holding:
+            holding.sendall(
+                (_HEAD + "Content-Length: 1000000\n\n").replace("\n", "\r\n").encode() + b" " * 900_000
+            )
+            codes = set()
+            while "busy" not in codes:  # until the server has read what the other one sent
+                codes.add(post(client, large, JSON).json()["code"])
+        codes.clear()
+        while "all_refused" not in codes:  # until the server has noticed its end
+            codes.add(post(client, large, JSON).json()["code"])
+
+
 def test_many_requests_share_records() -> None:
     """Single events of many connections travel in few Kinesis records: one for each slot and linger time."""
     sink = MemorySink()

@@ -56,6 +56,7 @@ def test_both_are_served_to_anybody() -> None:
         assert client.get("/openapi.json").json() == DOCUMENT
         assert client.get("/docs").headers["Content-Type"].startswith("text/html")
         assert client.get("/healthz").json() == {"status": "ok"}
+        assert (client.head("/healthz").status_code, client.head("/healthz").content) == (200, b"")
         refused = client.get("/nothing/here")
         assert (refused.status_code, refused.json()["type"]) == (404, "/docs#problem-not-found")
         assert client.delete("/healthz").status_code == 405

@@ -230,6 +230,7 @@ def test_refused_units_come_in_pages(tmp_path: Path) -> None:
     """Each once, over segments and rows, and only those that are asked for."""
     town = Town()
     for segment in range(3):
+        town.clock.advance(12 * 3_600)  # arrivals of two days
         bad = {"event_type": "door.opened", "data": {}}
         town.load(*(event(OWN, 600 + one, event_id=f"bad-{segment}-{one}", **bad) for one in range(4)))
     api, found, cursor = Api(town, settings_of(tmp_path)), list[str](), dict[str, str]()

@@ -52,6 +52,7 @@ def test_a_version_is_published_once(api: Api) -> None:
         "schema:door.opened/2",
     )
     assert [one.document for one in api.control.publications()] == [GOOD]
+    assert api.get(V2).json == GOOD
 
 
 def test_what_is_published_is_checked_against_what_is_in_the_store(api: Api) -> None:
