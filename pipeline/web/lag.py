@@ -61,7 +61,7 @@ class PlanUsage(msgspec.Struct, frozen=True):
 
 async def get_lag(door: FrontDoor, call: Call) -> Answer:
     """Say how far the archive is behind."""
-    asked(door, call, ())
+    asked(call, ())
     seen = await read(door, call, TenantReads.freshness)
     now_us = door.clock.now_us()
     streams = [
@@ -75,7 +75,7 @@ async def get_lag(door: FrontDoor, call: Call) -> Answer:
 
 async def get_usage(door: FrontDoor, call: Call) -> Answer:
     """Say what is used of the plan."""
-    asked(door, call, ())
+    asked(call, ())
     if door.limiter is None:
         raise unavailable("this process counts no requests")
     try:

@@ -105,7 +105,7 @@ _UNIT = (
 
 async def get_quarantine(door: FrontDoor, call: Call) -> Answer:
     """Count the caller's refused units."""
-    query = asked(door, call, _CHOSEN)
+    query = asked(call, _CHOSEN)
     wanted = _wanted(door, query)
 
     def work(mine: TenantReads) -> list[RefusedCount]:
@@ -130,7 +130,7 @@ async def get_quarantine(door: FrontDoor, call: Call) -> Answer:
 
 async def get_quarantine_samples(door: FrontDoor, call: Call) -> Answer:
     """Show the caller's refused units."""
-    query = asked(door, call, _SAMPLES)
+    query = asked(call, _SAMPLES)
     key = reads_of(door).key
     after, wanted = after_of(door, call, query, key), _wanted(door, query)
 
@@ -144,7 +144,7 @@ async def get_quarantine_samples(door: FrontDoor, call: Call) -> Answer:
 
 async def get_quarantine_unit(door: FrontDoor, call: Call) -> Answer:
     """Show one of the caller's refused units, whole."""
-    asked(door, call, ())
+    asked(call, ())
     name = "/".join(call.path[part] for part in ("day", "segment", "row"))
     try:
         place = parse_unit("unit", name)

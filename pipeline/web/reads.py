@@ -141,7 +141,7 @@ _DAYS = (
 
 async def get_events(door: FrontDoor, call: Call) -> Answer:
     """Return what happened to an entity, or the events of a type."""
-    query = asked(door, call, _EVENTS)
+    query = asked(call, _EVENTS)
     if query["entity"] is None:
         for name, example in (("type", "flight.departed"), ("from", "2013-07-04"), ("to", "2013-07-05")):
             if query[name] is None:
@@ -184,7 +184,7 @@ def _check_type(door: FrontDoor, mine: TenantReads, event_type: str | None, *als
 
 async def get_counts(door: FrontDoor, call: Call) -> Answer:
     """Return exact counts."""
-    query = asked(door, call, _COUNTS)
+    query = asked(call, _COUNTS)
     question = Question(span_of(query), query["type"], query["source"], query["entity"], query["by"])
 
     def work(mine: TenantReads) -> Counted:
@@ -204,7 +204,7 @@ def _line(line: Line) -> CountLine:
 
 async def get_aggregates(door: FrontDoor, call: Call) -> Answer:
     """Return the days of an entity."""
-    query = asked(door, call, _DAYS)
+    query = asked(call, _DAYS)
     key, span, limit = reads_of(door).key, span_of(query), query["limit"]
     after = after_of(door, call, query, key)
 

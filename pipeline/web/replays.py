@@ -118,7 +118,7 @@ _RESULTS = (
 
 async def post_replay(door: FrontDoor, call: Call) -> Answer:
     """Plan a job, or start it."""
-    asked(door, call, ())
+    asked(call, ())
     wanted = converted(door, call, await document(call, MAX_BODY_BYTES), NewReplay)
     slice_of = _selection(call, wanted)
 
@@ -178,7 +178,7 @@ def _send(door: FrontDoor, call: Call, job_id: str) -> None:
 
 async def resume_replay(door: FrontDoor, call: Call) -> Answer:
     """Go on sending a job."""
-    asked(door, call, ())
+    asked(call, ())
     job = await _one(door, call)
     if job.state == "stale":
         raise Problem("conflict", "the job is stale, its rows are gone: start a new one")
@@ -189,7 +189,7 @@ async def resume_replay(door: FrontDoor, call: Call) -> Answer:
 
 async def get_replays(door: FrontDoor, call: Call) -> Answer:
     """List the caller's jobs."""
-    query = asked(door, call, _LIST)
+    query = asked(call, _LIST)
     key, limit = reads_of(door).key, query["limit"]
     after = after_of(door, call, query, key)
     jobs = await read(door, call, TenantReads.jobs)
@@ -200,7 +200,7 @@ async def get_replays(door: FrontDoor, call: Call) -> Answer:
 
 async def get_replay(door: FrontDoor, call: Call) -> Answer:
     """Show one job."""
-    asked(door, call, ())
+    asked(call, ())
     return Answer(_job(await _one(door, call)))
 
 
@@ -213,7 +213,7 @@ async def _one(door: FrontDoor, call: Call) -> Job:
 
 async def get_replay_results(door: FrontDoor, call: Call) -> Answer:
     """Show what a job came to for one entity."""
-    query = asked(door, call, _RESULTS)
+    query = asked(call, _RESULTS)
     key, limit = reads_of(door).key, query["limit"]
     job = await _one(door, call)
     entity = query["entity"] or job.selection.entity_id

@@ -55,7 +55,7 @@ _PLACE = (path("type", "The event type."), path("version", "The version: 1, 2, .
 
 async def get_schemas(door: FrontDoor, call: Call) -> Answer:
     """List the event types."""
-    asked(door, call, ())
+    asked(call, ())
     types = door.rules().schemas
     found = [
         EventType(name, sorted(one.versions), table_name(name), [column.name for column in one.columns])
@@ -66,7 +66,7 @@ async def get_schemas(door: FrontDoor, call: Call) -> Answer:
 
 async def get_schema(door: FrontDoor, call: Call) -> Answer:
     """Show one version."""
-    asked(door, call, ())
+    asked(call, ())
     found = _known(door, call)
     if found is None:
         raise Problem("not_found", _MISSING)
@@ -83,7 +83,7 @@ def _known(door: FrontDoor, call: Call) -> EventSchema | None:
 
 async def put_schema(door: FrontDoor, call: Call) -> Answer:
     """Publish one version."""
-    asked(door, call, ())
+    asked(call, ())
     control = door.control
     if control is None:
         raise unavailable("this process publishes nothing")

@@ -99,7 +99,7 @@ _TRACE = (
 
 async def get_event(door: FrontDoor, call: Call) -> Answer:
     """Follow one event."""
-    query, event_id = asked(door, call, _TRACE), call.path["id"]
+    query, event_id = asked(call, _TRACE), call.path["id"]
     if not 0 < len(event_id) <= MAX_EVENT_ID:
         raise Problem("not_found", _MISSING)
     hint = _hint(door, call, query)

@@ -260,9 +260,13 @@ def test_lag_says_nothing_of_shards(tmp_path: Path) -> None:
 def test_usage_is_of_the_caller(tmp_path: Path) -> None:
     """The plan, and what is used and left of it; for a credential of any scope."""
     api = Api(Town(), settings_of(tmp_path))
-    found = api.get("/v1/usage", caller_of(OTHER, {Scope.ADMIN})).json
-    assert (found["plan"]["name"], found["used_requests"]) == ("premium", len(OTHER))
-    assert found["left_now"] == {"requests": 5}
+    caller = caller_of(OTHER, {Scope.ADMIN})
+    for _ in range(3):
+        api.get("/v1/lag", caller_of(OTHER))
+    found = api.get("/v1/usage", caller).json
+    assert (found["plan"]["name"], found["used_requests"]) == ("premium", 3)
+    assert found["left_requests"] == found["plan"]["requests_per_month"] - 3
+    assert set(found["left_now"]) == {"requests", "events", "bytes"}
 
 
 # What goes wrong ----------------------------------------------------------------------------------------
