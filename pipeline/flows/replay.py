@@ -63,10 +63,16 @@ def start(plan: Plan, ports: ReplayPorts, progress: Callable[[int], None] = lamb
     return resume(freeze(plan, ports).id, ports, progress)
 
 
-def freeze(plan: Plan, ports: ReplayPorts) -> Job:
-    """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again."""
+def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None) -> Job:
+    """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again.
+
+    Args:
+        plan: what the job is about.
+        ports: what that needs.
+        name: the job's id, of `job_id`, that nobody used before, not even for a job that was never stored to its end.
+    """
     now_us = ports.clock.now_us()
-    job = f"{_stamp(now_us)}-{ports.new_id()}"
+    job = name or job_id(now_us, ports.new_id())
     chunks = [
         (
             Chunk(
@@ -100,10 +106,10 @@ def freeze(plan: Plan, ports: ReplayPorts) -> Job:
     return frozen
 
 
-def _stamp(now_us: int) -> str:
-    """Return the second, so that ids sort by time."""
+def job_id(now_us: int, new_id: str) -> str:
+    """Return the id of a job: the second it was made in, so that ids sort by time, and what tells it from others."""
     moment: datetime = EPOCH + timedelta(microseconds=now_us)
-    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{moment.astimezone(UTC).strftime('%Y%m%dT%H%M%SZ')}-{new_id}"
 
 
 def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = lambda _sent: None) -> Job:
