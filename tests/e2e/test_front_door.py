@@ -109,6 +109,7 @@ def test_a_write_is_read_by_its_writer_alone(deployment: Deployment) -> None:
         states = {one["name"]: one["state"] for one in ready.json()["dependencies"]}
         assert states == dict.fromkeys(("tables", "objects", "stream", "control", "limits"), "ok")
         assert not any(word in ready.text for word in ("127.0.0.1", str(deployment.home.path), "sqlite"))
+    deployment.headrace("tenants", "add", "faa")
     with deployment.client(deployment.key("faa", "ingest", "read")) as other:
         assert _ids(other, "IAH") == []
         for path in (f"/v1/events/{event_id}?receipt={receipt}", f"/v1/receipts/{receipt}"):
@@ -150,6 +151,7 @@ def test_the_api_is_killed_and_started_again(deployment: Deployment) -> None:
         first = client.post("/v1/events", json=EVENT | {"entity_id": "JFK"}, headers=headers)
         assert first.status_code == 202, first.text
     os.kill(deployment.api_process(), signal.SIGKILL)
+    deployment.headrace("down")
     deployment.headrace("up", "--detach")
     with deployment.client(key) as client:
         again = client.post("/v1/events", json=EVENT | {"entity_id": "JFK"}, headers=headers)
