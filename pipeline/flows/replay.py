@@ -12,18 +12,16 @@ Any step may be repeated: a message that is sent twice finds its chunk done.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
-from pipeline.core.days import EPOCH
 from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.index import Pointer
 from pipeline.core.replay import matches
-from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, write_message
+from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, job_id, plain, write_message
 from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted, ReplayJobStopped
 from pipeline.flows.replay_plan import Plan, messages_of
 from pipeline.flows.replay_rows import RowsGone, read_pointers
@@ -104,12 +102,6 @@ def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None) -> Job:
     )
     ports.ask("freeze", lambda: ports.jobs.freeze(frozen, chunks))
     return frozen
-
-
-def job_id(now_us: int, new_id: str) -> str:
-    """Return the id of a job: the second it was made in, so that ids sort by time, and what tells it from others."""
-    moment: datetime = EPOCH + timedelta(microseconds=now_us)
-    return f"{moment.astimezone(UTC).strftime('%Y%m%dT%H%M%SZ')}-{new_id}"
 
 
 def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = lambda _sent: None) -> Job:

@@ -14,10 +14,9 @@ from pipeline.core.caller import Scope
 from pipeline.core.errors import HeadraceError, NotFound
 from pipeline.core.names import is_name
 from pipeline.core.replay import Selection
-from pipeline.core.replay_job import Job
+from pipeline.core.replay_job import Job, job_id
 from pipeline.core.span import END_US, FIRST_US, Span, instant_of
 from pipeline.flows.idempotency import Started
-from pipeline.flows.replay import job_id
 from pipeline.flows.replay_plan import Plan
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import CURSOR, MAX_TEXT, after_of, asked, next_of, path, refused, span_of, text, whole
