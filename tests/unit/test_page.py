@@ -108,9 +108,10 @@ def test_all_facts_make_few_series(served: Served) -> None:
                 if name in kind.__struct_fields__
             }
             served.page.take(example(kind, **given))
-    assert (
-        len(served.samples()) == len(METRICS) + 2
-    )  # the examples of refused and redriven units have two codes each
+    labelled = (
+        4  # examples have two labels each: refused units, redriven units, refused credentials, look-ups
+    )
+    assert len(served.samples()) == len(METRICS) + labelled
 
 
 def test_a_taken_port_is_a_problem_of_the_settings() -> None:
