@@ -4,7 +4,7 @@ The framework takes the end of a connection for the end of the body, and waits f
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,15 +89,33 @@ class Entry:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        if (
+            scope["http_version"] == "1"
+        ):  # HTTP/1.0, as this server names it; the framework knows only 1.0 and 1.1
+            scope["http_version"] = "1.0"
         incoming = scope[SCOPE_KEY] = Incoming(receive, self._clock() + self._deadline_seconds, self._room)
         self.requests += 1
         try:
-            await self._application(scope, incoming, send)
+            if scope["method"] != "GET" and _is_coded(scope["headers"]):
+                await _answer(send, _coded())
+            else:
+                await self._application(scope, incoming, send)
         except BodyTimeout:
             await _answer(send, body_timeout())
         finally:
             self.requests -= 1
             incoming.let_go()
+
+
+def _is_coded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """True when the body's transfer coding is more than `chunked`: the server would hand it over as it is, still coded."""
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    return bool(codings) and codings != [b"chunked"]
+
+
+def _coded() -> Problem:
+    detail = "Transfer-Encoding must be chunked, once, or be left out; Content-Encoding: gzip is taken"
+    return Problem("bad_request", detail, {"Connection": "close"})
 
 
 def body_timeout() -> Problem:

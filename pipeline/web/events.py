@@ -225,6 +225,7 @@ ROUTES = (
         "`ce-` headers.",
         post_events,
         answers={202: EventsAnswer, 207: EventsAnswer},
+        refuses=("all_refused", "busy"),
         body={
             JSON: {
                 "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]
