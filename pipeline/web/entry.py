@@ -87,13 +87,13 @@ class Incoming:
         Raises:
             BodyTimeout: the deadline passed.
         """
-        if self.late:
+        if self._is_late():
             raise BodyTimeout
         reader = self._reader = asyncio.current_task()
         try:
             event = await self._receive()
         except asyncio.CancelledError as exc:
-            if not self.late or reader is None:
+            if not self._is_late() or reader is None:
                 raise
             reader.uncancel()  # it was `expire` that cancelled: the request goes on, to be refused
             raise BodyTimeout from exc
@@ -102,6 +102,9 @@ class Incoming:
         if event["type"] == "http.disconnect":
             self.cut = True
         return event
+
+    def _is_late(self) -> bool:
+        return self.late
 
 
 class Deadlines:
