@@ -63,8 +63,11 @@ def start(plan: Plan, ports: ReplayPorts, progress: Callable[[int], None] = lamb
     return resume(freeze(plan, ports).id, ports, progress)
 
 
-def freeze(plan: Plan, ports: ReplayPorts) -> Job:
-    """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again."""
+def freeze(plan: Plan, ports: ReplayPorts, traceparent: str | None = None) -> Job:
+    """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again.
+
+    `traceparent` is that of a traced request: the job's chunks become spans of its trace.
+    """
     now_us = ports.clock.now_us()
     job = f"{_stamp(now_us)}-{ports.new_id()}"
     chunks = [
@@ -95,6 +98,7 @@ def freeze(plan: Plan, ports: ReplayPorts) -> Job:
         first_us=plan.first_us,
         last_us=plan.last_us,
         created_us=now_us,
+        traceparent=traceparent,
     )
     ports.ask("freeze", lambda: ports.jobs.freeze(frozen, chunks))
     return frozen
