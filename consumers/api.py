@@ -6,6 +6,7 @@ new connection is taken, what was read is answered, what was taken is sent.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,8 @@ from pipeline import __version__
 from pipeline.config import Settings, as_environment
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import ApiStarted, FactSink
+from pipeline.laptop.home import write_atomically
+from pipeline.laptop.launch import URL_FILE
 from pipeline.laptop.processes import death_signal
 from pipeline.laptop.restarts import Restarts
 from pipeline.ports.clock import SystemClock
@@ -34,7 +37,7 @@ from pipeline.wiring.signing import signing_key
 
 _NAME = "api"
 _CHECK_SECONDS = 0.2
-_URL_FILE = "api.url"  # in the home's run folder: where the API of a local stack answers
+
 SHARED_PORT = "API_SHARED_PORT"  # of one of many: the port that its parent holds
 
 
@@ -51,12 +54,10 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
         else Address(web.host, int(shared))
     )
     door = front_door(settings, SystemClock(), telemetry.fact)
-    url_file = None if shared is not None else _url_file(settings)
 
     def started() -> None:
         telemetry.fact(ApiStarted(url=address.url, version=__version__, rules=door.rules().digest))
-        if url_file is not None:
-            url_file.write_text(address.url, encoding="ascii")
+        _say_where(address)
 
     if not serve(door, gate_of(door), address, started, _on_signals):
         raise HeadraceError(
@@ -72,10 +73,19 @@ def _on_signals(stop: Callable[[], None]) -> None:
     signal.signal(signal.SIGINT, asked)
 
 
-def _url_file(settings: Settings) -> Path:
-    folder = settings.paths.home / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / _URL_FILE
+def _say_where(address: Address) -> None:
+    """Leave word for the stack that this API belongs to, if it does."""
+    place = os.environ.get(URL_FILE)
+    if place is not None and SHARED_PORT not in os.environ:
+        write_atomically(Path(place), address.url.encode())
+
+
+def _answers(address: Address) -> bool:
+    try:
+        socket.create_connection((address.host, address.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _keep_many(settings: Settings, tell: FactSink) -> None:
@@ -87,9 +97,13 @@ def _keep_many(settings: Settings, tell: FactSink) -> None:
     _on_signals(stop.set)
     environment = {**os.environ, **as_environment(settings), SHARED_PORT: str(address.port)}
     slots = [_Slot(environment) for _ in range(web.workers)]
-    tell(ApiStarted(url=address.url, version=__version__, rules=""))
+    started = False
     try:
         while not stop.wait(_CHECK_SECONDS):
+            if not started and _answers(address):
+                started = True
+                tell(ApiStarted(url=address.url, version=__version__, rules=""))
+                _say_where(address)
             for slot in slots:
                 slot.check()
     finally:

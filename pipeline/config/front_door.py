@@ -34,7 +34,8 @@ class Web(Section):
         default=128 * MIB,
         ge=MIB,
         le=16_384 * MIB,
-        description="Bytes of events that one process holds while the stream is busy; beyond it requests are refused (503).",
+        description="Bytes of events that one process holds while the stream is busy, and as many again of bodies that are being "
+        "read; beyond either requests are refused (503).",
     )
     max_connections: Whole = Field(
         default=16_384,

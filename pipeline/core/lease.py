@@ -23,9 +23,8 @@ import msgspec
 from pipeline.core.bucket import MICROSECONDS, Bucket
 from pipeline.core.quota import month_ends_us, month_of
 
-LEASE_MS = (
-    110  # of the rate: ten writes a second at most, and four processes hold less than 5 % of ten seconds
-)
+# Of the rate: ten writes a second at most, and what four processes hold is below 5 % of ten seconds.
+LEASE_MS = 110
 LEASE_SHARE = 100  # or this part of what the bucket holds: a large burst that refills slowly
 AHEAD_US = MICROSECONDS  # furthest that tokens are given out before they are there
 FAST = (

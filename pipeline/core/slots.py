@@ -58,6 +58,7 @@ def slot_of(tenant_id: str, entity_id: str, slots: int) -> int:
     )  # not by the cache: producers keep slots in one of their own
 
 
+@lru_cache(maxsize=4_096)  # a stream has few slots, and every batch asks
 def hash_key(slot: int, slots: int) -> str:
     """Return the slot's explicit hash key: the middle of its share of Kinesis' 128-bit space, in decimal."""
     return str((2 * slot + 1) * _HASH_SPACE // (2 * slots))

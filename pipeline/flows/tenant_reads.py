@@ -264,7 +264,7 @@ def unit_order(place: RefusedPlace) -> Place:
     """Return a refused unit's place in the order of units: arrival day, lineage, ordinal, row."""
     dt, file = place.key.rsplit("/", 2)[1:]
     lineage, _, ordinal = file.removesuffix(".parquet").rpartition("-")
-    return (dt, lineage, int(ordinal), place.row)
+    return (dt.removeprefix("dt="), lineage, int(ordinal), place.row)
 
 
 def whole_days(span: Span) -> int:

@@ -35,6 +35,7 @@ LOADER_PROVEN_SECONDS = (
 API_READY_SECONDS = 15.0  # until it takes requests; an API that is silent but alive is let be
 PORT_TRIES = 3  # somebody may take a free port before the emulator does
 LOADER = (sys.executable, "-m", "consumers.reader")
+URL_FILE = "API_URL_FILE"  # where the API says where it answers
 API = (sys.executable, "-m", "consumers.api")
 
 
@@ -62,6 +63,7 @@ class Launch:
     loader_command: Sequence[str] = LOADER
     with_loader: bool = True
     with_api: bool = False
+    api_command: Sequence[str] = API
     port: int | None = None
     fresh: bool = False
     detach: bool = False
@@ -226,12 +228,13 @@ class Running:
 
     def _start_api(self) -> None:
         with self._interrupts.held():
-            self._record(api=self._spawn(API, self._launch.home.api_log))
+            self._record(api=self._spawn(self._launch.api_command, self._launch.home.api_log))
 
     def _spawn(self, command: Sequence[str], log: Path) -> ProcessRef | None:
         launch, endpoint = self._launch, self.stack.endpoint_url
         outside = {n: v for n, v in os.environ.items() if not n.startswith(("HEADRACE_", "AWS_"))}
         ours = {"HEADRACE_HOME": str(launch.home.path), "HEADRACE_AWS__ENDPOINT_URL": endpoint}
+        ours[URL_FILE] = str(launch.home.api_url)
         child = spawn(
             command,
             environment=outside | dict(launch.loader_environment) | ours,

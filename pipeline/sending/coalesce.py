@@ -23,7 +23,7 @@ class Sent:
     """Events that were taken together.
 
     Attributes:
-        done: resolved, with nothing, once the fate of each is known.
+        done: resolved, with nothing, once the fate of each is known, or at `expire`.
         acknowledged: for each event, whether the stream has it.
         furthest: shard -> the furthest position of an acknowledged event, as numbers, which compare quickly.
     """
@@ -37,6 +37,11 @@ class Sent:
     def places(self) -> dict[str, Position]:
         """Return for each shard the furthest position of an acknowledged event."""
         return {shard: Position(str(number), index) for shard, (number, index) in self.furthest.items()}
+
+    def expire(self) -> None:
+        """Let whoever waits go on with what is known now."""
+        if not self.done.done():
+            self.done.set_result(None)
 
     def settle(self, ticket: int, index: int, shard_id: str, number: int) -> None:
         """Note the fate of one event: its place in the stream, or no shard where the stream does not have it."""
@@ -106,6 +111,10 @@ class Ingest:
     def waiting(self) -> int:
         """Return how many events were taken whose fate is not known."""
         return len(self._waiting)
+
+    def broken(self) -> str | None:
+        """Return why nothing can be sent any more; None while it can."""
+        return None if self._producer is None else self._producer.refusal
 
     def close(self, seconds: float) -> bool:
         """Send what was taken and write the last receipt; blocks. False: something is left, nobody knows of it."""

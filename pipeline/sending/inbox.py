@@ -141,6 +141,11 @@ class Inbox:
         for turn in waiters:
             turn.put(None)
 
+    @property
+    def refusal(self) -> str | None:
+        """Return why nothing is taken any more; None while it is."""
+        return self._refusal
+
     def has_items(self) -> bool:
         """True when something was put that nobody has taken out yet."""
         return bool(self._items)

@@ -151,6 +151,11 @@ class EventProducer:
             [Item(slot_of_entity(one.tenant_id, one.entity_id, slots), one.payload) for one in wires]
         )
 
+    @property
+    def refusal(self) -> str | None:
+        """Return why no event is taken any more: it is closed, or can send nothing; None while it takes them."""
+        return self._inbox.refusal
+
     def flush(self, timeout: float | None = None) -> Report:
         """Send everything that was put before, and report every fate that was not reported yet.
 

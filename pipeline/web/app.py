@@ -14,6 +14,7 @@ import msgspec
 
 from pipeline.core.caller import Denied
 from pipeline.facts import RequestFailed
+from pipeline.web.asked import check_query
 from pipeline.web.entry import BodyTimeout, body_timeout
 from pipeline.web.gate import Gate
 from pipeline.web.limits import take
@@ -44,7 +45,10 @@ class _Resource:
 def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resource:
     resource = _Resource()
     for method, route in methods.items():
-        setattr(resource, f"on_{method.lower()}", _responder(door, gate, route))
+        responder = _responder(door, gate, route)
+        setattr(resource, f"on_{method.lower()}", responder)
+        if method == "GET":
+            resource.on_head = responder  # type: ignore[attr-defined] # RFC 9110: what GET answers, without the body
     return resource
 
 
@@ -61,7 +65,10 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
                 decision = await take(door, caller)
                 for name, value in decision.headers().items():
                     response.set_header(name, value)
-            answer = await handler(door, Call(caller, request_id, request_id, request, path))
+            call = Call(caller, request_id, request_id, request, path)
+            if request.query_string and not is_open:
+                check_query(door, call)
+            answer = await handler(door, call)
         except (Problem, Denied) as exc:
             write_problem(response, exc if isinstance(exc, Problem) else gate.problem(exc), request_id)
         except BodyTimeout:

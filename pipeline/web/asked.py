@@ -97,7 +97,7 @@ def path(name: str, says: str) -> Parameter:
     return Parameter(name, "path", says, required=True)
 
 
-def asked(door: FrontDoor, call: Call, wanted: Iterable[Parameter]) -> dict[str, Any]:
+def asked(call: Call, wanted: Iterable[Parameter]) -> dict[str, Any]:
     """Return the checked values of the query's parameters, defaults filled in.
 
     Raises:
@@ -105,10 +105,8 @@ def asked(door: FrontDoor, call: Call, wanted: Iterable[Parameter]) -> dict[str,
     """
     known = {one.name: one for one in wanted if isinstance(one, Asked)}
     given: Mapping[str, Any] = call.request.params
-    for name, value in given.items():
-        if name.lower() in TENANT_WORDS:
-            check_tenant(door, call, value)
-        elif name not in known:
+    for name in given:
+        if name not in known and name.lower() not in TENANT_WORDS:
             hint = did_you_mean(name, known) or ";"
             names = ", ".join(sorted(known)) or "none"
             raise Problem(
@@ -146,6 +144,17 @@ def refused(name: str, why: str, allowed: str, example: str) -> Problem:
 def _shown(value: str) -> str:
     """Return the beginning of what somebody sent, fit for one line."""
     return "".join(one if one.isprintable() else "?" for one in value[:60])
+
+
+def check_query(door: FrontDoor, call: Call) -> None:
+    """Refuse a query that names a tenant which is not the caller's; asked once for every request, whatever its route.
+
+    Raises:
+        Problem: forbidden.
+    """
+    for name, value in call.request.params.items():
+        if name.lower() in TENANT_WORDS:
+            check_tenant(door, call, value)
 
 
 def check_tenant(door: FrontDoor, call: Call, named: Any) -> None:

@@ -39,6 +39,7 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
         yield request.scope[_HELD]
         return
     inflate = _encoding(request, limits)
+    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     declared, seen, size = request.content_length, 0, 0
     if declared is not None and declared > limits.max_bytes:
         raise _too_large(limits)
@@ -49,10 +50,11 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
                 size += len(part)
                 if max(size, seen) > limits.max_bytes:
                     raise _too_large(limits)
+                if incoming is not None:
+                    incoming.hold(len(part))
                 yield part
     except BodyTimeout as exc:
         raise body_timeout() from exc
-    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     if (incoming is not None and incoming.cut) or (declared is not None and seen < declared):
         raise Problem("bad_request", "the connection ended before the body did; nothing was taken", _CLOSE)
     if inflate is not None:

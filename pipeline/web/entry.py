@@ -5,6 +5,7 @@ The framework takes the end of a connection for the end of the body, and waits f
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
@@ -20,6 +21,14 @@ class BodyTimeout(Exception):
     """The body did not arrive before the request's deadline."""
 
 
+@dataclass
+class Room:
+    """Bytes of bodies that all requests of the process hold, inflated, until they are answered."""
+
+    max_bytes: int
+    used_bytes: int = 0
+
+
 class Incoming:
     """What arrives of one request.
 
@@ -28,10 +37,28 @@ class Incoming:
         cut: the connection ended before the body did.
     """
 
-    __slots__ = ("_receive", "cut", "deadline")
+    __slots__ = ("_held_bytes", "_receive", "_room", "cut", "deadline")
 
-    def __init__(self, receive: Receive, deadline: float) -> None:
+    def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
         self._receive, self.deadline, self.cut = receive, deadline, False
+        self._room, self._held_bytes = room, 0
+
+    def hold(self, size: int) -> None:
+        """Count bytes of the body; one request alone always finds room.
+
+        Raises:
+            Problem: `busy`: the bodies of all requests fill the memory set aside.
+        """
+        room = self._room
+        self._held_bytes += size
+        room.used_bytes += size
+        if room.used_bytes > room.max_bytes and room.used_bytes > self._held_bytes:
+            detail = "the bodies that are being read fill the memory set aside (web.max_buffer_bytes): nothing was taken"
+            raise Problem("busy", detail, {"Retry-After": "1", "Connection": "close"})
+
+    def let_go(self) -> None:
+        """Forget the body: the request is answered."""
+        self._room.used_bytes -= self._held_bytes
 
     async def __call__(self) -> Event:
         """Return the next message (ASGI's `receive`).
@@ -52,7 +79,8 @@ class Incoming:
 class Entry:
     """The application as the server calls it."""
 
-    def __init__(self, application: Asgi, deadline_seconds: float) -> None:
+    def __init__(self, application: Asgi, deadline_seconds: float, max_bytes: int) -> None:
+        self._room = Room(max_bytes)
         self._application, self._deadline_seconds = application, deadline_seconds
         self._clock = asyncio.get_running_loop().time
         self.requests = 0  # being answered now
@@ -61,7 +89,7 @@ class Entry:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        incoming = scope[SCOPE_KEY] = Incoming(receive, self._clock() + self._deadline_seconds)
+        incoming = scope[SCOPE_KEY] = Incoming(receive, self._clock() + self._deadline_seconds, self._room)
         self.requests += 1
         try:
             await self._application(scope, incoming, send)
@@ -69,6 +97,7 @@ class Entry:
             await _answer(send, body_timeout())
         finally:
             self.requests -= 1
+            incoming.let_go()
 
 
 def body_timeout() -> Problem:

@@ -1,7 +1,8 @@
 """`POST /v1/events`: take events in, and answer for each of them once the stream has it.
 
-1. read the body and judge its events while it arrives    2. give them to the coalescer, all or none
-3. wait for the stream, until the request's deadline       4. answer by index, with a receipt
+1. read the body and judge its events while it arrives    2. take them from the plan
+3. give them to the coalescer, all or none                 4. wait for the stream, until the request's deadline
+5. answer by index, with a receipt
 """
 
 import asyncio
@@ -9,15 +10,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipeline.core.accept import Accepted, NewId, Refused
+from pipeline.core.accept import WRONG_TENANT, Accepted, NewId, Refused
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
+from pipeline.web.asked import asked, tell_crossing
 from pipeline.web.body import BodyLimits, deadline_of, held
 from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
+from pipeline.web.limits import take
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
@@ -72,6 +75,8 @@ class EventsAnswer(msgspec.Struct, frozen=True):
 
 async def post_events(door: FrontDoor, call: Call) -> Answer:
     """Take events in; under an `Idempotency-Key` once, however often they are sent."""
+    if call.request.query_string:
+        asked(call, ())  # refuses whatever is there
     door.tally.requests += 1
     if call.request.get_header(HEADER) is None:
         done = await _taken(door, call, None)
@@ -83,17 +88,23 @@ async def post_events(door: FrontDoor, call: Call) -> Answer:
 async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer | Unfinished:
     """Take events in. Ids and times of those that come without are new, or those of the request's first attempt."""
     now_us = door.clock.now_us() if started is None else started.begun_us
-    verdicts = await _judged(door, call, now_us, _any_id if started is None else started.event_id)
+    new_id = _any_id if started is None else started.event_id
+    verdicts, size_bytes = await _judged(door, call, now_us, new_id)
+    if door.limiter is not None:  # refused events too: they were read and judged
+        await take(door, call.caller, 0, len(verdicts), size_bytes)
     taken = [one for one in verdicts if type(one) is Accepted]
+    if len(taken) < len(verdicts):
+        _tell_crossing(door, call, verdicts)
     if not taken:
         door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
     sent = _put(door, taken)
+    deadline = deadline_of(call.request, door.settings.web.deadline_seconds)
+    timer = asyncio.get_running_loop().call_at(deadline, sent.expire)
     try:
-        async with asyncio.timeout_at(deadline_of(call.request, door.settings.web.deadline_seconds)):
-            await sent.done
-    except TimeoutError:
-        pass  # what is known by now is answered; the rest may still come to be
+        await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
+    finally:
+        timer.cancel()
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
 
@@ -106,15 +117,25 @@ def _limits(door: FrontDoor) -> BodyLimits:
     return BodyLimits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
 
 
-async def _judged(door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> list[Accepted | Refused]:
-    tenant_id, limits = call.caller.tenant_id, _limits(door)
+async def _judged(
+    door: FrontDoor, call: Call, now_us: int, new_id: NewId
+) -> tuple[list[Accepted | Refused], int]:
+    """Return the verdict on each event of the body, and how many bytes they have."""
+    tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
     acceptor = door.acceptors.of(door.rules())
     verdicts: list[Accepted | Refused] = []
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if verdicts:
             await asyncio.sleep(0)  # other requests have their turn
         verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
-    return verdicts
+        size_bytes += sum(map(len, some))
+    return verdicts, size_bytes
+
+
+def _tell_crossing(door: FrontDoor, call: Call, verdicts: Sequence[Accepted | Refused]) -> None:
+    """Say once for a request that it named another tenant."""
+    if any(type(one) is Refused and one.code == WRONG_TENANT for one in verdicts):
+        tell_crossing(door, call)
 
 
 def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:

@@ -14,7 +14,7 @@ from pipeline.core.plan import DELIVERED
 from pipeline.facts import CredentialsRefused, FactSink, LookUpsFailed
 from pipeline.flows.authenticate import Authenticator, Missing
 from pipeline.web.problems import Problem
-from pipeline.web.route import Open, Route
+from pipeline.web.route import Route
 from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
@@ -60,7 +60,7 @@ class CredentialGate:
     async def admit(self, request: Request, route: Route) -> Caller:
         """Return who calls; see the protocol."""
         caller = await self._caller(request)
-        if isinstance(route.needs, Open) or route.needs in caller.scopes:
+        if route.lets_in(caller.scopes):
             return caller
         self._told.refused("wrong_scope")
         more = {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'}

@@ -59,9 +59,9 @@ class PlanUsage(msgspec.Struct, frozen=True):
     left_now: dict[str, int]
 
 
-async def lag(door: FrontDoor, call: Call) -> Answer:
+async def get_lag(door: FrontDoor, call: Call) -> Answer:
     """Say how far the archive is behind."""
-    asked(door, call, ())
+    asked(call, ())
     seen = await read(door, call, TenantReads.freshness)
     now_us = door.clock.now_us()
     streams = [
@@ -73,9 +73,9 @@ async def lag(door: FrontDoor, call: Call) -> Answer:
     return Answer(Lag(streams))
 
 
-async def usage(door: FrontDoor, call: Call) -> Answer:
+async def get_usage(door: FrontDoor, call: Call) -> Answer:
     """Say what is used of the plan."""
-    asked(door, call, ())
+    asked(call, ())
     if door.limiter is None:
         raise unavailable("this process counts no requests")
     try:
@@ -102,7 +102,7 @@ ROUTES = (
         "/v1/lag",
         AnyOf(frozenset({Scope.READ, Scope.INGEST})),
         "Say how far the archive is behind the streams.",
-        lag,
+        get_lag,
         answers={200: Lag},
     ),
     Route(
@@ -110,7 +110,7 @@ ROUTES = (
         "/v1/usage",
         _EVERY_SCOPE,
         "Say what your plan is, what is used of it and what is left.",
-        usage,
+        get_usage,
         answers={200: PlanUsage},
         costs=False,
     ),

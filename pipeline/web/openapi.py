@@ -44,7 +44,7 @@ def openapi(routes: Iterable[Route]) -> dict[str, Any]:
     schema_of = dict(zip(structs, shapes, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+        paths.setdefault(route.plain_path, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -130,7 +130,7 @@ def _route_html(route: Route) -> str:
         for one in route.parameters
     )
     return (
-        f"<section><h3><code>{route.method} {html.escape(route.path)}</code></h3><p>{html.escape(says)}</p>"
+        f"<section><h3><code>{route.method} {html.escape(route.plain_path)}</code></h3><p>{html.escape(says)}</p>"
         + (f"<p>{html.escape(more)}</p>" if more else "")
         + f"<p>Needs: {needs}."
         + (f" Takes: {', '.join(f'<code>{kind}</code>' for kind in route.body)}." if route.body else "")

@@ -103,9 +103,9 @@ _UNIT = (
 )
 
 
-async def counted(door: FrontDoor, call: Call) -> Answer:
+async def get_quarantine(door: FrontDoor, call: Call) -> Answer:
     """Count the caller's refused units."""
-    query = asked(door, call, _CHOSEN)
+    query = asked(call, _CHOSEN)
     wanted = _wanted(door, query)
 
     def work(mine: TenantReads) -> list[RefusedCount]:
@@ -128,9 +128,9 @@ async def counted(door: FrontDoor, call: Call) -> Answer:
     return Answer(RefusalCounts(instant_of(span.from_us), instant_of(span.until_us), lines))
 
 
-async def samples(door: FrontDoor, call: Call) -> Answer:
+async def get_quarantine_samples(door: FrontDoor, call: Call) -> Answer:
     """Show the caller's refused units."""
-    query = asked(door, call, _SAMPLES)
+    query = asked(call, _SAMPLES)
     key = reads_of(door).key
     after, wanted = after_of(door, call, query, key), _wanted(door, query)
 
@@ -142,9 +142,9 @@ async def samples(door: FrontDoor, call: Call) -> Answer:
     return Answer(RefusalPage(units, next_of(door, call, query, key, page.more_after)))
 
 
-async def unit(door: FrontDoor, call: Call) -> Answer:
+async def get_quarantine_unit(door: FrontDoor, call: Call) -> Answer:
     """Show one of the caller's refused units, whole."""
-    asked(door, call, ())
+    asked(call, ())
     name = "/".join(call.path[part] for part in ("day", "segment", "row"))
     try:
         place = parse_unit("unit", name)
@@ -200,7 +200,7 @@ ROUTES = (
         "/v1/quarantine",
         Scope.READ,
         "Count your refused units by arrival day, code and type.",
-        counted,
+        get_quarantine,
         answers={200: RefusalCounts},
         parameters=_CHOSEN,
     ),
@@ -209,7 +209,7 @@ ROUTES = (
         "/v1/quarantine/samples",
         Scope.READ,
         "Show your refused units with their reasons and the beginning of their bytes.",
-        samples,
+        get_quarantine_samples,
         answers={200: RefusalPage},
         parameters=_SAMPLES,
     ),
@@ -218,7 +218,7 @@ ROUTES = (
         "/v1/quarantine/{day}/{segment}/{row}",
         Scope.READ,
         "Show one of your refused units with all its bytes.",
-        unit,
+        get_quarantine_unit,
         answers={200: Refusal},
         parameters=_UNIT,
     ),

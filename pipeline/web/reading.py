@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from pipeline.core.errors import Corrupt, NotFound, OutcomeUnknown, Transient
-from pipeline.core.rules import Rules
 from pipeline.facts import DamageFound, ReadsStopped
 from pipeline.flows.tenant_reads import Crossed, TenantReads
 from pipeline.web.asked import route_of, tell_crossing
@@ -99,10 +98,3 @@ def reads_of(door: FrontDoor) -> Reads:
     if door.reads is None:
         raise unavailable("this process serves no reads")
     return door.reads
-
-
-def rules_of(door: FrontDoor) -> Rules:
-    """Return the newest rules that are known."""
-    if door.rules is None:
-        raise unavailable("this process knows no schemas")
-    return door.rules()

@@ -25,7 +25,7 @@ from pipeline.web.asked import (
     text,
     whole,
 )
-from pipeline.web.reading import read, reads_of, rules_of
+from pipeline.web.reading import read, reads_of
 from pipeline.web.results import DayResult, results_of
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
@@ -139,9 +139,9 @@ _DAYS = (
 )
 
 
-async def events(door: FrontDoor, call: Call) -> Answer:
+async def get_events(door: FrontDoor, call: Call) -> Answer:
     """Return what happened to an entity, or the events of a type."""
-    query = asked(door, call, _EVENTS)
+    query = asked(call, _EVENTS)
     if query["entity"] is None:
         for name, example in (("type", "flight.departed"), ("from", "2013-07-04"), ("to", "2013-07-05")):
             if query[name] is None:
@@ -173,7 +173,7 @@ def _stored(event_type: str, columns: dict[str, Any]) -> StoredEvent:
 
 def _check_type(door: FrontDoor, mine: TenantReads, event_type: str | None, *also: str) -> None:
     """Refuse a type that has no schema and of which the tenant has nothing; others' are not looked at."""
-    known = rules_of(door).schemas
+    known = door.rules().schemas
     if event_type is None or event_type in known or event_type in also:
         return
     if not is_name(event_type) or not mine.knows_type(event_type):
@@ -182,14 +182,14 @@ def _check_type(door: FrontDoor, mine: TenantReads, event_type: str | None, *als
         raise refused("type", why, "GET /v1/schemas lists them", min(known, default="flight.departed"))
 
 
-async def counts(door: FrontDoor, call: Call) -> Answer:
+async def get_counts(door: FrontDoor, call: Call) -> Answer:
     """Return exact counts."""
-    query = asked(door, call, _COUNTS)
+    query = asked(call, _COUNTS)
     question = Question(span_of(query), query["type"], query["source"], query["entity"], query["by"])
 
     def work(mine: TenantReads) -> Counted:
         _check_type(door, mine, query["type"], UNKNOWN)
-        return mine.counts(question, sorted(rules_of(door).schemas))
+        return mine.counts(question, sorted(door.rules().schemas))
 
     found = await read(door, call, work)
     if len(found.lines) > MAX_GROUPS:
@@ -202,9 +202,9 @@ def _line(line: Line) -> CountLine:
     return CountLine(line.group, line.events, line.duplicates, line.quarantined)
 
 
-async def aggregates(door: FrontDoor, call: Call) -> Answer:
+async def get_aggregates(door: FrontDoor, call: Call) -> Answer:
     """Return the days of an entity."""
-    query = asked(door, call, _DAYS)
+    query = asked(call, _DAYS)
     key, span, limit = reads_of(door).key, span_of(query), query["limit"]
     after = after_of(door, call, query, key)
 
@@ -224,7 +224,7 @@ ROUTES = (
         "/v1/events",
         Scope.READ,
         "Return what happened to an entity, or the events of a type, in the order of event time.",
-        events,
+        get_events,
         answers={200: EventPage},
         parameters=_EVENTS,
     ),
@@ -233,7 +233,7 @@ ROUTES = (
         "/v1/counts",
         Scope.READ,
         "Count events exactly: without duplicates, duplicates, and quarantined units.",
-        counts,
+        get_counts,
         answers={200: Counts},
         parameters=_COUNTS,
     ),
@@ -242,7 +242,7 @@ ROUTES = (
         "/v1/aggregates",
         Scope.READ,
         "Return the days of an entity: its events, and what replay jobs came to.",
-        aggregates,
+        get_aggregates,
         answers={200: DayPage},
         parameters=_DAYS,
     ),

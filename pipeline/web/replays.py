@@ -116,9 +116,9 @@ _RESULTS = (
 )
 
 
-async def create(door: FrontDoor, call: Call) -> Answer:
+async def post_replay(door: FrontDoor, call: Call) -> Answer:
     """Plan a job, or start it."""
-    asked(door, call, ())
+    asked(call, ())
     wanted = converted(door, call, await document(call, MAX_BODY_BYTES), NewReplay)
     slice_of = _selection(call, wanted)
 
@@ -176,9 +176,9 @@ def _send(door: FrontDoor, call: Call, job_id: str) -> None:
     asyncio.get_running_loop().run_in_executor(reads.senders, work)
 
 
-async def resume(door: FrontDoor, call: Call) -> Answer:
+async def resume_replay(door: FrontDoor, call: Call) -> Answer:
     """Go on sending a job."""
-    asked(door, call, ())
+    asked(call, ())
     job = await _one(door, call)
     if job.state == "stale":
         raise Problem("conflict", "the job is stale, its rows are gone: start a new one")
@@ -187,9 +187,9 @@ async def resume(door: FrontDoor, call: Call) -> Answer:
     return Answer(_job(job), 202)
 
 
-async def listed(door: FrontDoor, call: Call) -> Answer:
+async def get_replays(door: FrontDoor, call: Call) -> Answer:
     """List the caller's jobs."""
-    query = asked(door, call, _LIST)
+    query = asked(call, _LIST)
     key, limit = reads_of(door).key, query["limit"]
     after = after_of(door, call, query, key)
     jobs = await read(door, call, TenantReads.jobs)
@@ -198,9 +198,9 @@ async def listed(door: FrontDoor, call: Call) -> Answer:
     return Answer(ReplayPage([_job(one) for one in left[:limit]], next_of(door, call, query, key, more)))
 
 
-async def shown(door: FrontDoor, call: Call) -> Answer:
+async def get_replay(door: FrontDoor, call: Call) -> Answer:
     """Show one job."""
-    asked(door, call, ())
+    asked(call, ())
     return Answer(_job(await _one(door, call)))
 
 
@@ -211,9 +211,9 @@ async def _one(door: FrontDoor, call: Call) -> Job:
     return await read(door, call, work, missing=_MISSING)
 
 
-async def results(door: FrontDoor, call: Call) -> Answer:
+async def get_replay_results(door: FrontDoor, call: Call) -> Answer:
     """Show what a job came to for one entity."""
-    query = asked(door, call, _RESULTS)
+    query = asked(call, _RESULTS)
     key, limit = reads_of(door).key, query["limit"]
     job = await _one(door, call)
     entity = query["entity"] or job.selection.entity_id
@@ -292,7 +292,7 @@ ROUTES = (
         "/v1/replays",
         Scope.REPLAY,
         "Start a replay of a slice of your archive, or with dry_run say what it would be.",
-        create,
+        post_replay,
         answers={200: ReplayPlan, 202: ReplayJob},
         body=_BODY,
     ),
@@ -301,7 +301,7 @@ ROUTES = (
         "/v1/replays",
         _READERS,
         "List your replay jobs, newest first.",
-        listed,
+        get_replays,
         answers={200: ReplayPage},
         parameters=_LIST,
     ),
@@ -310,7 +310,7 @@ ROUTES = (
         "/v1/replays/{id}",
         _READERS,
         "Show a replay job.",
-        shown,
+        get_replay,
         answers={200: ReplayJob},
         parameters=_ID,
     ),
@@ -319,7 +319,7 @@ ROUTES = (
         "/v1/replays/{id}/resume",
         Scope.REPLAY,
         "Go on sending a replay job.",
-        resume,
+        resume_replay,
         answers={202: ReplayJob},
         parameters=_ID,
     ),
@@ -328,7 +328,7 @@ ROUTES = (
         "/v1/replays/{id}/results",
         _READERS,
         "Show what a replay job came to for one entity, by day.",
-        results,
+        get_replay_results,
         answers={200: ResultPage},
         parameters=_RESULTS,
     ),

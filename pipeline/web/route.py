@@ -57,6 +57,9 @@ class AnyOf:
 
     scopes: frozenset[Scope]
 
+    def __str__(self) -> str:
+        return " or ".join(sorted(self.scopes))
+
 
 @dataclass(frozen=True)
 class Parameter:

@@ -15,7 +15,6 @@ from pipeline.flows.publish import Published, publish
 from pipeline.web.asked import asked, path
 from pipeline.web.document import document
 from pipeline.web.problems import Problem
-from pipeline.web.reading import rules_of
 from pipeline.web.route import Answer, AnyOf, Call, Route
 from pipeline.web.threads import in_thread, unavailable
 from pipeline.wiring.front_door import FrontDoor
@@ -54,10 +53,10 @@ class PublishedVersion(msgspec.Struct, frozen=True):
 _PLACE = (path("type", "The event type."), path("version", "The version: 1, 2, ..."))
 
 
-async def catalogue(door: FrontDoor, call: Call) -> Answer:
+async def get_schemas(door: FrontDoor, call: Call) -> Answer:
     """List the event types."""
-    asked(door, call, ())
-    types = rules_of(door).schemas
+    asked(call, ())
+    types = door.rules().schemas
     found = [
         EventType(name, sorted(one.versions), table_name(name), [column.name for column in one.columns])
         for name, one in sorted(types.items())
@@ -65,9 +64,9 @@ async def catalogue(door: FrontDoor, call: Call) -> Answer:
     return Answer(Catalogue(found))
 
 
-async def version(door: FrontDoor, call: Call) -> Answer:
+async def get_schema(door: FrontDoor, call: Call) -> Answer:
     """Show one version."""
-    asked(door, call, ())
+    asked(call, ())
     found = _known(door, call)
     if found is None:
         raise Problem("not_found", _MISSING)
@@ -77,14 +76,14 @@ async def version(door: FrontDoor, call: Call) -> Answer:
 
 def _known(door: FrontDoor, call: Call) -> EventSchema | None:
     """Return a version out of the newest rules that are known."""
-    group = rules_of(door).schemas.get(call.path["type"])
+    group = door.rules().schemas.get(call.path["type"])
     number = _VERSION.fullmatch(call.path["version"])
     return None if group is None or number is None else group.versions.get(int(number[0]))
 
 
-async def put(door: FrontDoor, call: Call) -> Answer:
+async def put_schema(door: FrontDoor, call: Call) -> Answer:
     """Publish one version."""
-    asked(door, call, ())
+    asked(call, ())
     control = door.control
     if control is None:
         raise unavailable("this process publishes nothing")
@@ -94,11 +93,13 @@ async def put(door: FrontDoor, call: Call) -> Answer:
         )
     kind, number = call.path["type"], int(call.path["version"])
     given = await document(call, MAX_DOCUMENT_BYTES, _TYPES)
-    rules, who, now_us = rules_of(door), call.caller.credential, door.clock.now_us()
+    rules, who, now_us = door.rules(), call.caller.credential, door.clock.now_us()
     act = Act(now_us, who, "schema.publish", f"schema:{kind}/{number}", {"tenant": call.caller.tenant_id})
 
     def work() -> bool:
-        return publish(control, rules, Publication(kind, number, given, who, now_us), act)
+        new = publish(control, rules, Publication(kind, number, given, who, now_us), act)
+        door.rules.newest(door.clock.now_us() + 1)  # this process knows it at once
+        return new
 
     try:
         new = await in_thread(door, work)
@@ -117,7 +118,7 @@ ROUTES = (
         "/v1/schemas",
         _ANYBODY,
         "List the event types with their versions.",
-        catalogue,
+        get_schemas,
         answers={200: Catalogue},
     ),
     Route(
@@ -125,7 +126,7 @@ ROUTES = (
         "/v1/schemas/{type}/{version}",
         _ANYBODY,
         "Show the JSON Schema of one version of an event type.",
-        version,
+        get_schema,
         answers={200: _DOCUMENT},
         parameters=_PLACE,
     ),
@@ -134,7 +135,7 @@ ROUTES = (
         "/v1/schemas/{type}/{version}",
         Scope.ADMIN,
         "Publish a version of an event type; a published one never changes.",
-        put,
+        put_schema,
         answers={200: PublishedVersion, 201: PublishedVersion},
         body=dict.fromkeys(_TYPES, _DOCUMENT),
         parameters=_PLACE,

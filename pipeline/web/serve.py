@@ -17,7 +17,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from pipeline.core.errors import ConfigProblem
+from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.facts import ApiDrained
 from pipeline.web.app import make_app
 from pipeline.web.entry import Entry
@@ -95,6 +95,9 @@ def serve(
         address: where to listen.
         started: told once requests are taken.
         stop: given what asks for the end, from any thread.
+
+    Raises:
+        HeadraceError: the stream is gone, or refuses this process for ever.
     """
     return uvloop.run(_serve(door, gate, address, started, stop))
 
@@ -114,7 +117,8 @@ async def _serve(
 
     stop(ask)
     door.ingest.start(loop)
-    entry = Entry(make_app(door, gate), door.settings.web.deadline_seconds)
+    web = door.settings.web
+    entry = Entry(make_app(door, gate), web.deadline_seconds, web.max_buffer_bytes)
     server = make_server(entry, door, address)
     serving = asyncio.ensure_future(server.serve())
     telling = asyncio.ensure_future(_tell(door))
@@ -122,10 +126,14 @@ async def _serve(
     gc.freeze()  # what is made by now stays: the collector need not look at it again
     await _listening(address, serving)
     started()
-    await asyncio.wait({serving, asyncio.ensure_future(asked.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    waiting = asyncio.ensure_future(asked.wait())
+    await asyncio.wait({serving, telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
     ended = await _drain(door, entry, server, serving)
     await gate.close()
-    telling.cancel()
+    if telling.done():
+        await telling  # raises what it died of
+    for task in (telling, waiting):
+        task.cancel()
     return ended
 
 
@@ -165,8 +173,15 @@ def make_server(application: Any, door: FrontDoor, address: Address) -> Server:
 
 
 async def _tell(door: FrontDoor) -> None:
+    """Tell what came in, until the end.
+
+    Raises:
+        HeadraceError: nothing can be sent any more: the process ends, and is started again.
+    """
     while True:
         await asyncio.sleep(_TALLY_SECONDS)
+        if (why := door.ingest.broken()) is not None:
+            raise HeadraceError(f"the API takes no more events: {why}")
         if (told := door.tally.take()) is not None:
             door.facts(told)
 

@@ -97,9 +97,9 @@ _TRACE = (
 )
 
 
-async def trace(door: FrontDoor, call: Call) -> Answer:
+async def get_event(door: FrontDoor, call: Call) -> Answer:
     """Follow one event."""
-    query, event_id = asked(door, call, _TRACE), call.path["id"]
+    query, event_id = asked(call, _TRACE), call.path["id"]
     if not 0 < len(event_id) <= MAX_EVENT_ID:
         raise Problem("not_found", _MISSING)
     hint = _hint(door, call, query)
@@ -170,7 +170,7 @@ ROUTES = (
         "/v1/events/{id:path}",
         Scope.READ,
         "Follow one event: arrived, archived or refused, counted.",
-        trace,
+        get_event,
         answers={200: EventTrace},
         parameters=_TRACE,
     ),

@@ -122,7 +122,7 @@ def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
         limiter=limiter,
         ratelimits=ratelimits,
         decision_log=DecisionLog(ingest.put, clock, facts),
-        ready=Readiness(probes(settings, facts), clock),
+        ready=Readiness(probes(settings, facts) | {"control": store.revision}, clock),
     )
 
 

@@ -2,6 +2,8 @@
 local bodies = {}
 
 function init(args)
+  mean_delay_ms = tonumber(args[4])
+  math.randomseed(7)
   for line in io.lines(args[1]) do
     local body = line:gsub("\t", "\n")
     bodies[#bodies + 1] = wrk.format("POST", "/v1/events", {
@@ -14,6 +16,10 @@ local at = 0
 function request()
   at = at % #bodies + 1
   return bodies[at]
+end
+
+function delay()
+  return mean_delay_ms > 0 and math.random(0, 2 * mean_delay_ms) or 0
 end
 
 function done(summary, latency, requests)

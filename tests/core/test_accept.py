@@ -220,19 +220,25 @@ def test_the_loader_takes_what_is_accepted(given: dict[str, Any], whole: bool) -
         assert [row.envelope.event_id for row in decoded.rows] == [verdict.event_id]
 
 
-@pytest.mark.parametrize("longer", range(0, 60, 3))
-def test_an_event_at_the_edge_of_the_fast_path_is_judged_as_the_loader_does(longer: int) -> None:
-    """What we write in front may take it over the length that the loader's fast path looks at."""
+@pytest.mark.parametrize("size", range(240, 303, 3))
+def test_the_limit_on_an_event_is_on_what_travels(size: int) -> None:
+    """What we write in front may take it over the limit: refused here, and not by the loader later."""
     rules = make_rules(
         list(RULES.schemas["thing.seen"].versions.values()),
         ["mine"],
-        Limits(max_keys=60),
+        Limits(max_event_bytes=300),
         RULES.envelope_document,
     )
     event = sent(event_id="x", tenant_id="mine", event_time=NOW, data={"n": 1, "t": ""})
-    event["data"]["t"] = "t" * (300 - len(orjson.dumps(event)) - longer)
+    event["data"]["t"] = "t" * (size - len(orjson.dumps(event)))
     verdict = judged(event, Acceptor(rules))
+    travels = size + len(f'"received_time":"{NOW}",')
+    if travels > 300:
+        assert isinstance(verdict, Refused)
+        assert verdict.code == "too_large"
+        return
     assert isinstance(verdict, Accepted)
+    assert len(verdict.payload) == travels
     decoded = Decoded()
     Decoder(rules).decode([Record("1", "k", verdict.payload, NOW_US)], 0, decoded)
     assert len(decoded.rows) == 1

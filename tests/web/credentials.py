@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import jwt
@@ -29,6 +29,7 @@ from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import SteppedClock
 from tests.fakes.control import MemoryControl
 from tests.fakes.facts import FactList
+from tests.web.doors import make_door
 
 ISSUER = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_pool"
 RESOURCE_SERVER = "headrace"
@@ -133,12 +134,11 @@ class House:
 
     def door(self, idempotency: Idempotency | None = None) -> FrontDoor:
         """Return the front door: what these tests need of it, and nothing else."""
-        return FrontDoor(
-            load_settings(environ={}),
-            self.clock,
-            self.facts,
+        return make_door(
+            settings=load_settings(environ={}),
+            clock=self.clock,
+            facts=self.facts,
             control=self.control,
-            rules=cast("Any", None),
             threads=self.threads,
             authenticator=self.authenticator,
             idempotency=idempotency,

@@ -14,7 +14,7 @@ from pipeline.core.plan import DELIVERED
 from pipeline.core.rules import Rules
 from pipeline.flows.follow import ArrivalReceipts, Follower
 from pipeline.flows.rules import FixedRules
-from pipeline.ports.clock import Clock, SystemClock
+from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import Ledger
 from pipeline.ports.stream import OutgoingRecord, PutAnswer, RecordSink
 from pipeline.sending import ProducerSettings
@@ -83,29 +83,39 @@ def web_settings(**sections: Mapping[str, Any]) -> Settings:
 
 
 def make_door(
-    sink: RecordSink,
+    sink: RecordSink | None = None,
     settings: Settings | None = None,
     ledger: Ledger | None = None,
-    clock: Clock | None = None,
     judged_by: Rules | None = None,
-    **options: Any,
+    max_buffer_bytes: int = ProducerOptions().max_buffer_bytes,
+    **parts: Any,
 ) -> FrontDoor:
-    """Return a front door to a sink; `Ingest.start` is whoever serves'."""
-    found, time = settings or web_settings(), clock or SystemClock()
-    judges = judged_by or rules(found)
-    threads = ThreadPoolExecutor(4)
+    """Return a front door to a sink; `Ingest.start` is whoever serves'.
+
+    Args:
+        sink: the stream; None: one that nobody looks at.
+        settings: by default those of `web_settings`.
+        ledger: what receipts are followed in.
+        judged_by: rules that never change; by default those of the settings.
+        max_buffer_bytes: what waits for the stream at most.
+        parts: fields of `FrontDoor`, in place of what is made here.
+    """
+    found, time = settings or web_settings(), parts.pop("clock", SystemClock())
+    threads = parts.pop("threads", None) or ThreadPoolExecutor(4)
 
     def opened(told: Callable[[BatchFate], None]) -> EventProducer:
-        ports = WorkerPorts(sink, MemoryReceipts(), time, random.random, FactList(), told)
+        ports = WorkerPorts(sink or MemorySink(), MemoryReceipts(), time, random.random, FactList(), told)
         batches = ProducerSettings(linger_seconds=found.web.linger_ms / 1_000)
-        return EventProducer("webtest1", STREAM, ports, batches, ProducerOptions(keep_fates=0, **options))
+        options = ProducerOptions(max_buffer_bytes=max_buffer_bytes, keep_fates=0)
+        return EventProducer("webtest1", STREAM, ports, batches, options)
 
-    return FrontDoor(
+    made = FrontDoor(
         found,
         time,
         FactList(),
         threads=threads,
         ingest=Ingest(opened),
         receipts=ArrivalReceipts(KEY, STREAM, Follower(ledger or MemoryLedger(), STREAM, time, threads)),
-        rules=FixedRules(judges),
+        rules=FixedRules(judged_by or rules(found)),
     )
+    return replace(made, **parts)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,23 @@ from pipeline.core.entity_day import EntityDay
 from pipeline.core.errors import NotFound
 from pipeline.core.event import Record
 from pipeline.core.plan import DELIVERED
+from pipeline.core.policy import Limit, Policy
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.replay import Selection
-from pipeline.core.rules import Rules
 from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
 from pipeline.flows.find import FindPorts
 from pipeline.flows.freshness import Freshness
+from pipeline.flows.leases import Leases
+from pipeline.flows.limit import Limiter
 from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.quarantine import QuarantinePorts
+from pipeline.flows.ratelimits import RateLimits
 from pipeline.flows.ready import Readiness
 from pipeline.flows.replay import ReplayPorts, freeze
 from pipeline.flows.replay_plan import PlanPorts, plan
 from pipeline.flows.rows import RowReader
+from pipeline.flows.rules import StoredRules
 from pipeline.flows.sight import TracePorts
 from pipeline.flows.tenant_reads import Crossed, ReadParts
 from pipeline.flows.window import WindowLimits
@@ -38,19 +42,19 @@ from pipeline.web.gate import NOBODY
 from pipeline.web.problems import Problem
 from pipeline.web.route import Route
 from pipeline.web.routes import ROUTES
-from pipeline.wiring.front_door import FrontDoor
 from pipeline.wiring.reads import Reads
 from tests.aws.backends import Memory, World
 from tests.fakes.clock import NOON_US, SteppedClock
 from tests.fakes.control import MemoryControl
 from tests.fakes.facts import FactList
 from tests.sim.events import rules
+from tests.web.doors import make_door
 
 OWN, OTHER = "acme", "globex"
 DAY = "2024-03-09"
 SECRET = "the vault's combination"  # in payloads of the other tenant alone
 _SHARD = "shardId-000000000000"
-_PREMIUM = DELIVERED[2]
+_PREMIUM = replace(DELIVERED[2], burst_requests=1_000_000)  # the clock of these tests stands
 
 
 def event(tenant: str, number: int, **changes: Any) -> bytes:
@@ -79,6 +83,9 @@ class Town:
         self.ledger, self.objects, self.manifest = made.ledger(), made.objects(), made.manifest()
         self.index, self.aggregates, self.receipts = made.index(), made.aggregates(), made.receipts()
         self.jobs, self.days, self.queue = made.jobs(), made.days(), made.queue()
+        self.limits, self.policies, self.decisions = made.limits(), made.policies(), made.decisions()
+        for tenant, name in ((OWN, "door-logins"), (OTHER, "vault-logins")):
+            self.policies.put(tenant, Policy(name, Limit(5)))
         self.lineage = self.ledger.register("doors", "1", _SHARD, ())
         self._numbers, self._ids = count(1), count(1)
         self.load(*(event(tenant, number) for number in range(events) for tenant in (OWN, OTHER)))
@@ -164,35 +171,6 @@ def _in_order(write: Callable[[StagedObject], None], objects: Iterable[StagedObj
         write(one)
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """One bucket of a plan."""
-
-    name: str
-    remaining: int
-
-
-@dataclass(frozen=True)
-class Used:
-    """What a tenant used."""
-
-    month: str
-    used: int
-    left: int
-    resets_at_us: int
-    now: tuple[Bucket, ...]
-
-
-class FixedUsage:
-    """Says that each tenant used as many requests as its name has letters."""
-
-    def usage(self, caller: Caller) -> Used:
-        """Return what was used."""
-        used = len(caller.tenant_id)
-        left = caller.plan.requests_per_month - used
-        return Used("2024-03", used, left, NOON_US, (Bucket("requests", 5),))
-
-
 class KnownKeys:
     """A gate that knows some keys and tokens; scopes are checked as the real one does."""
 
@@ -240,20 +218,21 @@ class Api:
     settings: Settings
     key: bytes = b"k" * 32
     callers: dict[str, Caller] = field(default_factory=dict)
-    answers_rules: Rules | None = None
 
     def __post_init__(self) -> None:
         self.control = MemoryControl()
         self.reads = Reads(self.town.parts(), self.key, self.town.acked)
-        self.door = FrontDoor(
-            self.settings,
-            self.town.clock,
-            self.town.facts,
+        leases = Leases(self.town.limits, self.town.clock, self.town.facts)
+        self.door = make_door(
+            settings=self.settings,
+            rules=StoredRules(self.town.rules, lambda: self.control, self.town.clock, self.town.facts),
+            clock=self.town.clock,
+            facts=self.town.facts,
             reads=self.reads,
             ready=Readiness({"tables": self.town.ledger.seal_state}, self.town.clock),
-            rules=lambda: self.answers_rules or self.town.rules,
             control=self.control,
-            limiter=FixedUsage(),
+            limiter=Limiter(leases, self.town.clock, 2**20),
+            ratelimits=RateLimits(leases, self.town.policies, self.town.decisions, self.town.clock),
         )
         self.app = make_app(self.door, KnownKeys(self.callers), ROUTES)
         self.client = TestClient(self.app)

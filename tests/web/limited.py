@@ -16,7 +16,6 @@ from pipeline.flows.decision_log import DecisionLog
 from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.flows.ratelimits import RateLimits
-from pipeline.flows.rules import FixedRules
 from pipeline.web.app import make_app
 from pipeline.web.gate import NOBODY
 from pipeline.web.problems import Problem
@@ -25,6 +24,7 @@ from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.fakes.limits import MemoryDecisions, MemoryLimits, MemoryPolicies
+from tests.web.doors import make_door
 
 ROOMY = Plan("roomy", 100_000, 100_000, 10**9, 100_000, 2**30, 500)
 
@@ -63,11 +63,11 @@ class Limited:
         leases = Leases(self.store, self.clock, self.facts, store_down)
         self.gate = OneCaller(Caller("acme", "key:k1", frozenset(Scope), plan))
         self.service = RateLimits(leases, MemoryPolicies(), MemoryDecisions(), self.clock)
-        self.door = FrontDoor(
-            Settings(),
-            self.clock,
-            self.facts,
-            FixedRules(make_rules([], [], Limits(), {})),
+        self.door = make_door(
+            settings=Settings(),
+            judged_by=make_rules([], [], Limits(), {}),
+            clock=self.clock,
+            facts=self.facts,
             limiter=Limiter(leases, self.clock, 2**20),
             ratelimits=self.service,
             decision_log=DecisionLog(self._put, self.clock, self.facts),

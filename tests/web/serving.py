@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from pipeline.core.errors import HeadraceError
 from pipeline.web.gate import Gate
 from pipeline.web.serve import hold_address, serve
 from pipeline.wiring.front_door import FrontDoor
@@ -21,7 +22,7 @@ class Served:
 
     Attributes:
         url: where.
-        ended: what `serve` returned; None while it runs.
+        ended, error: what `serve` returned or raised; None while it runs.
     """
 
     def __init__(self, door: FrontDoor, gate: Gate) -> None:
@@ -29,6 +30,7 @@ class Served:
         self._address = hold_address("127.0.0.1", 0)
         self.url, self.port = self._address.url, self._address.port
         self.ended: bool | None = None
+        self.error: HeadraceError | None = None
         self._ready, self._stops = threading.Event(), list[Callable[[], None]]()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -52,7 +54,10 @@ class Served:
         return httpx.Client(base_url=self.url, headers=headers, timeout=_SECONDS)
 
     def _run(self) -> None:
-        self.ended = serve(self.door, self._gate, self._address, self._ready.set, self._stops.append)
+        try:
+            self.ended = serve(self.door, self._gate, self._address, self._ready.set, self._stops.append)
+        except HeadraceError as exc:
+            self.error = exc
         if self._address.held is not None:
             self._address.held.close()
 

@@ -8,6 +8,7 @@ import httpx
 import orjson
 import pytest
 
+from pipeline.core.errors import NotFound
 from pipeline.core.kpl import split
 from pipeline.facts import ApiDrained
 from tests.fakes.facts import FactList
@@ -110,3 +111,18 @@ def test_idle_and_half_open_connections_do_not_hold_up_the_end() -> None:
         silent.close()
         half.close()
     assert served.ended is True
+
+
+def test_a_stream_that_is_gone_ends_the_process() -> None:
+    """What was taken is answered as open, and the error says why: whoever keeps the process alive starts it again."""
+    sink = MemorySink()
+
+    def gone() -> None:
+        raise NotFound("stream events does not exist")
+
+    sink.before = gone
+    with serving(make_door(sink)) as served, served.client() as client:
+        answer = client.post("/v1/events", json=event())
+        served.join()
+    assert (answer.status_code, answer.json()["events"][0]["status"]) == (503, "retry")
+    assert "stream events does not exist" in str(served.error)

@@ -13,6 +13,8 @@ import orjson
 import pytest
 
 from pipeline.core.kpl import split
+from pipeline.web.entry import Incoming, Room
+from pipeline.web.problems import Problem
 from pipeline.wiring.front_door import FrontDoor
 from tests.web.doors import MemorySink, OpenGate, make_door, web_settings
 from tests.web.serving import Served, cloud_event, event, lines, serving
@@ -264,6 +266,23 @@ def test_a_full_buffer_refuses_at_once_and_takes_nothing() -> None:
         waiting.join()
     assert (refused.status_code, refused.json()["code"], answers) == (503, "busy", [202])
     assert "no-room" not in in_stream(sink)
+
+
+async def _nothing() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
+
+
+def test_bodies_that_fill_the_memory_are_refused_until_others_are_answered() -> None:
+    """One request alone always finds room; a second one waits for the first's end."""
+    room = Room(1_000)
+    first, second = Incoming(_nothing, 0, room), Incoming(_nothing, 0, room)
+    first.hold(1_200)
+    with pytest.raises(Problem) as refused:
+        second.hold(1)
+    second.let_go()
+    first.let_go()
+    assert (refused.value.code, room.used_bytes) == ("busy", 0)
+    second.hold(900)
 
 
 def test_many_requests_share_records() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from falcon.testing import Result
 
+from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Caller, Scope
 from pipeline.core.cursor import write_cursor
 from pipeline.facts import TenantCrossed
@@ -33,7 +34,8 @@ class Aim:
         nobody: a name of the same form, which nobody has.
         path, params, json: of the request; `{}` stands for the name.
         status: of the answer. 200: an answer that is empty, as for a name that nobody has.
-        told: True where the attempt can be told from a mistake, and is.
+        told: facts of both requests: 1 where the attempt can be told from a mistake; 2 where any other tenant's name is
+            one, whether there is such a tenant or not.
     """
 
     other: str
@@ -42,7 +44,7 @@ class Aim:
     params: dict[str, str] = field(default_factory=dict)
     json: Any = None
     status: int = 404
-    told: bool = True
+    told: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,15 @@ class Nameless:
     why: str
 
 
+_NEW = {"event_type": "door.opened", "schema_version": 1, "entity_id": "d", "source": "s", "data": {"n": 1}}
+_CHECK = {"namespace": "logins", "key": "ann"}
+_POLICY = "/v1/ratelimit/policies/{}"
+
+
 def aims(api: Api) -> dict[tuple[str, str], tuple[Aim, ...] | Nameless]:
     """Return how each route is aimed at the other tenant's things. A route that is missing here fails the test."""
     job, no_job = api.town.job_of[OTHER], "20240310T120002Z-ffffff"
-    entity = Aim("vault-1", "vault-9", params={"entity": "{}"}, status=200, told=False)
+    entity = Aim("vault-1", "vault-9", params={"entity": "{}"}, status=200, told=0)
     window = {"type": "door.opened", "from": DAY, "to": DAY}
     unit = Aim(_unit_of_other(api), "2024-03-10/0001-2/9", path="/v1/quarantine/{}")
 
@@ -66,19 +73,19 @@ def aims(api: Api) -> dict[tuple[str, str], tuple[Aim, ...] | Nameless]:
     return {
         ("GET", "/v1/events"): (
             entity,
-            Aim("globex-hall", "nobody-hall", params=window | {"source": "{}"}, status=200, told=False),
+            Aim("globex-hall", "nobody-hall", params=window | {"source": "{}"}, status=200, told=0),
             cursor("/v1/events", entity="door-1"),
         ),
         ("GET", "/v1/events/{id:path}"): (
-            Aim("globex-e1", "globex-x1", path="/v1/events/{}", told=False),
-            Aim("globex-bad", "globex-bax", path="/v1/events/{}", told=False),
-            Aim("globex-e1", "globex-x1", path="/v1/events/{}", params={"entity": "vault-1"}, told=False),
-            Aim("globex-e1", "globex-x1", path="/v1/events/{}", params={"at": DAY}, told=False),
+            Aim("globex-e1", "globex-x1", path="/v1/events/{}", told=0),
+            Aim("globex-bad", "globex-bax", path="/v1/events/{}", told=0),
+            Aim("globex-e1", "globex-x1", path="/v1/events/{}", params={"entity": "vault-1"}, told=0),
+            Aim("globex-e1", "globex-x1", path="/v1/events/{}", params={"at": DAY}, told=0),
             Aim("globex:4", "nobody:4", path="/v1/events/e1", params={"receipt": "{}"}),
         ),
         ("GET", "/v1/counts"): (
             entity,
-            Aim("globex-hall", "nobody-hall", params={"source": "{}"}, status=200, told=False),
+            Aim("globex-hall", "nobody-hall", params={"source": "{}"}, status=200, told=0),
         ),
         ("GET", "/v1/aggregates"): (entity, cursor("/v1/aggregates", entity="door-1")),
         ("GET", "/v1/quarantine"): Nameless("it counts what names the caller's tenant"),
@@ -87,9 +94,34 @@ def aims(api: Api) -> dict[tuple[str, str], tuple[Aim, ...] | Nameless]:
         ("GET", "/v1/schemas"): Nameless("schemas are the deployment's"),
         ("GET", "/v1/schemas/{type}/{version}"): Nameless("schemas are the deployment's"),
         ("PUT", "/v1/schemas/{type}/{version}"): Nameless("schemas are the deployment's"),
+        ("POST", "/v1/events"): (
+            Aim(OTHER, "nobody", json=_NEW | {"tenant_id": "{}"}, status=400, told=2),
+            Aim(
+                OTHER,
+                "nobody",
+                json=[_NEW, _NEW | {"tenant_id": "{}"}],
+                params={"x": "y"},
+                status=422,
+                told=0,
+            ),
+        ),
+        ("GET", "/v1/receipts/{id}"): (_receipt_of_other(api),),
+        ("POST", "/v1/ratelimit/check"): (
+            Aim("vault-logins", "nobodys-logins", json=_CHECK | {"policy": "{}"}, status=422, told=0),
+        ),
+        ("GET", "/v1/ratelimit/policies"): Nameless("it lists the caller's tenant's"),
+        ("PUT", "/v1/ratelimit/policies/{name}"): (
+            Aim("their-puts", "nobody-puts", path=_POLICY, json={"tokens": 1}, status=200, told=0),
+        ),
+        ("GET", "/v1/ratelimit/policies/{name}"): (
+            Aim("vault-logins", "nobodys-logins", path=_POLICY, told=0),
+        ),
+        ("DELETE", "/v1/ratelimit/policies/{name}"): (
+            Aim("vault-logins", "nobodys-logins", path=_POLICY, told=0),
+        ),
         ("GET", "/v1/lag"): Nameless("it is the deployment's"),
         ("GET", "/v1/usage"): Nameless("it is the credential's"),
-        ("POST", "/v1/replays"): (Aim("vault-1", "vault-9", json={"entity": "{}"}, status=422, told=False),),
+        ("POST", "/v1/replays"): (Aim("vault-1", "vault-9", json={"entity": "{}"}, status=422, told=0),),
         ("GET", "/v1/replays"): (cursor("/v1/replays"),),
         ("GET", "/v1/replays/{id}"): (Aim(job, no_job, path="/v1/replays/{}"),),
         ("POST", "/v1/replays/{id}/resume"): (Aim(job, no_job, path="/v1/replays/{}/resume"),),
@@ -104,6 +136,14 @@ def _unit_of_other(api: Api) -> str:
     units = api.get("/v1/quarantine/samples", caller_of(OTHER)).json["units"]
     assert [one["event_id"] for one in units] == ["globex-bad"]
     return str(units[0]["unit"])
+
+
+def _receipt_of_other(api: Api) -> Aim:
+    """Return a receipt of the other tenant's: it is bound to its owner, so nobody can tell it from a forged one."""
+    assert api.door.receipts is not None
+    receipt = ArrivalReceipt(0, (("shardId-000000000000", "4", 0),))
+    text = api.door.receipts.text(OTHER, receipt)
+    return Aim(text, "A" * len(text), path="/v1/receipts/{}", told=0)
 
 
 def _cursor_of_other(api: Api, route: str, params: dict[str, str]) -> str:
@@ -132,7 +172,12 @@ def _label(route: Route) -> str:
 
 def test_every_route_has_a_scope_and_a_case(api: Api) -> None:
     """A route is open in so many words or needs a scope, and one that is not aimed at here does not pass."""
-    assert {route.path for route in ROUTES if isinstance(route.needs, Open)} <= {"/healthz", "/readyz"}
+    assert {route.path for route in ROUTES if isinstance(route.needs, Open)} == {
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/docs",
+    }
     assert not any(route.lets_in(frozenset()) for route in _closed())
     assert set(aims(api)) == {(route.method, route.path) for route in _closed()}
 
@@ -153,7 +198,7 @@ def test_what_is_another_tenants_does_not_exist(
             assert other.status_code == (aim.status if allowed else 403), (aim, caller, other.text)
             assert _comparable(other, aim.other) == _comparable(nobody, aim.nobody)
             assert _headers(other) == _headers(nobody)
-            assert len(told) == (1 if aim.told and allowed else 0), (aim, caller, told)
+            assert len(told) == (aim.told if allowed else 0), (aim, caller, told)
             assert all((one.tenant, one.credential) == (OWN, caller.credential) for one in told)
             _nothing_of_other(other, aim.other, caplog)
     assert not any(SECRET in repr(one) for one in api.town.facts.told)
@@ -186,7 +231,7 @@ def test_a_body_names_no_other_tenant(api: Api) -> None:
 
 def test_what_a_tenant_lists_is_its_own(api: Api) -> None:
     """Lists of both tenants, asked alike, have nothing in common, and what is nobody's is in neither."""
-    for path in ("/v1/events", "/v1/replays", "/v1/quarantine/samples"):
+    for path in ("/v1/events", "/v1/replays", "/v1/quarantine/samples", "/v1/ratelimit/policies"):
         params = {"type": "door.opened", "from": DAY, "to": DAY} if path == "/v1/events" else {}
         own, other = (api.call("GET", path, caller_of(tenant), params=params).text for tenant in (OWN, OTHER))
         assert "door" in own
@@ -220,7 +265,7 @@ def _comparable(answer: Result, name: str) -> tuple[int, str]:
 
 
 def _headers(answer: Result) -> dict[str, str]:
-    varying = {"x-request-id", "content-length"}  # the latter by the length of the name
+    varying = {"x-request-id", "ratelimit", "content-length"}  # what is left; the length of the name
     return {name.lower(): value for name, value in answer.headers.items() if name.lower() not in varying}
 
 

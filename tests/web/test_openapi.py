@@ -23,11 +23,11 @@ def _references(node: Any) -> set[str]:
 def test_every_route_is_described() -> None:
     """Its method, path, answers, and whether it needs a credential."""
     for route in ROUTES:
-        operation = DOCUMENT["paths"][route.path][route.method.lower()]
+        operation = DOCUMENT["paths"][route.plain_path][route.method.lower()]
         assert {str(status) for status in route.answers} < set(operation["responses"])
         assert bool(operation["security"]) != isinstance(route.needs, Open)
         in_path = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
-        assert in_path == set(re.findall(r"{(\w+)}", route.path))
+        assert in_path == set(re.findall(r"{(\w+)}", route.plain_path))
     assert sum(map(len, DOCUMENT["paths"].values())) == len(ROUTES)
 
 
@@ -56,7 +56,13 @@ def test_both_are_served_to_anybody() -> None:
         assert client.get("/openapi.json").json() == DOCUMENT
         assert client.get("/docs").headers["Content-Type"].startswith("text/html")
         assert client.get("/healthz").json() == {"status": "ok"}
+        assert (client.head("/healthz").status_code, client.head("/healthz").content) == (200, b"")
         refused = client.get("/nothing/here")
         assert (refused.status_code, refused.json()["type"]) == (404, "/docs#problem-not-found")
         assert client.delete("/healthz").status_code == 405
-    assert [route.path for route in ROUTES if route.needs is OPEN] == ["/healthz", "/openapi.json", "/docs"]
+    assert [route.path for route in ROUTES if route.needs is OPEN] == [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/docs",
+    ]

@@ -230,6 +230,7 @@ def test_refused_units_come_in_pages(tmp_path: Path) -> None:
     """Each once, over segments and rows, and only those that are asked for."""
     town = Town()
     for segment in range(3):
+        town.clock.advance(12 * 3_600)  # arrivals of two days
         bad = {"event_type": "door.opened", "data": {}}
         town.load(*(event(OWN, 600 + one, event_id=f"bad-{segment}-{one}", **bad) for one in range(4)))
     api, found, cursor = Api(town, settings_of(tmp_path)), list[str](), dict[str, str]()
@@ -259,9 +260,13 @@ def test_lag_says_nothing_of_shards(tmp_path: Path) -> None:
 def test_usage_is_of_the_caller(tmp_path: Path) -> None:
     """The plan, and what is used and left of it; for a credential of any scope."""
     api = Api(Town(), settings_of(tmp_path))
-    found = api.get("/v1/usage", caller_of(OTHER, {Scope.ADMIN})).json
-    assert (found["plan"]["name"], found["used_requests"]) == ("premium", len(OTHER))
-    assert found["left_now"] == {"requests": 5}
+    caller = caller_of(OTHER, {Scope.ADMIN})
+    for _ in range(3):
+        api.get("/v1/lag", caller_of(OTHER))
+    found = api.get("/v1/usage", caller).json
+    assert (found["plan"]["name"], found["used_requests"]) == ("premium", 3)
+    assert found["left_requests"] == found["plan"]["requests_per_month"] - 3
+    assert set(found["left_now"]) == {"requests", "events", "bytes"}
 
 
 # What goes wrong ----------------------------------------------------------------------------------------

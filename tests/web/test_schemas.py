@@ -46,8 +46,13 @@ def test_a_version_is_published_once(api: Api) -> None:
     answers = [api.call("PUT", V2, caller, json=document) for document in (GOOD, GOOD, GOOD | {"title": "x"})]
     assert [one.status_code for one in answers] == [201, 200, 409]
     (act,) = api.control.acts()
-    assert (act.actor, act.action, act.subject) == (caller.credential, "schema.publish", "door.opened/2")
+    assert (act.actor, act.action, act.subject) == (
+        caller.credential,
+        "schema.publish",
+        "schema:door.opened/2",
+    )
     assert [one.document for one in api.control.publications()] == [GOOD]
+    assert api.get(V2).json == GOOD
 
 
 def test_what_is_published_is_checked_against_what_is_in_the_store(api: Api) -> None:

@@ -1,0 +1,141 @@
+"""The HTTP API under a stack: its life beside the loader, and real processes that share a port."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipeline.aws.kinesis import KinesisStream
+from pipeline.cli.settings import settings_with_stack
+from pipeline.core.errors import HeadraceError
+from pipeline.core.kpl import split
+from pipeline.laptop.api import api_url
+from pipeline.laptop.home import Home
+from pipeline.laptop.launch import local_stack
+from pipeline.laptop.processes import alive, send, wait_until
+from pipeline.laptop.stack import find_stack, read_stack
+from pipeline.wiring import stream
+from tests.laptop.stack_kit import LOADER, launch_in
+from tests.web.serving import event
+
+pytestmark = pytest.mark.stack
+API = LOADER.replace(
+    '"loader.json").write_text(\'{"pid": %d}\' % os.getpid())', '"api.url").write_text("http://here")'
+)
+
+
+def test_a_dead_api_is_started_again(folder: Path) -> None:
+    """It comes back under a new pid, the record names it, and says where it answers."""
+    launch = replace(launch_in(folder), with_api=True, api_command=[sys.executable, "-c", API])
+    with local_stack(launch) as running:
+        first = running.stack.api
+        assert first is not None
+        assert running.api_url == "http://here"
+        send(first, signal.SIGKILL)
+        assert wait_until(lambda: not alive(first), 5)
+        assert find_stack(Home(folder)).status == "half-started"
+
+        def restarted() -> bool:
+            running.check()
+            return alive(running.stack.api)
+
+        assert wait_until(restarted, 10)
+        recorded = read_stack(Home(folder))
+        assert recorded is not None
+        assert recorded.api == running.stack.api != first
+    assert api_url(Home(folder), recorded.api) is None
+
+
+def test_an_api_that_cannot_run_ends_the_start(folder: Path) -> None:
+    """It names the log, and leaves nothing running."""
+    launch = replace(
+        launch_in(folder), with_api=True, api_command=[sys.executable, "-c", "raise SystemExit(3)"]
+    )
+    with pytest.raises(HeadraceError, match=r"API ended right after its start.*api\.log"):  # noqa: SIM117
+        with local_stack(launch):
+            pass
+    assert find_stack(Home(folder)).status == "absent"
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "AWS_"))}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A stack without loader and API."""
+    folder = tmp_path_factory.mktemp("home")
+    headrace = [sys.executable, "-m", "pipeline.cli.main"]
+    up = [*headrace, "up", "--detach", "--no-loader", "--no-api", "--home", str(folder)]
+    subprocess.run(up, check=True, env=_environment(), timeout=120)
+    yield folder
+    down = [*headrace, "down", "--wipe", "--home", str(folder)]
+    subprocess.run(down, check=True, env=_environment(), timeout=120)
+
+
+def _sent(found: KinesisStream) -> set[str]:
+    ids: set[str] = set()
+    for shard in found.shards():
+        reader, more = found.reader(shard.shard_id, None), True
+        while more:
+            batch = reader.read()
+            texts = [part for record in batch.records for part in split(record.data)]
+            ids |= {httpx.Response(200, content=text).json()["event_id"] for text in texts}
+            more = bool(batch.records) or batch.behind_ms > 0
+    return ids
+
+
+def _send(url: str, name: str, told: list[str]) -> None:
+    number = 0
+    with httpx.Client(base_url=url, headers={"X-API-Key": "noaa"}, timeout=30) as client:
+        while True:
+            number += 1
+            try:
+                answer = client.post("/v1/events", json=event(event_id=f"{name}-{number}"))
+            except httpx.TransportError:
+                return
+            assert answer.status_code == 202, answer.text
+            told += [one["event_id"] for one in answer.json()["events"]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_under_load_loses_no_acknowledged_event(home: Path, workers: int) -> None:
+    """`headrace serve` ends with status 0, and the stream has every event that was answered 202."""
+    words = ["serve", "--port", "0", "--workers", str(workers), "--home", str(home)]
+    told: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli.main", *words],
+        env=_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as api:
+        assert api.stderr is not None
+        line = next(line for line in api.stderr if '"ApiStarted"' in line)
+        url = httpx.Response(200, text=line).json()["url"]
+        threading.Thread(target=api.stderr.read, daemon=True).start()
+        assert wait_until(lambda: _is_up(url), 20)
+        threads = [
+            threading.Thread(target=_send, args=(url, f"{workers}-{number}", told)) for number in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        assert wait_until(lambda: len(told) >= 100, 30)
+        api.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert api.wait(30) == 0
+    assert set(told) <= _sent(stream(settings_with_stack(home)))
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
