@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 from pipeline.core.histogram import Histogram
 from pipeline.core.metric import Metric
-from pipeline.facts.fact import Fact, FactSink, Level
-from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 from pipeline.facts.answering import (
     EventsAcknowledged,
     LinesWithheld,
@@ -20,6 +18,8 @@ from pipeline.facts.answering import (
     SpansDropped,
     TenantServed,
 )
+from pipeline.facts.fact import Fact, FactSink, Level
+from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 from pipeline.facts.loading import (
     CallRetried,
     DeadlyRecordFound,
@@ -92,6 +92,11 @@ class Reading(NamedTuple):
     key: str
     value: float | Histogram
     more: tuple[str, ...] = ()
+
+    @property
+    def amount(self) -> float:
+        """Return the number; of a histogram, how many values it has counted."""
+        return self.value.count if isinstance(self.value, Histogram) else self.value
 
 
 def readings(fact: Fact) -> Iterator[Reading]:

@@ -247,7 +247,7 @@ class Processor:
         parent = parse_traceparent(job.traceparent) if job.traceparent else None
         if parent is None or not parent.sampled:
             return
-        attributes = {
+        attributes: dict[str, str | int] = {
             "tenant_id": job.selection.tenant_id,
             "job": job.id,
             "chunk": chunk.number,

@@ -14,6 +14,11 @@ from pipeline.ports.clock import Clock, SystemClock
 from pipeline.telemetry.emf import embedded
 
 
+def time_of(now_us: int) -> str:
+    """Return a moment as log lines have it: UTC, to the millisecond."""
+    return datetime.fromtimestamp(now_us // 1_000 / 1_000, UTC).isoformat(timespec="milliseconds")
+
+
 def to_stderr(line: bytes) -> None:
     """Write one line and flush it."""
     sys.stderr.buffer.write(line)
@@ -69,8 +74,11 @@ class FactLog:
 
     def _line(self, fact: Fact) -> None:
         now_ms = self._clock.now_us() // 1_000
-        time = datetime.fromtimestamp(now_ms / 1_000, UTC).isoformat(timespec="milliseconds")
-        body: dict[str, Any] = {"time": time, "level": fact.level, **msgspec.to_builtins(fact)}
+        body: dict[str, Any] = {
+            "time": time_of(now_ms * 1_000),
+            "level": fact.level,
+            **msgspec.to_builtins(fact),
+        }
         if self._namespace is not None:
             body |= embedded(fact, self._worker, self._namespace, now_ms)
         self._write(orjson.dumps(body) + b"\n")

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
+from pipeline.flows.watch import NO_ROUTE, RequestWatch, Seen
+from pipeline.web.problems import MEDIA_TYPE, Problem
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -35,13 +36,14 @@ class Incoming:
     Attributes:
         deadline: on the event loop's clock: the latest moment for the answer.
         cut: the connection ended before the body did.
+        size: bytes of the body so far, as they arrived.
     """
 
-    __slots__ = ("_held_bytes", "_receive", "_room", "cut", "deadline")
+    __slots__ = ("_held_bytes", "_receive", "_room", "cut", "deadline", "size")
 
     def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
         self._receive, self.deadline, self.cut = receive, deadline, False
-        self._room, self._held_bytes = room, 0
+        self._room, self._held_bytes, self.size = room, 0, 0
 
     def hold(self, size: int) -> None:
         """Count bytes of the body; one request alone always finds room.
@@ -73,13 +75,18 @@ class Incoming:
             raise BodyTimeout from exc
         if event["type"] == "http.disconnect":
             self.cut = True
+        else:
+            self.size += len(event.get("body") or b"")
         return event
 
 
 class Entry:
     """The application as the server calls it."""
 
-    def __init__(self, application: Asgi, deadline_seconds: float, max_bytes: int) -> None:
+    def __init__(
+        self, application: Asgi, deadline_seconds: float, max_bytes: int, watch: RequestWatch
+    ) -> None:
+        self._watch, self._watched = watch, watch.route(NO_ROUTE)
         self._room = Room(max_bytes)
         self._application, self._deadline_seconds = application, deadline_seconds
         self._clock = asyncio.get_running_loop().time
@@ -94,10 +101,25 @@ class Entry:
         try:
             await self._application(scope, incoming, send)
         except BodyTimeout:
-            await _answer(send, body_timeout())
+            problem, seen = body_timeout(), begin(self._watch, scope)
+            await _answer(send, problem, seen)
+            self._watch.end(seen, self._watched, problem.status, problem.code, incoming.size)
         finally:
             self.requests -= 1
             incoming.let_go()
+
+
+def begin(watch: RequestWatch, scope: dict[str, Any]) -> Seen:
+    """Return a new request, with the trace that its headers name."""
+    return watch.begin(
+        [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
+    )
+
+
+def size_of(scope: dict[str, Any]) -> int:
+    """Return how many bytes of a request's body have arrived."""
+    incoming: Incoming | None = scope.get(SCOPE_KEY)
+    return incoming.size if incoming is not None else 0
 
 
 def body_timeout() -> Problem:
@@ -106,10 +128,10 @@ def body_timeout() -> Problem:
     return Problem("request_timeout", detail, {"Connection": "close"})
 
 
-async def _answer(send: Send, problem: Problem) -> None:
-    request_id = new_request_id()
-    body = problem.document(request_id)
-    headers = {**problem.headers, "content-type": MEDIA_TYPE, "x-request-id": request_id}
+async def _answer(send: Send, problem: Problem, seen: Seen) -> None:
+    body = problem.document(seen.request_id)
+    named = {"x-request-id": seen.request_id, "x-trace-id": seen.trace_id}
+    headers = {**problem.headers, **named, "content-type": MEDIA_TYPE}
     headers["content-length"] = str(len(body))
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": encoded})

@@ -98,13 +98,17 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     if not taken:
         door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
-    sent = _put(door, taken)
+    if len(verdicts) == 1:
+        call.seen.event = taken[0]
+    began, sent = door.watch.now(), _put(door, taken)
     deadline = deadline_of(call.request, door.settings.web.deadline_seconds)
     timer = asyncio.get_running_loop().call_at(deadline, sent.expire)
     try:
         await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
     finally:
         timer.cancel()
+    if all(sent.acknowledged):
+        door.watch.acknowledged(began)
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
 
@@ -127,7 +131,7 @@ async def _judged(
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if verdicts:
             await asyncio.sleep(0)  # other requests have their turn
-        verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
+        verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), call.seen.traceparent)
         size_bytes += sum(map(len, some))
     return verdicts, size_bytes
 
@@ -161,7 +165,7 @@ def _answer(
             events.append(AcceptedEvent(index, one.event_id))  # type: ignore[union-attr]
         else:
             events.append(RetryEvent(index, one.event_id, _UNKNOWN))  # type: ignore[union-attr]
-    accepted = sum(sent.acknowledged)
+    accepted = call.seen.events = sum(sent.acknowledged)
     retry = len(sent.acknowledged) - accepted
     refused = len(events) - accepted - retry
     _count(door, accepted, refused, retry)

@@ -134,7 +134,7 @@ async def post_replay(door: FrontDoor, call: Call) -> Answer:
         )
 
     def freeze(mine: TenantReads) -> Job:
-        return mine.freeze(planned)
+        return mine.freeze(planned, call.seen.traceparent or None)
 
     job = await read(door, call, freeze)
     _send(door, call, job.id)
