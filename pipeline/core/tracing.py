@@ -11,8 +11,8 @@ import msgspec
 
 from pipeline.core.allowance import Allowance
 
-# Of version 00; ids of zeros alone are none. The same stands in schemas/envelope.json.
-TRACEPARENT_PATTERN = "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
+# Of version 00, as in schemas/envelope.json. Ids of zeros alone are none, and ignored by whoever reads them.
+TRACEPARENT_PATTERN = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 _GIVEN = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<span>(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
     r"(?P<more>-.*)?"
