@@ -25,10 +25,10 @@ from pipeline import __version__
 from pipeline.config import Settings, as_environment
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import ApiStarted, FactSink
-from pipeline.laptop.home import write_atomically
-from pipeline.laptop.launch import URL_FILE
-from pipeline.laptop.processes import death_signal
-from pipeline.laptop.restarts import Restarts
+from pipeline.laptop.api import URL_FILE
+from pipeline.machine.files import write_atomically
+from pipeline.machine.processes import death_signal
+from pipeline.machine.restarts import Restarts
 from pipeline.ports.clock import SystemClock
 from pipeline.web.gate import gate_of
 from pipeline.web.serve import Address, hold_address, serve

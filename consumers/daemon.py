@@ -51,8 +51,8 @@ from pipeline.facts import (
     WorkerCrashed,
     WorkerStarted,
 )
-from pipeline.laptop.processes import death_signal
-from pipeline.laptop.restarts import Restarts
+from pipeline.machine.processes import death_signal
+from pipeline.machine.restarts import Restarts
 
 _NAME = "daemon"
 _MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"

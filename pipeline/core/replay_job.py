@@ -11,10 +11,12 @@ The list of pointers is frozen before the job exists, so a job means the same ro
 import json
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
 
+from pipeline.core.days import EPOCH
 from pipeline.core.errors import Corrupt
 from pipeline.core.index import Pointer
 from pipeline.core.replay import Granularity, Selection
@@ -143,3 +145,9 @@ def unpack_pointers(parts: Sequence[bytes]) -> list[Pointer]:
         ]
     except (msgspec.MsgspecError, ValueError) as exc:
         raise Corrupt(f"the pointers of a replay chunk cannot be read: {exc}; start the job anew") from exc
+
+
+def job_id(now_us: int, new_id: str) -> str:
+    """Return the id of a job: the second it was made in, so that ids sort by time, and what tells it from others."""
+    moment: datetime = EPOCH + timedelta(microseconds=now_us)
+    return f"{moment.astimezone(UTC).strftime('%Y%m%dT%H%M%SZ')}-{new_id}"

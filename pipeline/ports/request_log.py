@@ -8,7 +8,7 @@ from pipeline.core.request_line import RequestLine
 class RequestLog(Protocol):
     """Takes lines about requests; whoever calls has bounded how many. Never raises, never blocks for long."""
 
-    def __call__(self, line: RequestLine) -> None:
+    def __call__(self, line: RequestLine, /) -> None:
         """Write one line."""
         ...
 

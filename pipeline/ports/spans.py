@@ -12,7 +12,7 @@ class SpanSink(Protocol):
     not at all: a process that dies in between has told nothing.
     """
 
-    def __call__(self, span: FinishedSpan) -> None:
+    def __call__(self, span: FinishedSpan, /) -> None:
         """Take one span."""
         ...
 

@@ -7,6 +7,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -14,6 +15,8 @@ from pipeline.core.accept import WRONG_TENANT, Accepted, NewId, Refused
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.core.event import RefusalCode
+from pipeline.core.rules import Rules
 from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
@@ -25,9 +28,12 @@ from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
 from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, units
+from pipeline.web.threads import in_thread
 from pipeline.wiring.front_door import FrontDoor
 
 RETRY_SECONDS = "2"  # a busy stream recovers by the second: Kinesis counts its limits so
+_LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
+_MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
 _ENCODE = msgspec.json.Encoder().encode
 _UNKNOWN = (
     "the stream did not answer in time, so the event may be there: send it again under the same event_id, "
@@ -126,14 +132,28 @@ async def _judged(
 ) -> tuple[list[Accepted | Refused], int]:
     """Return the verdict on each event of the body, and how many bytes they have."""
     tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
-    acceptor = door.acceptors.of(door.rules())
-    verdicts: list[Accepted | Refused] = []
+    acceptor, looked = door.acceptors.of(door.rules()), False
+    trace, verdicts = call.seen.traceparent, list[Accepted | Refused]()
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if verdicts:
             await asyncio.sleep(0)  # other requests have their turn
-        verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), call.seen.traceparent)
+        found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
+        if not looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found):
+            own = any(type(one) is Refused and one.code == RefusalCode.UNKNOWN_TENANT for one in found)
+            looked, newer = True, await _newer(door, door.clock.now_us() - (0 if own else _LOOK_US))
+            if newer is not acceptor.rules:
+                acceptor = door.acceptors.of(newer)
+                found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
+        verdicts += found
         size_bytes += sum(map(len, some))
     return verdicts, size_bytes
+
+
+async def _newer(door: FrontDoor, since_us: int) -> Rules:
+    """Return rules as of then, or later: a tenant, type or version that is unknown may have been added since the last look."""
+    with suppress(Problem, ConfigProblem):  # the look told it; what is known decides
+        return await in_thread(door, door.rules.newest, since_us)
+    return door.rules()
 
 
 def _tell_crossing(door: FrontDoor, call: Call, verdicts: Sequence[Accepted | Refused]) -> None:

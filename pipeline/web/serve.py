@@ -1,7 +1,7 @@
 """One process of the API: the server, its limits against abuse, and its end.
 
 An end in order: no new connection is taken, every request that was read is answered, what was taken is sent, the last
-receipt is written. The server hands over a request only with its head; a client whose request was not read yet sees its
+receipt is written; then the last uses of keys are noted, leases of plans are given back, threads end. The server hands over a request only with its head; a client whose request was not read yet sees its
 connection close, and may repeat it.
 """
 
@@ -130,6 +130,7 @@ async def _serve(
     await asyncio.wait({serving, telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
     ended = await _drain(door, entry, server, serving)
     await gate.close()
+    await loop.run_in_executor(None, door.close)
     if telling.done():
         await telling  # raises what it died of
     for task in (telling, waiting):
@@ -143,6 +144,8 @@ async def _drain(door: FrontDoor, entry: Entry, server: Server, serving: "asynci
     began = loop.time()
     server.signal_handler_interrupt()  # what Server.stop does
     await asyncio.wait({serving}, timeout=door.settings.web.deadline_seconds + _GRACE_SECONDS)
+    if door.decision_log is not None:
+        await door.decision_log.drain(_CLOSE_SECONDS)
     ended = await loop.run_in_executor(None, door.ingest.close, _CLOSE_SECONDS)
     _tell_counts(door)
     lost = door.ingest.waiting()

@@ -31,7 +31,7 @@ from pipeline.sending.worker import WorkerPorts
 from pipeline.wiring.control import control
 from pipeline.wiring.limiting import limits
 from pipeline.wiring.loading import filed_rules
-from pipeline.wiring.reads import Reads, probes, reads
+from pipeline.wiring.reads import Reads, acked_by, probes, reads
 from pipeline.wiring.sending import sending_parts, sending_receipts
 from pipeline.wiring.signing import signing_key
 from pipeline.wiring.stores import Archive, archive
@@ -102,6 +102,18 @@ class FrontDoor:
     decision_log: DecisionLog | None = None
     watch: RequestWatch = field(default_factory=lambda: RequestWatch(SystemClock()))
 
+    def close(self) -> None:
+        """Give back leases, end threads, close connections; blocks for some seconds at most. No request comes any more."""
+        if self.limiter is not None:
+            self.limiter.close()
+        if self.reads is not None:
+            self.reads.close()
+        if self.ready is not None:
+            self.ready.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if self.control is not None:
+            self.control.close()
+
 
 def request_watch(
     settings: Settings, clock: Clock, line: RequestLog, spans: SpanSink | None = None
@@ -134,18 +146,19 @@ def front_door(
     follower = Follower(stores.ledger, parts.stream, clock, door.threads)
     limiter, ratelimits = limits(settings, clock, facts)
     ingest = Ingest(_opener(settings, stores, clock, facts))
+    receipts = ArrivalReceipts(signing_key(settings), parts.stream, follower)
     return replace(
         door,
         authenticator=authenticator(settings, store, clock, facts),
         idempotency=idempotency(settings, clock, facts),
         ingest=ingest,
-        receipts=ArrivalReceipts(signing_key(settings), parts.stream, follower),
-        reads=reads(settings, clock, facts),
+        receipts=receipts,
+        reads=reads(settings, clock, facts, acked_by(receipts.read, parts.stream)),
         limiter=limiter,
         ratelimits=ratelimits,
         decision_log=DecisionLog(ingest.put, clock, facts),
         watch=watch or door.watch,
-        ready=Readiness(probes(settings, facts) | {"control": store.revision}, clock),
+        ready=Readiness(probes(settings, facts) | {"control": store.revision, "limits": limiter.ask}, clock),
     )
 
 

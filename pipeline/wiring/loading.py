@@ -20,8 +20,8 @@ from pipeline.flows.redrive import RedrivePorts
 from pipeline.flows.rules import StoredRules
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
-from pipeline.laptop.child_probe import ChildProbe
-from pipeline.laptop.schema_files import load_envelope, load_schemas
+from pipeline.machine.child_probe import ChildProbe
+from pipeline.machine.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.ports.rules import NewestRules
 from pipeline.ports.spans import SpanSink, nowhere

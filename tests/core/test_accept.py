@@ -15,7 +15,7 @@ from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Limits, Record
 from pipeline.core.rules import make_rules
 from pipeline.core.schema import parse_schema
-from pipeline.laptop.schema_files import load_envelope
+from pipeline.machine.schema_files import load_envelope
 
 NOW_US = 1_710_072_000_123_456
 NOW = "2024-03-10T12:00:00.123456Z"

@@ -70,7 +70,7 @@ def test_the_chunks_of_a_traced_job_are_spans_of_its_request() -> None:
     yard, selection = Yard(), Selection("acme", event_type="door.opened")
     yard.load(*[made(number) for number in range(60)])
     for traceparent in (SAMPLED, None, UNSAMPLED):
-        job = freeze(yard.plan(selection), yard.replay_ports(), traceparent)
+        job = freeze(yard.plan(selection), yard.replay_ports(), traceparent=traceparent)
         resume(job.id, yard.replay_ports())
         yard.processor().run(drain=True)
         if traceparent == SAMPLED:
