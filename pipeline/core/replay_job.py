@@ -39,6 +39,7 @@ class Job(msgspec.Struct, frozen=True):
         bytes: estimated, of data files.
         sent_steps: how far sending is (`flows.replay`).
         ended_us: when it became done, stale or failed.
+        traceparent: of the request that made it, where that is traced.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Job(msgspec.Struct, frozen=True):
     done_chunks: int = 0
     done_events: int = 0
     ended_us: int | None = None
+    traceparent: str | None = None
 
 
 class Chunk(msgspec.Struct, frozen=True):

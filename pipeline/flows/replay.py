@@ -61,13 +61,14 @@ def start(plan: Plan, ports: ReplayPorts, progress: Callable[[int], None] = lamb
     return resume(freeze(plan, ports).id, ports, progress)
 
 
-def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None) -> Job:
+def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None, traceparent: str | None = None) -> Job:
     """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again.
 
     Args:
         plan: what the job is about.
         ports: what that needs.
         name: the job's id, of `job_id`, that nobody used before, not even for a job that was never stored to its end.
+        traceparent: of a traced request: the job's chunks become spans of its trace.
     """
     now_us = ports.clock.now_us()
     job = name or job_id(now_us, ports.new_id())
@@ -99,6 +100,7 @@ def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None) -> Job:
         first_us=plan.first_us,
         last_us=plan.last_us,
         created_us=now_us,
+        traceparent=traceparent,
     )
     ports.ask("freeze", lambda: ports.jobs.freeze(frozen, chunks))
     return frozen

@@ -204,11 +204,11 @@ class TenantReads:
         own = msgspec.structs.replace(slice_of, tenant_id=self._tenant)
         return plan(own, self._plan, granularity)
 
-    def freeze(self, planned: Plan, name: str | None = None) -> Job:
+    def freeze(self, planned: Plan, name: str | None = None, traceparent: str | None = None) -> Job:
         """Store a plan of this tenant as a job; see `flows.replay.freeze`."""
         if planned.selection.tenant_id != self._tenant:
             raise Crossed("no such plan")
-        return replay_flow.freeze(planned, self._replay, name)
+        return replay_flow.freeze(planned, self._replay, name, traceparent)
 
     def send(self, job_id: str) -> Job:
         """Send what is not sent yet of a job; may take minutes, and may be repeated.

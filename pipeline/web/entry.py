@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
+from pipeline.flows.watch import NO_ROUTE, RequestWatch, Seen
+from pipeline.web.problems import MEDIA_TYPE, Problem
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -36,13 +37,14 @@ class Incoming:
         deadline: on the event loop's clock: the latest moment for the answer.
         cut: the connection ended before the body did.
         late: the deadline passed before the answer.
+        size: bytes of the body so far, as they arrived.
     """
 
-    __slots__ = ("_held_bytes", "_reader", "_receive", "_room", "_told", "cut", "deadline", "late")
+    __slots__ = ("_held_bytes", "_reader", "_receive", "_room", "_told", "cut", "deadline", "late", "size")
 
     def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
         self._receive, self.deadline, self.cut, self.late = receive, deadline, False, False
-        self._room, self._held_bytes = room, 0
+        self._room, self._held_bytes, self.size = room, 0, 0
         self._reader: asyncio.Task[Any] | None = None
         self._told: Callable[[], None] | None = None
 
@@ -101,6 +103,8 @@ class Incoming:
             self._reader = None
         if event["type"] == "http.disconnect":
             self.cut = True
+        else:
+            self.size += len(event.get("body") or b"")
         return event
 
     def _is_late(self) -> bool:
@@ -148,7 +152,10 @@ class Deadlines:
 class Entry:
     """The application as the server calls it."""
 
-    def __init__(self, application: Asgi, deadline_seconds: float, max_bytes: int) -> None:
+    def __init__(
+        self, application: Asgi, deadline_seconds: float, max_bytes: int, watch: RequestWatch
+    ) -> None:
+        self._watch, self._watched = watch, watch.route(NO_ROUTE)
         self._room, self._deadlines = Room(max_bytes), Deadlines(deadline_seconds)
         self._application = application
         self.requests = 0  # being answered now
@@ -167,15 +174,21 @@ class Entry:
         self.requests += 1
         try:
             if scope["method"] != "GET" and _is_coded(scope["headers"]):
-                await _answer(send, _coded())
+                await self._refuse(send, scope, _coded(), incoming.size)
             else:
                 await self._application(scope, incoming, send)
         except BodyTimeout:
-            await _answer(send, body_timeout())
+            await self._refuse(send, scope, body_timeout(), incoming.size)
         finally:
             self.requests -= 1
             deadlines.answered(incoming)
             incoming.let_go()
+
+    async def _refuse(self, send: Send, scope: dict[str, Any], problem: Problem, size: int) -> None:
+        """Answer what the application does not see."""
+        seen = begin(self._watch, scope)
+        await _answer(send, problem, seen)
+        self._watch.end(seen, self._watched, problem.status, problem.code, size)
 
 
 def _is_coded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -189,16 +202,29 @@ def _coded() -> Problem:
     return Problem("bad_request", detail, {"Connection": "close"})
 
 
+def begin(watch: RequestWatch, scope: dict[str, Any]) -> Seen:
+    """Return a new request, with the trace that its headers name."""
+    return watch.begin(
+        [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
+    )
+
+
+def size_of(scope: dict[str, Any]) -> int:
+    """Return how many bytes of a request's body have arrived."""
+    incoming: Incoming | None = scope.get(SCOPE_KEY)
+    return incoming.size if incoming is not None else 0
+
+
 def body_timeout() -> Problem:
     """Return what a client is told whose body did not arrive."""
     detail = "the body did not arrive before the request's deadline (web.deadline_seconds); nothing was taken"
     return Problem("request_timeout", detail, {"Connection": "close"})
 
 
-async def _answer(send: Send, problem: Problem) -> None:
-    request_id = new_request_id()
-    body = problem.document(request_id)
-    headers = {**problem.headers, "content-type": MEDIA_TYPE, "x-request-id": request_id}
+async def _answer(send: Send, problem: Problem, seen: Seen) -> None:
+    body = problem.document(seen.request_id)
+    named = {"x-request-id": seen.request_id, "x-trace-id": seen.trace_id}
+    headers = {**problem.headers, **named, "content-type": MEDIA_TYPE}
     headers["content-length"] = str(len(body))
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": encoded})

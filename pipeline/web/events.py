@@ -104,9 +104,13 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     if not taken:
         door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
-    sent = _put(door, taken)
+    if len(verdicts) == 1:
+        call.seen.event = taken[0]
+    began, sent = door.watch.now(), _put(door, taken)
     when_late(call.request, sent.expire)
     await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
+    if all(sent.acknowledged):
+        door.watch.acknowledged(began)
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
 
@@ -125,17 +129,17 @@ async def _judged(
     """Return the verdict on each event of the body, and how many bytes they have."""
     tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
     acceptor, looked = door.acceptors.of(door.rules()), False
-    verdicts: list[Accepted | Refused] = []
+    trace, verdicts = call.seen.traceparent, list[Accepted | Refused]()
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if verdicts:
             await asyncio.sleep(0)  # other requests have their turn
-        found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
+        found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
         if not looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found):
             own = any(type(one) is Refused and one.code == RefusalCode.UNKNOWN_TENANT for one in found)
             looked, newer = True, await _newer(door, door.clock.now_us() - (0 if own else _LOOK_US))
             if newer is not acceptor.rules:
                 acceptor = door.acceptors.of(newer)
-                found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
+                found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
         verdicts += found
         size_bytes += sum(map(len, some))
     return verdicts, size_bytes
@@ -177,7 +181,7 @@ def _answer(
             events.append(AcceptedEvent(index, one.event_id))  # type: ignore[union-attr]
         else:
             events.append(RetryEvent(index, one.event_id, _UNKNOWN))  # type: ignore[union-attr]
-    accepted = sum(sent.acknowledged)
+    accepted = call.seen.events = sum(sent.acknowledged)
     retry = len(sent.acknowledged) - accepted
     refused = len(events) - accepted - retry
     _count(door, accepted, refused, retry)

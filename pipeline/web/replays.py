@@ -152,7 +152,7 @@ async def _start(
     name = None if started is None or started.again else _name(started)
 
     def freeze(mine: TenantReads) -> Job:
-        return mine.freeze(planned, name)
+        return mine.freeze(planned, name, call.seen.traceparent or None)
 
     return _started(door, call, await read(door, call, freeze))
 

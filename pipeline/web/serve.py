@@ -118,7 +118,7 @@ async def _serve(
     stop(ask)
     door.ingest.start(loop)
     web = door.settings.web
-    entry = Entry(make_app(door, gate), web.deadline_seconds, web.max_buffer_bytes)
+    entry = Entry(make_app(door, gate), web.deadline_seconds, web.max_buffer_bytes, door.watch)
     server = make_server(entry, door, address)
     serving = asyncio.ensure_future(server.serve())
     telling = asyncio.ensure_future(_tell(door))
@@ -147,8 +147,7 @@ async def _drain(door: FrontDoor, entry: Entry, server: Server, serving: "asynci
     if door.decision_log is not None:
         await door.decision_log.drain(_CLOSE_SECONDS)
     ended = await loop.run_in_executor(None, door.ingest.close, _CLOSE_SECONDS)
-    if (told := door.tally.take()) is not None:
-        door.facts(told)
+    _tell_counts(door)
     lost = door.ingest.waiting()
     door.facts(ApiDrained(requests=requests, lost=lost, seconds=round(loop.time() - began, 3)))
     return ended and not lost
@@ -185,8 +184,14 @@ async def _tell(door: FrontDoor) -> None:
         await asyncio.sleep(_TALLY_SECONDS)
         if (why := door.ingest.broken()) is not None:
             raise HeadraceError(f"the API takes no more events: {why}")
-        if (told := door.tally.take()) is not None:
-            door.facts(told)
+        _tell_counts(door)
+
+
+def _tell_counts(door: FrontDoor) -> None:
+    if (told := door.tally.take()) is not None:
+        door.facts(told)
+    for fact in door.watch.take():
+        door.facts(fact)
 
 
 async def _listening(address: Address, serving: "asyncio.Future[None]") -> None:

@@ -130,7 +130,7 @@ def _on_sigterm(stop: Callable[[], None]) -> None:
 def main(kind: str) -> None:
     """Serve until SIGTERM."""
     address = hold_address("127.0.0.1", 0)
-    with Telemetry(load_settings(), "bench", page=False) as telemetry:
+    with Telemetry(load_settings(), "bench", page=None) as telemetry:
         door = _door(telemetry)
         if kind != "api":
             uvloop.run(_serve_bare(_bare if kind == "bare" else _falcon(), door, address))

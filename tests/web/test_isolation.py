@@ -265,7 +265,12 @@ def _comparable(answer: Result, name: str) -> tuple[int, str]:
 
 
 def _headers(answer: Result) -> dict[str, str]:
-    varying = {"x-request-id", "ratelimit", "content-length"}  # what is left; the length of the name
+    varying = {
+        "x-request-id",
+        "x-trace-id",
+        "ratelimit",
+        "content-length",
+    }  # what is left; the length of the name
     return {name.lower(): value for name, value in answer.headers.items() if name.lower() not in varying}
 
 
