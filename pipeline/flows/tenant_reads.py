@@ -18,7 +18,7 @@ from pipeline.core.caller import Caller
 from pipeline.core.count import Answer, Question
 from pipeline.core.cursor import Place
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import NotFound, Transient
+from pipeline.core.errors import Crossed, Transient
 from pipeline.core.find import day_span
 from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.replay import Granularity, Selection, scope_of
@@ -37,10 +37,6 @@ from pipeline.flows.sight import TracePorts
 from pipeline.flows.trace import trace
 from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.reading import ReadRows
-
-
-class Crossed(NotFound):
-    """The named thing is another tenant's: to its caller just `NotFound`, in a security fact an attempt."""
 
 
 class Stopped(Transient):

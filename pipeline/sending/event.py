@@ -131,17 +131,7 @@ def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
     Raises:
         InvalidEvent: names the field, and what it may be.
     """
-    if isinstance(event, Mapping):
-        payload = _json("", dict(event))
-    elif isinstance(event, str):
-        try:
-            payload = event.encode()
-        except UnicodeEncodeError as exc:
-            raise _half_pair(exc) from exc
-    elif isinstance(event, bytes | bytearray):
-        payload = bytes(event)
-    else:
-        raise _bad("event", event, "bytes, text or a mapping")
+    payload = as_bytes(event)
     try:
         envelope = _DECODE(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -154,6 +144,24 @@ def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
             raise _bad(name, text, "a date-time as RFC 3339 writes it, with its offset from UTC")
     _data(bytes(envelope.data))
     return Wire(envelope.tenant_id, envelope.entity_id, payload)
+
+
+def as_bytes(event: bytes | str | Mapping[str, Any]) -> bytes:
+    """Return finished JSON, or a mapping, as bytes.
+
+    Raises:
+        InvalidEvent: it cannot be written as JSON.
+    """
+    if isinstance(event, Mapping):
+        return _json("", dict(event))
+    if isinstance(event, str):
+        try:
+            return event.encode()
+        except UnicodeEncodeError as exc:
+            raise _half_pair(exc) from exc
+    if isinstance(event, bytes | bytearray):
+        return bytes(event)
+    raise _bad("event", event, "bytes, text or a mapping")
 
 
 def _odd_text(event: Event) -> InvalidEvent:

@@ -21,7 +21,7 @@ from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
 from pipeline.web.asked import asked, tell_crossing
-from pipeline.web.body import BodyLimits, deadline_of, held
+from pipeline.web.body import BodyLimits, held, when_late
 from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
 from pipeline.web.limits import take
 from pipeline.web.problems import Problem
@@ -107,12 +107,8 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     if len(verdicts) == 1:
         call.seen.event = taken[0]
     began, sent = door.watch.now(), _put(door, taken)
-    deadline = deadline_of(call.request, door.settings.web.deadline_seconds)
-    timer = asyncio.get_running_loop().call_at(deadline, sent.expire)
-    try:
-        await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
-    finally:
-        timer.cancel()
+    when_late(call.request, sent.expire)
+    await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
     if all(sent.acknowledged):
         door.watch.acknowledged(began)
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
@@ -229,6 +225,7 @@ ROUTES = (
         "`ce-` headers.",
         post_events,
         answers={202: EventsAnswer, 207: EventsAnswer},
+        refuses=("all_refused", "busy"),
         body={
             JSON: {
                 "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]

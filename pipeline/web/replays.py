@@ -360,6 +360,7 @@ ROUTES = (
         "Go on sending a replay job.",
         resume_replay,
         answers={202: ReplayJob},
+        refuses=("conflict",),
         parameters=_ID,
     ),
     Route(

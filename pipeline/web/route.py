@@ -85,6 +85,8 @@ class Route:
         says: one sentence for the reference; the second paragraph, if any, is its description.
         answers: status -> the struct of its body, a dict that is a JSON Schema, or None for no body.
         body: media type -> the struct or JSON Schema that the request's body follows; empty: no body is taken.
+        gives: the media type of its answers' bodies.
+        refuses: codes of problems that the route's form does not imply (see `openapi.refusals`).
         costs: False: not counted against the plan (`/v1/usage` must answer when the plan is used up).
         handler: what answers.
     """
@@ -97,6 +99,8 @@ class Route:
     answers: dict[int, Any] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
+    gives: str = "application/json"
+    refuses: tuple[str, ...] = ()
     costs: bool = True
 
     @property

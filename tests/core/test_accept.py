@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import load_settings
@@ -205,6 +205,7 @@ _FIELDS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(_FIELDS, st.one_of(_VALUES, st.dictionaries(st.sampled_from(["n", "t"]), _VALUES))),
     st.booleans(),

@@ -13,7 +13,7 @@ from falcon.testing import Result, TestClient
 from pipeline.config import Settings, load_settings
 from pipeline.core.caller import Caller, Denied, Scope
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import NotFound
+from pipeline.core.errors import Crossed, NotFound
 from pipeline.core.event import Record
 from pipeline.core.plan import DELIVERED
 from pipeline.core.policy import Limit, Policy
@@ -35,7 +35,7 @@ from pipeline.flows.replay_plan import PlanPorts, plan
 from pipeline.flows.rows import RowReader
 from pipeline.flows.rules import StoredRules
 from pipeline.flows.sight import TracePorts
-from pipeline.flows.tenant_reads import Crossed, ReadParts
+from pipeline.flows.tenant_reads import ReadParts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from pipeline.web.app import make_app
