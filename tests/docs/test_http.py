@@ -1,4 +1,4 @@
-"""The examples of docs/http.md run as they stand, against the local stack with its API and its loader."""
+"""The examples of docs/http.md, and of HTTP in docs/producing.md, run as they stand, against the local stack."""
 
 import os
 import re
@@ -11,41 +11,79 @@ import orjson
 import pytest
 
 from pipeline.laptop.home import Home
+from tests.docs.test_producing import OVER_HTTP
+from tests.web.serving import event
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "http.md"
 EXAMPLES = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def _headrace(home: Path, *words: str) -> None:
+PRODUCING = PAGE.with_name("producing.md")
+_OVER_HTTP = OVER_HTTP.search(PRODUCING.read_text(encoding="utf-8"))
+PROGRAMS, COMMANDS = (
+    re.findall(rf"^```{kind}\n(.*?)^```", _OVER_HTTP[0] if _OVER_HTTP else "", re.MULTILINE | re.DOTALL)
+    for kind in ("python", "sh")
+)
+
+
+def _headrace(home: Path, *words: str) -> bytes:
     outside = {
         name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "AWS_"))
     }
     command = [sys.executable, "-m", "pipeline.cli.main", *words, "--home", str(home)]
-    subprocess.run(command, check=True, env=outside, timeout=120)
+    return subprocess.run(command, check=True, env=outside, timeout=120, stdout=subprocess.PIPE).stdout
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the API of a stack answers."""
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A stack: where its API answers, and a key."""
     home = tmp_path_factory.mktemp("home")
     _headrace(home, "up", "--detach")
     try:
-        yield Home(home).api_url.read_text(encoding="ascii")
+        made = _headrace(home, "keys", "create", "noaa", "--scope", "ingest,read", "--json")
+        yield {"URL": Home(home).api_url.read_text(encoding="ascii"), "KEY": orjson.loads(made)["key"]}
     finally:
         _headrace(home, "down", "--wipe")
 
 
 @pytest.mark.stack
-def test_the_examples_run(url: str) -> None:
+def test_the_examples_run(api: dict[str, str]) -> None:
     """In order, in one shell, as somebody would paste them; what they send is accepted, and the last one finds it."""
     shell = "\n".join(("set -eu", *(f"{example}\necho" for example in EXAMPLES)))
-    environment = {"PATH": os.environ["PATH"], "URL": url, "KEY": "noaa"}
+    environment = {"PATH": os.environ["PATH"], **api}
     found = subprocess.run(["sh", "-c", shell], capture_output=True, check=True, env=environment, timeout=120)
     answers = [orjson.loads(line) for line in found.stdout.splitlines() if line]
     assert [one["accepted"] for one in answers[:-1]] == [1, 2, 1]
     assert answers[-1]["state"] == "queryable"
 
 
+@pytest.mark.stack
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_a_program_runs(
+    api: dict[str, str], number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As somebody would paste it; what its comments say it prints, it prints, in order."""
+    for name, value in api.items():
+        monkeypatch.setenv(name, value)
+    exec(compile(PROGRAMS[number], f"{PRODUCING.name} over HTTP {number + 1}", "exec"), {})
+    said = re.findall(r"print\(.*\)  # (.+)", PROGRAMS[number])
+    assert capsys.readouterr().out.splitlines() == said
+
+
+@pytest.mark.stack
+def test_the_command_runs(api: dict[str, str], tmp_path: Path) -> None:
+    """`headrace produce --to` sends a file to the API of a stack."""
+    lines = [orjson.dumps(event(event_id=f"file-{number}")) for number in range(20)]
+    (tmp_path / "events.ndjson").write_bytes(b"\n".join(lines))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PATH": path, **api}
+    [command] = COMMANDS
+    found = subprocess.run(
+        ["sh", "-c", command], capture_output=True, check=True, env=environment, cwd=tmp_path, timeout=120
+    )
+    assert found.stdout == b"acknowledged: 20, refused: 0\n"
+
+
 def test_there_are_examples() -> None:
     """The pattern that finds them finds them."""
-    assert len(EXAMPLES) == 4
+    assert (len(EXAMPLES), len(PROGRAMS), len(COMMANDS)) == (4, 3, 1)
