@@ -25,19 +25,20 @@ from pipeline import __version__
 from pipeline.config import Settings, as_environment
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import ApiStarted, FactSink
-from pipeline.laptop.home import write_atomically
-from pipeline.laptop.launch import URL_FILE
-from pipeline.laptop.processes import death_signal
-from pipeline.laptop.restarts import Restarts
+from pipeline.laptop.api import URL_FILE
+from pipeline.machine.files import write_atomically
+from pipeline.machine.processes import death_signal
+from pipeline.machine.restarts import Restarts
 from pipeline.ports.clock import SystemClock
 from pipeline.web.gate import gate_of
 from pipeline.web.serve import Address, hold_address, serve
-from pipeline.wiring.front_door import front_door
+from pipeline.wiring.front_door import front_door, request_watch
 from pipeline.wiring.signing import signing_key
 
 _NAME = "api"
 _CHECK_SECONDS = 0.2
 
+NUMBER = "API_NUMBER"  # of one of many: from 1 on
 SHARED_PORT = "API_SHARED_PORT"  # of one of many: the port that its parent holds
 
 
@@ -53,7 +54,9 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
         if shared is None
         else Address(web.host, int(shared))
     )
-    door = front_door(settings, SystemClock(), telemetry.fact)
+    clock = SystemClock()
+    watch = request_watch(settings, clock, telemetry.requests, telemetry.spans)
+    door = front_door(settings, clock, telemetry.fact, watch)
 
     def started() -> None:
         telemetry.fact(ApiStarted(url=address.url, version=__version__, rules=door.rules().digest))
@@ -96,7 +99,7 @@ def _keep_many(settings: Settings, tell: FactSink) -> None:
     stop = threading.Event()
     _on_signals(stop.set)
     environment = {**os.environ, **as_environment(settings), SHARED_PORT: str(address.port)}
-    slots = [_Slot(environment) for _ in range(web.workers)]
+    slots = [_Slot({**environment, NUMBER: str(number)}) for number in range(1, web.workers + 1)]
     started = False
     try:
         while not stop.wait(_CHECK_SECONDS):
@@ -152,4 +155,4 @@ class _Slot:
 
 
 if __name__ == "__main__":
-    run(_NAME, main, page=SHARED_PORT not in os.environ)
+    run(_NAME, main, page=int(os.environ.get(NUMBER, "0")))

@@ -51,8 +51,8 @@ from pipeline.facts import (
     WorkerCrashed,
     WorkerStarted,
 )
-from pipeline.laptop.processes import death_signal
-from pipeline.laptop.restarts import Restarts
+from pipeline.machine.processes import death_signal, outside_environment
+from pipeline.machine.restarts import Restarts
 
 _NAME = "daemon"
 _MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
@@ -267,8 +267,7 @@ def daemon_command(java: str, jars: Path, settings: Settings) -> list[str]:
 def daemon_environment(settings: Settings) -> dict[str, str]:
     """Return the daemon's environment: our settings for the children, and the keys under the names that Java looks for."""
     keys = settings.aws.access_key_id, settings.aws.secret_access_key
-    foreign = ("HEADRACE_",) if None in keys else ("HEADRACE_", "AWS_")
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    outside = outside_environment(with_aws=None in keys)
     for name, key in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), keys, strict=True):
         if key is not None:
             outside[name] = key.get_secret_value()

@@ -223,7 +223,7 @@ def _place(record: WireRecord) -> Position:
 def main(settings: Settings, telemetry: Telemetry) -> None:
     """Serve the daemon until it hangs up."""
     clock = SystemClock()
-    parts = loader_parts(settings, clock, telemetry.fact)
+    parts = loader_parts(settings, clock, telemetry.fact, telemetry.span_sink)
     ports = ReadPorts(parts.stream, parts.ports.ledger, clock, telemetry.fact, lambda: False)
 
     def meter() -> None:
@@ -246,4 +246,4 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
 
 
 if __name__ == "__main__":
-    run(_NAME, main, page=False)
+    run(_NAME, main, page=None)

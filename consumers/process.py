@@ -23,13 +23,13 @@ def run(
     worker: str,
     work: Callable[[Settings, Telemetry], None],
     *,
-    page: bool = True,
+    page: int | None = 0,
     spoken: str | None = None,
 ) -> None:
     """Do a worker's work with the settings of environment and file; returns when it ends in order.
 
     `spoken` is what a sentence to the user begins with, where that is not the worker's own name.
-    Without `page` no page is served: one of many processes, whose numbers somebody else shows.
+    `page` is the number of this process' page, of several alike; None: somebody else shows its numbers.
     """
     tell: FactSink = FactLog(worker)
     try:

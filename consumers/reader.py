@@ -49,7 +49,7 @@ class Reader:
         self._heartbeat = Heartbeat(folder / "loader.json")
         telemetry.add(self._heartbeat.note)
         self._clock = SystemClock(self._stop)
-        self._parts: LoaderParts = loader_parts(settings, self._clock, telemetry.fact)
+        self._parts: LoaderParts = loader_parts(settings, self._clock, telemetry.fact, telemetry.span_sink)
         self._ports = ReadPorts(
             self._parts.stream, self._parts.ports.ledger, self._clock, telemetry.fact, self._stop.is_set
         )

@@ -34,7 +34,7 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
         raise ConfigProblem(f"unknown arguments {' '.join(arguments)}: --drain is the only one")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: stop.set())
-    parts = replay_parts(settings, SystemClock(stop), telemetry.fact, stop.is_set)
+    parts = replay_parts(settings, SystemClock(stop), telemetry.fact, stop.is_set, telemetry.span_sink)
 
     def meter(fact: Fact) -> None:
         if isinstance(fact, ReplayChunkDone):

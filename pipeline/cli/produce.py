@@ -57,7 +57,7 @@ def _send(lines: BinaryIO, settings: "Settings", *, arriving: bool) -> "IngestRe
     from pipeline import wiring
     from pipeline.cli.progress import Progress
     from pipeline.flows.ingest import IngestReport, ingest
-    from pipeline.laptop.interrupts import Interrupts
+    from pipeline.machine.interrupts import Interrupts
     from pipeline.ports.clock import SystemClock
 
     rules, stores, clock = wiring.rules(settings), wiring.archive(settings), SystemClock()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config.kinds import Seconds, Secret, Text, Whole
+from pipeline.config.kinds import Seconds, Secret, Share, Text, Whole
 from pipeline.config.section import KIB, MIB, Section
 
 
@@ -53,6 +53,19 @@ class Web(Section):
         default=None,
         description="Key that receipts and cursors are signed with, 32 characters or more, the same for all processes; "
         "unset: made once in paths.home, for a local stack only. May be secretsmanager:NAME-OR-ARN[#MEMBER].",
+    )
+    log_share: Share = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests that went well and get a line in the log; refused and failed ones all do.",
+    )
+    log_lines_per_second: Whole = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Lines a second about requests that one process writes at most, of each kind: well, refused, failed. A fact "
+        "counts what is left out.",
     )
     deadline_seconds: Seconds = Field(
         default=25, gt=0, le=300, description="Longest time from a request's head to its answer."

@@ -18,7 +18,7 @@ from pipeline.core.caller import Caller
 from pipeline.core.count import Answer, Question
 from pipeline.core.cursor import Place
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import NotFound, Transient
+from pipeline.core.errors import Crossed, Transient
 from pipeline.core.find import day_span
 from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.replay import Granularity, Selection, scope_of
@@ -37,10 +37,6 @@ from pipeline.flows.sight import TracePorts
 from pipeline.flows.trace import trace
 from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.reading import ReadRows
-
-
-class Crossed(NotFound):
-    """The named thing is another tenant's: to its caller just `NotFound`, in a security fact an attempt."""
 
 
 class Stopped(Transient):
@@ -208,11 +204,11 @@ class TenantReads:
         own = msgspec.structs.replace(slice_of, tenant_id=self._tenant)
         return plan(own, self._plan, granularity)
 
-    def freeze(self, planned: Plan) -> Job:
-        """Store a plan of this tenant as a job."""
+    def freeze(self, planned: Plan, name: str | None = None, traceparent: str | None = None) -> Job:
+        """Store a plan of this tenant as a job; see `flows.replay.freeze`."""
         if planned.selection.tenant_id != self._tenant:
             raise Crossed("no such plan")
-        return replay_flow.freeze(planned, self._replay)
+        return replay_flow.freeze(planned, self._replay, name, traceparent)
 
     def send(self, job_id: str) -> Job:
         """Send what is not sent yet of a job; may take minutes, and may be repeated.

@@ -1,7 +1,9 @@
 """The API of a local stack: where it answers, as it said itself."""
 
 from pipeline.laptop.home import Home
-from pipeline.laptop.processes import ProcessRef, alive
+from pipeline.machine.processes import ProcessRef, alive
+
+URL_FILE = "API_URL_FILE"  # in its environment: where it leaves word
 
 
 def api_url(home: Home, api: ProcessRef | None) -> str | None:

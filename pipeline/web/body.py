@@ -1,8 +1,7 @@
 """The body of a request: bounded while it arrives, inflated at most once, and never taken for whole when it broke off."""
 
-import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from falcon.asgi import Request
 
@@ -74,10 +73,11 @@ async def held(request: Request, limits: BodyLimits) -> bytes:
     return body
 
 
-def deadline_of(request: Request, seconds: float) -> float:
-    """Return the latest moment for the answer, on the event loop's clock."""
+def when_late(request: Request, tell: Callable[[], None]) -> None:
+    """Have `tell` called once the request's deadline passes; outside of a server there is none."""
     incoming: Incoming | None = request.scope.get(SCOPE_KEY)
-    return incoming.deadline if incoming is not None else asyncio.get_running_loop().time() + seconds
+    if incoming is not None:
+        incoming.when_late(tell)
 
 
 def _encoding(request: Request, limits: BodyLimits) -> "_Inflater | None":

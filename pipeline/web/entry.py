@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
+from pipeline.flows.watch import NO_ROUTE, RequestWatch, Seen
+from pipeline.web.problems import MEDIA_TYPE, Problem
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -35,16 +36,22 @@ class Incoming:
     Attributes:
         deadline: on the event loop's clock: the latest moment for the answer.
         cut: the connection ended before the body did.
+        late: the deadline passed before the answer.
+        size: bytes of the body so far, as they arrived.
     """
 
-    __slots__ = ("_held_bytes", "_receive", "_room", "cut", "deadline")
+    __slots__ = ("_held_bytes", "_reader", "_receive", "_room", "_told", "cut", "deadline", "late", "size")
 
     def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
-        self._receive, self.deadline, self.cut = receive, deadline, False
-        self._room, self._held_bytes = room, 0
+        self._receive, self.deadline, self.cut, self.late = receive, deadline, False, False
+        self._room, self._held_bytes, self.size = room, 0, 0
+        self._reader: asyncio.Task[Any] | None = None
+        self._told: Callable[[], None] | None = None
 
     def hold(self, size: int) -> None:
         """Count bytes of the body; one request alone always finds room.
+
+        Of several that grow into the last room at once, whichever comes upon its end is refused: the others go on.
 
         Raises:
             Problem: `busy`: the bodies of all requests fill the memory set aside.
@@ -53,12 +60,28 @@ class Incoming:
         self._held_bytes += size
         room.used_bytes += size
         if room.used_bytes > room.max_bytes and room.used_bytes > self._held_bytes:
+            self.let_go()
             detail = "the bodies that are being read fill the memory set aside (web.max_buffer_bytes): nothing was taken"
             raise Problem("busy", detail, {"Retry-After": "1", "Connection": "close"})
 
     def let_go(self) -> None:
-        """Forget the body: the request is answered."""
+        """Forget the body: the request is answered, or refused."""
         self._room.used_bytes -= self._held_bytes
+        self._held_bytes = 0
+
+    def when_late(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called once the deadline passes; whoever reads the body need not ask for it."""
+        self._told = tell
+        if self.late:
+            tell()
+
+    def expire(self) -> None:
+        """End the wait for the body, and tell whoever waits for something else: the deadline passed."""
+        self.late = True
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._told is not None:
+            self._told()
 
     async def __call__(self) -> Event:
         """Return the next message (ASGI's `receive`).
@@ -66,23 +89,75 @@ class Incoming:
         Raises:
             BodyTimeout: the deadline passed.
         """
+        if self._is_late():
+            raise BodyTimeout
+        reader = self._reader = asyncio.current_task()
         try:
-            async with asyncio.timeout_at(self.deadline):
-                event = await self._receive()
-        except TimeoutError as exc:
+            event = await self._receive()
+        except asyncio.CancelledError as exc:
+            if not self._is_late() or reader is None:
+                raise
+            reader.uncancel()  # it was `expire` that cancelled: the request goes on, to be refused
             raise BodyTimeout from exc
+        finally:
+            self._reader = None
         if event["type"] == "http.disconnect":
             self.cut = True
+        else:
+            self.size += len(event.get("body") or b"")
         return event
+
+    def _is_late(self) -> bool:
+        return self.late
+
+
+class Deadlines:
+    """The deadlines of all requests, by one timer: a timer for each would cost a twentieth of a small request.
+
+    All requests have the same time, so the oldest is the next whose deadline passes.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._loop = seconds, asyncio.get_running_loop()
+        self._open: dict[Incoming, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def next(self) -> float:
+        """Return the deadline of a request that begins now."""
+        return self._loop.time() + self._seconds
+
+    def watch(self, incoming: Incoming) -> None:
+        """Tell a request when its deadline passes."""
+        self._open[incoming] = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(incoming.deadline, self._ring)
+
+    def answered(self, incoming: Incoming) -> None:
+        """Watch a request no more."""
+        self._open.pop(incoming, None)
+
+    def _ring(self) -> None:
+        self._timer, now = None, self._loop.time()
+        while (oldest := next(iter(self._open), None)) is not None:
+            if oldest.deadline > now:
+                self._timer = self._loop.call_at(oldest.deadline, self._ring)
+                return
+            del self._open[oldest]
+            oldest.expire()
 
 
 class Entry:
     """The application as the server calls it."""
 
-    def __init__(self, application: Asgi, deadline_seconds: float, max_bytes: int) -> None:
-        self._room = Room(max_bytes)
-        self._application, self._deadline_seconds = application, deadline_seconds
-        self._clock = asyncio.get_running_loop().time
+    def __init__(
+        self, application: Asgi, deadline_seconds: float, max_bytes: int, watch: RequestWatch
+    ) -> None:
+        self._watch, self._watched = watch, watch.route(NO_ROUTE)
+        self._room, self._deadlines = Room(max_bytes), Deadlines(deadline_seconds)
+        self._application = application
         self.requests = 0  # being answered now
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -93,18 +168,27 @@ class Entry:
             scope["http_version"] == "1"
         ):  # HTTP/1.0, as this server names it; the framework knows only 1.0 and 1.1
             scope["http_version"] = "1.0"
-        incoming = scope[SCOPE_KEY] = Incoming(receive, self._clock() + self._deadline_seconds, self._room)
+        deadlines = self._deadlines
+        incoming = scope[SCOPE_KEY] = Incoming(receive, deadlines.next(), self._room)
+        deadlines.watch(incoming)
         self.requests += 1
         try:
             if scope["method"] != "GET" and _is_coded(scope["headers"]):
-                await _answer(send, _coded())
+                await self._refuse(send, scope, _coded(), incoming.size)
             else:
                 await self._application(scope, incoming, send)
         except BodyTimeout:
-            await _answer(send, body_timeout())
+            await self._refuse(send, scope, body_timeout(), incoming.size)
         finally:
             self.requests -= 1
+            deadlines.answered(incoming)
             incoming.let_go()
+
+    async def _refuse(self, send: Send, scope: dict[str, Any], problem: Problem, size: int) -> None:
+        """Answer what the application does not see."""
+        seen = begin(self._watch, scope)
+        await _answer(send, problem, seen)
+        self._watch.end(seen, self._watched, problem.status, problem.code, size)
 
 
 def _is_coded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -118,16 +202,29 @@ def _coded() -> Problem:
     return Problem("bad_request", detail, {"Connection": "close"})
 
 
+def begin(watch: RequestWatch, scope: dict[str, Any]) -> Seen:
+    """Return a new request, with the trace that its headers name."""
+    return watch.begin(
+        [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
+    )
+
+
+def size_of(scope: dict[str, Any]) -> int:
+    """Return how many bytes of a request's body have arrived."""
+    incoming: Incoming | None = scope.get(SCOPE_KEY)
+    return incoming.size if incoming is not None else 0
+
+
 def body_timeout() -> Problem:
     """Return what a client is told whose body did not arrive."""
     detail = "the body did not arrive before the request's deadline (web.deadline_seconds); nothing was taken"
     return Problem("request_timeout", detail, {"Connection": "close"})
 
 
-async def _answer(send: Send, problem: Problem) -> None:
-    request_id = new_request_id()
-    body = problem.document(request_id)
-    headers = {**problem.headers, "content-type": MEDIA_TYPE, "x-request-id": request_id}
+async def _answer(send: Send, problem: Problem, seen: Seen) -> None:
+    body = problem.document(seen.request_id)
+    named = {"x-request-id": seen.request_id, "x-trace-id": seen.trace_id}
+    headers = {**problem.headers, **named, "content-type": MEDIA_TYPE}
     headers["content-length"] = str(len(body))
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": encoded})

@@ -7,6 +7,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -14,20 +15,25 @@ from pipeline.core.accept import WRONG_TENANT, Accepted, NewId, Refused
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.core.event import RefusalCode
+from pipeline.core.rules import Rules
 from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
 from pipeline.web.asked import asked, tell_crossing
-from pipeline.web.body import BodyLimits, deadline_of, held
+from pipeline.web.body import BodyLimits, held, when_late
 from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
 from pipeline.web.limits import take
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
 from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, units
+from pipeline.web.threads import in_thread
 from pipeline.wiring.front_door import FrontDoor
 
 RETRY_SECONDS = "2"  # a busy stream recovers by the second: Kinesis counts its limits so
+_LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
+_MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
 _ENCODE = msgspec.json.Encoder().encode
 _UNKNOWN = (
     "the stream did not answer in time, so the event may be there: send it again under the same event_id, "
@@ -98,13 +104,13 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     if not taken:
         door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
-    sent = _put(door, taken)
-    deadline = deadline_of(call.request, door.settings.web.deadline_seconds)
-    timer = asyncio.get_running_loop().call_at(deadline, sent.expire)
-    try:
-        await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
-    finally:
-        timer.cancel()
+    if len(verdicts) == 1:
+        call.seen.event = taken[0]
+    began, sent = door.watch.now(), _put(door, taken)
+    when_late(call.request, sent.expire)
+    await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
+    if all(sent.acknowledged):
+        door.watch.acknowledged(began)
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
 
@@ -122,14 +128,28 @@ async def _judged(
 ) -> tuple[list[Accepted | Refused], int]:
     """Return the verdict on each event of the body, and how many bytes they have."""
     tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
-    acceptor = door.acceptors.of(door.rules())
-    verdicts: list[Accepted | Refused] = []
+    acceptor, looked = door.acceptors.of(door.rules()), False
+    trace, verdicts = call.seen.traceparent, list[Accepted | Refused]()
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if verdicts:
             await asyncio.sleep(0)  # other requests have their turn
-        verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
+        found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
+        if not looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found):
+            own = any(type(one) is Refused and one.code == RefusalCode.UNKNOWN_TENANT for one in found)
+            looked, newer = True, await _newer(door, door.clock.now_us() - (0 if own else _LOOK_US))
+            if newer is not acceptor.rules:
+                acceptor = door.acceptors.of(newer)
+                found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
+        verdicts += found
         size_bytes += sum(map(len, some))
     return verdicts, size_bytes
+
+
+async def _newer(door: FrontDoor, since_us: int) -> Rules:
+    """Return rules as of then, or later: a tenant, type or version that is unknown may have been added since the last look."""
+    with suppress(Problem, ConfigProblem):  # the look told it; what is known decides
+        return await in_thread(door, door.rules.newest, since_us)
+    return door.rules()
 
 
 def _tell_crossing(door: FrontDoor, call: Call, verdicts: Sequence[Accepted | Refused]) -> None:
@@ -161,7 +181,7 @@ def _answer(
             events.append(AcceptedEvent(index, one.event_id))  # type: ignore[union-attr]
         else:
             events.append(RetryEvent(index, one.event_id, _UNKNOWN))  # type: ignore[union-attr]
-    accepted = sum(sent.acknowledged)
+    accepted = call.seen.events = sum(sent.acknowledged)
     retry = len(sent.acknowledged) - accepted
     refused = len(events) - accepted - retry
     _count(door, accepted, refused, retry)

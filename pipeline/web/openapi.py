@@ -125,7 +125,7 @@ def _response(route: Route, status: int, schema_of: dict[Any, Any]) -> dict[str,
     body = route.answers[status]
     found: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
-        "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+        "headers": {name: {"schema": {"type": "string"}} for name in ("X-Request-Id", "X-Trace-Id")},
     }
     if body is not None:
         schema = schema_of[body] if isinstance(body, type) else body
@@ -176,7 +176,7 @@ code {{ background: #8882; padding: 0 .2em; border-radius: 3px; }} td {{ padding
 dt {{ margin-top: .6rem; }} :target {{ background: #fd83; }}
 </style></head><body>
 <h1>headrace HTTP API</h1>
-<p>Version {version}. For programs: <a href="/openapi.json">openapi.json</a>. Every answer carries <code>X-Request-Id</code>.</p>
+<p>Version {version}. For programs: <a href="/openapi.json">openapi.json</a>. Every answer carries <code>X-Request-Id</code> and <code>X-Trace-Id</code>.</p>
 <h2>Routes</h2>{routes}
 <h2>Problems</h2><p>A refusal is <code>application/problem+json</code> (RFC 9457) with one of these codes.</p><dl>{problems}</dl>
 <h2>Refused events</h2><p>In the answers of <code>POST /v1/events</code>, by event.</p><dl>{refusals}</dl>

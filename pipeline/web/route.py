@@ -7,6 +7,7 @@ from typing import Any, Literal
 from falcon.asgi import Request
 
 from pipeline.core.caller import Caller, Scope
+from pipeline.flows.watch import Seen
 from pipeline.wiring.front_door import FrontDoor
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -19,9 +20,10 @@ class Call:
     Attributes:
         caller: who; on an open route nobody.
         request_id: 32 hex digits, in the answer's `X-Request-Id` and in every log line.
-        trace_id: of the trace that this request is part of; 32 hex digits.
+        trace_id: of the trace that this request is part of; 32 hex digits, in the answer's `X-Trace-Id`.
         request: the framework's.
         path: the values of the path's parameters, decoded.
+        seen: what the log, metrics and traces say of it; handlers note what they learn.
     """
 
     caller: Caller
@@ -29,6 +31,7 @@ class Call:
     trace_id: str
     request: Request
     path: dict[str, str] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
-from pipeline.laptop.home import PRIVATE_FOLDER, Home, disk_problems
+from pipeline.laptop.home import Home
+from pipeline.machine.files import PRIVATE_FILE, PRIVATE_FOLDER, disk_problems
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.wiring.secret_values import secret_text
 
 if TYPE_CHECKING:
     from pipeline.store.control import SqlControl
 
-_PRIVATE_FILE = 0o600  # hashes of keys are in it
 Progress = Callable[[float, str], None]
 
 
@@ -46,9 +46,9 @@ def control_url(settings: Settings) -> str:
     if settings.control.url is not None:
         return secret_text(settings, "control.url", settings.control.url)
     home = Home(settings.paths.home)
-    with disk_problems(home):
+    with disk_problems(home.path):
         home.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        os.close(os.open(home.control, os.O_CREAT | os.O_RDWR, _PRIVATE_FILE))
+        os.close(os.open(home.control, os.O_CREAT | os.O_RDWR, PRIVATE_FILE))
     return sqlite_url(home.control)
 
 

@@ -1,7 +1,7 @@
-"""The server that the bench drives: `python -m tests.bench.http_server bare|api`; prints its port.
+"""The server that the bench drives: `python -m tests.bench.http_server bare|falcon|api`; prints its port.
 
-Both are the same server with the same limits: `bare` reads the body and says 202, `api` is the whole API over a null
-stream, with its log, its metrics and a key to be checked.
+All are the same server with the same limits: `bare` reads the body and says 202, `falcon` does so through the framework,
+`api` is the whole API over a null stream, with its log, its metrics, a key to be checked and a plan to be taken from.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from pipeline.startup import light
 
 light()
 
-import uvloop  # noqa: E402 - after light()
+import falcon.asgi  # noqa: E402 - after light()
+import uvloop  # noqa: E402
 
 from consumers.telemetry import Telemetry  # noqa: E402
 from pipeline.config import load_settings  # noqa: E402
@@ -25,6 +26,8 @@ from pipeline.core.plan import Plan  # noqa: E402
 from pipeline.core.tenant import Act, ApiKey, Tenant  # noqa: E402
 from pipeline.flows.authenticate import Authenticator  # noqa: E402
 from pipeline.flows.follow import ArrivalReceipts, Follower  # noqa: E402
+from pipeline.flows.leases import Leases  # noqa: E402
+from pipeline.flows.limit import Limiter  # noqa: E402
 from pipeline.flows.rules import FixedRules  # noqa: E402
 from pipeline.ports.clock import SystemClock  # noqa: E402
 from pipeline.ports.stream import OutgoingRecord, PutAnswer  # noqa: E402
@@ -40,6 +43,7 @@ from tests.bench.data import KEY, bench_rules  # noqa: E402
 from tests.bench.null_ports import NullLedger  # noqa: E402
 from tests.bench.producing import NullReceipts  # noqa: E402
 from tests.fakes.control import MemoryControl  # noqa: E402
+from tests.fakes.limits import MemoryLimits  # noqa: E402
 
 _PLAN = Plan("bench", 10**9, 10**9, 10**12, 10**9, 10**12, 10_000)
 
@@ -66,6 +70,20 @@ async def _bare(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa
     await send({"type": "http.response.body", "body": body})
 
 
+class _Falcon:
+    async def on_post(self, request: falcon.asgi.Request, response: falcon.asgi.Response) -> None:
+        async for _ in request.stream:
+            pass
+        response.status, response.content_type = 202, "application/json"
+        response.data = b'{"status":"accepted"}'
+
+
+def _falcon() -> Any:
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App()
+    app.add_route("/v1/events", _Falcon())
+    return app
+
+
 def _door(telemetry: Telemetry) -> FrontDoor:
     settings, clock, threads = load_settings(), SystemClock(), ThreadPoolExecutor(4)
     judged_by, stream = bench_rules(settings.paths.schemas), ("bench", "1")
@@ -84,6 +102,7 @@ def _door(telemetry: Telemetry) -> FrontDoor:
         receipts=ArrivalReceipts(b"k" * 32, stream, Follower(NullLedger(), stream, clock, threads)),
         rules=FixedRules(judged_by),
         authenticator=Authenticator(_control(), clock, None),
+        limiter=Limiter(Leases(MemoryLimits(), clock, telemetry.fact), clock, 2**20),
     )
 
 
@@ -97,8 +116,8 @@ def _control() -> MemoryControl:
     return control
 
 
-async def _serve_bare(door: FrontDoor, address: Address) -> None:
-    server = make_server(_bare, door, address)
+async def _serve_bare(application: Any, door: FrontDoor, address: Address) -> None:
+    server = make_server(application, door, address)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.signal_handler_interrupt)
     print(address.port, flush=True)
     await server.serve()
@@ -111,10 +130,10 @@ def _on_sigterm(stop: Callable[[], None]) -> None:
 def main(kind: str) -> None:
     """Serve until SIGTERM."""
     address = hold_address("127.0.0.1", 0)
-    with Telemetry(load_settings(), "bench", page=False) as telemetry:
+    with Telemetry(load_settings(), "bench", page=None) as telemetry:
         door = _door(telemetry)
-        if kind == "bare":
-            uvloop.run(_serve_bare(door, address))
+        if kind != "api":
+            uvloop.run(_serve_bare(_bare if kind == "bare" else _falcon(), door, address))
             return
         serve(
             door,

@@ -21,10 +21,10 @@ from consumers.telemetry import Telemetry
 from pipeline.config import Settings, load_settings
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.facts import DaemonEnded
-from pipeline.laptop import restarts
 from pipeline.laptop.emulator import free_port
-from pipeline.laptop.processes import alive, process_ref, wait_until
-from pipeline.laptop.restarts import Restarts
+from pipeline.machine import restarts
+from pipeline.machine.processes import alive, process_ref, wait_until
+from pipeline.machine.restarts import Restarts
 
 OPENED = (
     '{"time":"t","level":"INFO","fact":"LoaderOpened","lineage":"0001","shard_id":"s0","ordinal":3,"new":1}'

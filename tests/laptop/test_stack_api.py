@@ -19,8 +19,8 @@ from pipeline.core.kpl import split
 from pipeline.laptop.api import api_url
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import local_stack
-from pipeline.laptop.processes import alive, send, wait_until
 from pipeline.laptop.stack import find_stack, read_stack
+from pipeline.machine.processes import alive, send, wait_until
 from pipeline.wiring import stream
 from tests.laptop.stack_kit import LOADER, launch_in
 from tests.web.serving import event
