@@ -13,7 +13,7 @@ from pipeline.cli.destination import Destination
 from pipeline.cli.progress import Progress
 from pipeline.core.errors import ConfigProblem, InvalidEvent, Transient
 from pipeline.flows.ingest import IngestReport, numbered_lines
-from pipeline.laptop.interrupts import Interrupts
+from pipeline.machine.interrupts import Interrupts
 from pipeline.producer import HttpProducer, client_credentials, connect_http
 from pipeline.sending.batches import MAX_EVENT_BYTES, check_size
 from pipeline.sending.fates import BatchFate
