@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.web.problems import MEDIA_TYPE, Problem, new_request_id
+from pipeline.flows.request_ids import new_request_id
+from pipeline.web.problems import MEDIA_TYPE, Problem
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -36,13 +37,15 @@ class Incoming:
         deadline: on the event loop's clock: the latest moment for the answer.
         cut: the connection ended before the body did.
         late: the deadline passed before the answer.
+        first: what arrived of the body together with its head.
     """
 
-    __slots__ = ("_held_bytes", "_reader", "_receive", "_room", "_told", "cut", "deadline", "late")
+    __slots__ = ("_held_bytes", "_reader", "_receive", "_room", "_told", "cut", "deadline", "first", "late")
 
     def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
         self._receive, self.deadline, self.cut, self.late = receive, deadline, False, False
         self._room, self._held_bytes = room, 0
+        self.first: bytes | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._told: Callable[[], None] | None = None
 
@@ -101,6 +104,8 @@ class Incoming:
             self._reader = None
         if event["type"] == "http.disconnect":
             self.cut = True
+        elif self.first is None:
+            self.first = event.get("body", b"")
         return event
 
 

@@ -24,7 +24,7 @@ from pipeline.web.limits import take
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
-from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, units
+from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, one_at_hand, units
 from pipeline.wiring.front_door import FrontDoor
 
 RETRY_SECONDS = "2"  # a busy stream recovers by the second: Kinesis counts its limits so
@@ -119,6 +119,9 @@ async def _judged(
     """Return the verdict on each event of the body, and how many bytes they have."""
     tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
     acceptor = door.acceptors.of(door.rules())
+    alone = one_at_hand(call.request, limits)
+    if alone is not None:
+        return acceptor.judge((alone,), tenant_id, now_us, new_id), len(alone)
     verdicts: list[Accepted | Refused] = []
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if verdicts:

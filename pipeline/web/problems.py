@@ -3,7 +3,6 @@
 `PROBLEMS` is closed: whoever answers with a code that is not in it fails at once.
 """
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,6 @@ import msgspec
 
 MEDIA_TYPE = "application/problem+json"
 _DOCS = "/docs#problem-"  # of this server: its reference page explains every code
-
-
-def new_request_id() -> str:
-    """Return the id of one request: 32 hex digits."""
-    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True)
