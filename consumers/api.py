@@ -5,21 +5,19 @@ new connection is taken, what was read is answered, what was taken is sent.
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 from pipeline.startup import light
 
 light()
 
-from consumers.process import run
+from consumers.process import on_stop, run
 from consumers.telemetry import Telemetry
 from pipeline import __version__
 from pipeline.config import Settings, as_environment
@@ -62,18 +60,10 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
         telemetry.fact(ApiStarted(url=address.url, version=__version__, rules=door.rules().digest))
         _say_where(address)
 
-    if not serve(door, gate_of(door), address, started, _on_signals):
+    if not serve(door, gate_of(door), address, started, on_stop):
         raise HeadraceError(
             "events were taken whose fate is not known: whoever sent them was told to send them again"
         )
-
-
-def _on_signals(stop: Callable[[], None]) -> None:
-    def asked(_signal: int, _frame: FrameType | None) -> None:
-        stop()
-
-    signal.signal(signal.SIGTERM, asked)
-    signal.signal(signal.SIGINT, asked)
 
 
 def _say_where(address: Address) -> None:
@@ -97,7 +87,7 @@ def _keep_many(settings: Settings, tell: FactSink) -> None:
     address = hold_address(web.host, web.port, or_free=settings.aws.endpoint_url is not None)
     signing_key(settings)  # made once, before several would make it
     stop = threading.Event()
-    _on_signals(stop.set)
+    on_stop(stop.set)
     environment = {**os.environ, **as_environment(settings), SHARED_PORT: str(address.port)}
     slots = [_Slot({**environment, NUMBER: str(number)}) for number in range(1, web.workers + 1)]
     started = False
