@@ -52,7 +52,7 @@ class Web(Section):
     signing_key: Secret = Field(
         default=None,
         description="Key that receipts and cursors are signed with, 32 characters or more, the same for all processes; "
-        "unset: made once in paths.home, for a local stack only.",
+        "unset: made once in paths.home, for a local stack only. May be secretsmanager:NAME-OR-ARN[#MEMBER].",
     )
     log_share: Share = Field(
         default=0.01,
@@ -78,11 +78,12 @@ class Control(Section):
     url: Secret = Field(
         default=None,
         description="Database of the control store, as postgresql://USER:PASSWORD@HOST/NAME; unset: SQLite in paths.home. "
-        "TLS as its sslmode says, such as ?sslmode=verify-full&sslrootcert=system.",
+        "TLS as its sslmode says, such as ?sslmode=verify-full&sslrootcert=system. May be secretsmanager:NAME-OR-ARN[#MEMBER].",
     )
     replica_url: Secret = Field(
         default=None,
-        description="A read-only copy of that database, which lists are read from while it is not behind.",
+        description="A read-only copy of that database, which lists are read from while it is not behind. May be "
+        "secretsmanager:NAME-OR-ARN[#MEMBER].",
     )
     wait_seconds: Seconds = Field(
         default=60, ge=0, le=3_600, description="How long a start waits for the control store's server."

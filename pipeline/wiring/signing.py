@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.machine.files import PRIVATE_FILE
+from pipeline.wiring.secret_values import secret_text
 
 _FILE = "signing.key"
 _HEX_DIGITS = 64  # 256 bits
@@ -23,7 +24,7 @@ def signing_key(settings: Settings) -> bytes:
     """
     given = settings.web.signing_key
     if given is not None:
-        text = given.get_secret_value()
+        text = secret_text(settings, "web.signing_key", given)
         if len(text) < _LEAST_CHARACTERS:
             raise ConfigProblem(
                 f"web.signing_key: shorter than {_LEAST_CHARACTERS} characters; make one with `openssl rand -hex 32`"

@@ -9,13 +9,12 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
 from tests.web.doors import MemorySink, make_door, web_settings
 from tests.web.serving import Served, event, serving
-from tests.web.wire import CLOSED, connect, head, one, replies
+from tests.web.wire import CLOSED, connect, head, memory_bytes, one, replies
 
 _POST = ("POST /v1/events HTTP/1.1", "Content-Type: application/json")
 _MIB = 2**20
@@ -104,11 +103,11 @@ def test_a_body_without_end_is_too_large(served: Served) -> None:
 
 def test_bodies_of_all_requests_together_are_bounded(served: Served) -> None:
     """40 requests of 6 MiB of blanks, held open: the memory grows by no more than the room set aside, the others get 503."""
-    before_bytes = _memory_bytes()
+    before_bytes = memory_bytes()
     begun = head(*_POST, f"Content-Length: {6 * _MIB + 1}") + b" " * (6 * _MIB)
     with _drip(served.port, 40, begun) as held:
         _is_small_served(served)
-        grown_bytes = _memory_bytes() - before_bytes
+        grown_bytes = memory_bytes() - before_bytes
         answers = [each for connection in held for each in replies(connection)]
     assert {each.code for each in answers} <= {"request_timeout", "busy"}
     assert [each.code for each in answers].count("request_timeout") in (1, 2, 3)
@@ -118,11 +117,6 @@ def test_bodies_of_all_requests_together_are_bounded(served: Served) -> None:
 def _is_small_served(served: Served) -> None:
     with served.client() as client:
         assert client.get("/healthz").status_code == 200
-
-
-def _memory_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 @pytest.fixture
@@ -147,10 +141,10 @@ def test_idle_connections_cost_little(descriptors: int) -> None:
         ExitStack() as stack,
     ):
         _is_served(served)
-        before_bytes = _memory_bytes()
+        before_bytes = memory_bytes()
         idle = [stack.enter_context(connect(served.port)) for _ in range(descriptors)]
         for _ in range(10):
             _is_served(served)
-        assert _memory_bytes() - before_bytes < descriptors * 40_000 + 10 * _MIB
+        assert memory_bytes() - before_bytes < descriptors * 40_000 + 10 * _MIB
         idle[0].sendall(head("GET /healthz HTTP/1.1"))
         assert replies(idle[0])[0].status == 200

@@ -1,9 +1,11 @@
-"""Raw HTTP over sockets: what no client library would send, and what comes back."""
+"""Raw HTTP over sockets: what no client library would send, what comes back, and what it costs the process."""
 
 import json
+import resource
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 CLOSED = 0  # in place of a status: the connection ended without an answer
@@ -84,3 +86,8 @@ def one(port: int, parts: bytes | Iterable[bytes]) -> Reply:
     """Return the answer to one request."""
     found = ask(port, parts)
     return found[0] if found else Reply(CLOSED, {}, b"")
+
+
+def memory_bytes() -> int:
+    """Return what this process holds in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
