@@ -23,7 +23,7 @@ from pipeline import __version__
 from pipeline.config import Settings, as_environment
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import ApiStarted, FactSink
-from pipeline.laptop.api import URL_FILE
+from pipeline.laptop.api import PAGE_NUMBER, URL_FILE
 from pipeline.machine.files import write_atomically
 from pipeline.machine.processes import death_signal
 from pipeline.machine.restarts import Restarts
@@ -36,7 +36,6 @@ from pipeline.wiring.signing import signing_key
 _NAME = "api"
 _CHECK_SECONDS = 0.2
 
-NUMBER = "API_NUMBER"  # of one of many: from 1 on
 SHARED_PORT = "API_SHARED_PORT"  # of one of many: the port that its parent holds
 
 
@@ -73,6 +72,11 @@ def _say_where(address: Address) -> None:
         write_atomically(Path(place), address.url.encode())
 
 
+def _page_number() -> int:
+    """Return which page for Prometheus is this process' own."""
+    return int(os.environ.get(PAGE_NUMBER, "0"))
+
+
 def _answers(address: Address) -> bool:
     try:
         socket.create_connection((address.host, address.port), timeout=1).close()
@@ -89,7 +93,8 @@ def _keep_many(settings: Settings, tell: FactSink) -> None:
     stop = threading.Event()
     on_stop(stop.set)
     environment = {**os.environ, **as_environment(settings), SHARED_PORT: str(address.port)}
-    slots = [_Slot({**environment, NUMBER: str(number)}) for number in range(1, web.workers + 1)]
+    pages = range(_page_number() + 1, _page_number() + 1 + web.workers)
+    slots = [_Slot({**environment, PAGE_NUMBER: str(page)}) for page in pages]
     started = False
     try:
         while not stop.wait(_CHECK_SECONDS):
@@ -145,4 +150,4 @@ class _Slot:
 
 
 if __name__ == "__main__":
-    run(_NAME, main, page=int(os.environ.get(NUMBER, "0")))
+    run(_NAME, main, page=_page_number())

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pipeline.cli.settings import settings_with_stack
 from pipeline.core.errors import HeadraceError, Transient
 from pipeline.core.kpl import split
 from pipeline.laptop.api import api_url
+from pipeline.laptop.emulator import free_port
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import local_stack
 from pipeline.laptop.stack import find_stack, read_stack
@@ -164,3 +167,47 @@ def _is_up(url: str) -> bool:
         return httpx.get(f"{url}/healthz").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def _free_ports(count: int) -> int:
+    """Return the first of several free ports in a row."""
+    while True:
+        first = free_port()
+        if first + count > 65_535:
+            continue
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+
+
+def test_each_process_of_the_api_has_a_page(home: Path) -> None:
+    """The parent at the port that is set, its processes at the next ones; each shows its own requests."""
+    port = _free_ports(3)
+    words = ["serve", "--port", "0", "--workers", "2", "--home", str(home)]
+    env = _environment() | {"HEADRACE_METRICS__PROMETHEUS_PORT": str(port)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli.main", *words], env=env, stderr=subprocess.PIPE, text=True
+    ) as api:
+        assert api.stderr is not None
+        line = next(line for line in api.stderr if '"ApiStarted"' in line and '"rules":""' in line)
+        url = httpx.Response(200, text=line).json()["url"]
+        threading.Thread(target=api.stderr.read, daemon=True).start()
+        for _ in range(20):
+            assert httpx.get(f"{url}/healthz").status_code == httpx.codes.OK
+
+        def counted() -> int:
+            pages = [httpx.get(f"http://127.0.0.1:{port + number}/metrics").text for number in range(3)]
+            wanted = 'headrace_requests_total{route="GET /healthz",status="2xx",worker="api"}'
+            found = [
+                line.split()[-1] for page in pages for line in page.splitlines() if line.startswith(wanted)
+            ]
+            return int(sum(map(float, found)))
+
+        assert wait_until(lambda: counted() >= 20, 10)
+        assert httpx.get(f"{url}/metrics").status_code == httpx.codes.NOT_FOUND
+        api.send_signal(signal.SIGTERM)
+        assert api.wait(30) == 0
