@@ -265,6 +265,18 @@ def test_what_may_be_there_is_never_called_refused() -> None:
     assert world.kinds() == {0: "unknown"}
 
 
+def test_a_part_of_what_may_be_there_may_be_there() -> None:
+    """A request was lost, then halved, then refused: its halves are as unknown as it was."""
+    world = World()
+    for _ in range(2):
+        world.put(0)
+    world.go(0.2)
+    for kind in ("lost", "413", "404", "404"):
+        world.answer(kind)
+        world.go(5.0)
+    assert world.kinds() == {0: "unknown", 1: "unknown"}
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
