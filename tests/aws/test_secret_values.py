@@ -31,7 +31,9 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for path in (home.run, home.state, home.objects, home.emulator_log.parent):
         path.mkdir(parents=True)
     port = emulator.free_port()
-    child = emulator.start_emulator(home, port, dies_with_parent=False, services=f"{emulator.SERVICES},secretsmanager")
+    child = emulator.start_emulator(
+        home, port, dies_with_parent=False, services=f"{emulator.SERVICES},secretsmanager"
+    )
     try:
         emulator.wait_healthy(child, home, port, 0)
         yield emulator.endpoint_url(port)

@@ -15,7 +15,7 @@ from pipeline.core.errors import Transient
 from pipeline.core.kpl import split
 from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from pipeline.ports.stream import OutgoingRecord, PutAnswer
 from tests.web.doors import MemorySink, make_door, web_settings
 from tests.web.serving import Served, event, lines, serving
