@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,15 +25,21 @@ _AGAIN = {httpx.codes.CONFLICT, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO
 
 @pytest.fixture
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A stack whose requests take two seconds at most, so that the lock of a killed one ends soon."""
+    """A stack with its supervisor, whose requests take two seconds at most: the lock of a killed one ends soon."""
     pytest.importorskip("ministack", reason="the local stack needs the extra `local`")
     found = Deployment(tmp_path_factory.mktemp("home"))
     (found.home.path / "headrace.toml").write_text("[web]\ndeadline_seconds = 2\n")
-    found.headrace("up", "--detach")
-    try:
-        yield found
-    finally:
-        found.headrace("down", "--wipe")
+    outside = {name: one for name, one in os.environ.items() if not name.startswith(("HEADRACE_", "AWS_"))}
+    command = [sys.executable, "-m", "pipeline.cli.main", "up", "--home", str(found.home.path)]
+    with subprocess.Popen(
+        command, env=outside, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as stack:
+        assert wait_until(found.home.api_url.exists, _PATIENCE_SECONDS)
+        try:
+            yield found
+        finally:
+            stack.terminate()
+            stack.wait(_PATIENCE_SECONDS)
 
 
 class _Client(threading.Thread):
