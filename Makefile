@@ -50,7 +50,8 @@ fuzz: $(VENV)/.dev  ## Ask the HTTP API what its OpenAPI document allows and for
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) tests/web/test_fuzz.py $(ARGS)
 
 storm: $(VENV)/.dev  ## The long fault tests of the HTTP API: a minute of throttling, 10,000 connections, kill -9 under load.
-	WEB_STORM=1 $(BIN)/python -m pytest tests/web/test_faults_connections.py tests/web/test_faults_stream.py tests/web/test_faults_kill.py $(ARGS)
+	WEB_STORM=1 API_KILLS=10 $(BIN)/python -m pytest tests/web/test_faults_connections.py tests/web/test_faults_stream.py \
+		tests/e2e/test_front_door_kills.py $(ARGS)
 
 soak: $(VENV)/.dev  ## Run the stack at full speed; fails when memory or descriptors grow: make soak MINUTES=10
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
