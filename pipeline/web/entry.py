@@ -84,14 +84,17 @@ class Incoming:
         if self._told is not None:
             self._told()
 
+    def _check(self) -> None:
+        if self.late:
+            raise BodyTimeout
+
     async def __call__(self) -> Event:
         """Return the next message (ASGI's `receive`).
 
         Raises:
             BodyTimeout: the deadline passed.
         """
-        if self.late:
-            raise BodyTimeout
+        self._check()
         reader = self._reader = asyncio.current_task()
         try:
             event = await self._receive()
