@@ -5,6 +5,7 @@ The fields follow draft-ietf-httpapi-ratelimit-headers-10: lists of structured f
 left, and all are back in so many seconds).
 """
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -56,11 +57,16 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         found = {}
         if self.shares:
             found["RateLimit"] = ", ".join(
-                f'"{one.name}";r={one.remaining};t={one.reset_seconds}' for one in self.shares
+                [f'"{one.name}";r={one.remaining};t={one.reset_seconds}' for one in self.shares]
             )
             found["RateLimit-Policy"] = ", ".join(
-                f'"{one.name}";q={one.limit};w={one.window_seconds}' for one in self.shares
+                [_policy(one.name, one.limit, one.window_seconds) for one in self.shares]
             )
         if not self.allowed and self.retry_after_seconds is not None:
             found["Retry-After"] = str(self.retry_after_seconds)
         return found
+
+
+@lru_cache(maxsize=1_024)
+def _policy(name: str, limit: int, window_seconds: int) -> str:
+    return f'"{name}";q={limit};w={window_seconds}'

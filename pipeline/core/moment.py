@@ -30,6 +30,8 @@ def moment(text: str) -> datetime | None:
         if text[10:11] not in ("T", "t") or not (text[-1] in "Zz" or text[-3] == ":"):
             return None
         found = msgspec.convert(text, datetime)
+        if found.tzinfo is UTC:
+            return found
         return found.astimezone(UTC) if found.tzinfo else None
     except (ValueError, OverflowError, msgspec.ValidationError):
         return None

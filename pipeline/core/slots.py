@@ -6,18 +6,18 @@ events it holds. The loader records the labels it saw, the producer's receipt th
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
+
+import msgspec
 
 _BIG_ENDIAN = Struct(">Q").unpack
 _HASH_SPACE = 2**128
 _LABEL = re.compile(r"hr1\.([a-z0-9]{4,32})\.(\d{1,5})\.(\d{1,15})\.(\d{1,9})", re.ASCII)
 
 
-@dataclass(frozen=True, order=True)
-class BatchLabel:
+class BatchLabel(msgspec.Struct, frozen=True, order=True, gc=False):
     """Who made a batch: producer, slot, number within (producer, slot) counted from 0, events in it."""
 
     producer: str

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from pipeline.core.days import DAY_US, EPOCH, day_of
 from pipeline.core.errors import ConfigProblem
@@ -80,7 +81,13 @@ def instant_of(microseconds: int) -> str:
     """Return a time as RFC 3339 writes it, with as many digits as it needs."""
     if microseconds >= END_US:
         return "9999-12-31T24:00:00Z"
-    return (EPOCH + timedelta(microseconds=microseconds)).isoformat().removesuffix("+00:00") + "Z"
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}Z" if rest else f"{_second(seconds)}Z"
+
+
+@lru_cache(maxsize=64)  # of requests that arrive now
+def _second(seconds: int) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
 def _bounds(field: str, text: str) -> tuple[int, int]:

@@ -88,7 +88,8 @@ class Held:
 
     def take(self, needs: tuple[int, ...], now: float) -> Taken | None:
         """Spend tokens; None: only the store can tell."""
-        self._come_of_age(now)
+        if now >= self._month_ends or self._later is not None:
+            self._come_of_age(now)
         left = self.left
         for number, need in enumerate(needs):
             if need > left[number]:
@@ -102,7 +103,11 @@ class Held:
         """True when so little is left that a lease should be renewed beside the work."""
         if self.busy is not None or self._later is not None or now < self._quiet_until:
             return False
-        return any(left < low for left, low in zip(self.left, self._low, strict=True))
+        low = self._low
+        for number, left in enumerate(self.left):  # noqa: SIM110 - any() costs twice this, for every request
+            if left < low[number]:
+                return True
+        return False
 
     def _denied(self, number: int, need: int, now: float) -> Taken | None:
         later = self._later

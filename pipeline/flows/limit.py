@@ -21,6 +21,7 @@ from pipeline.ports.limits import AccountKey
 
 NAMES: tuple[Which, ...] = ("requests", "events", "bytes")
 BURST_SECONDS = 2  # of a credential's own rate
+_MOST_ACCOUNTS = 10_000  # whose terms are at hand
 _SPENT, _SPENT_LOW = Decision(True, 0, 0, 0), Decision(True, 0, 0, 0, low=True)
 
 
@@ -57,7 +58,7 @@ class Limiter:
     def __init__(self, leases: Leases, clock: Clock, largest_body_bytes: int) -> None:
         self._leases, self._clock = leases, clock
         self._plan_terms = lru_cache(1_024)(lambda plan: plan_terms(plan, largest_body_bytes))
-        self._last: tuple[Plan, Terms] | None = None
+        self._accounts: dict[str, tuple[Plan, AccountKey, Terms]] = {}  # by tenant
 
     def take(
         self, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0
@@ -74,14 +75,16 @@ class Limiter:
                 return None
             if not taken.allowed:
                 return self._decision(caller, taken, "credential")
-        found = self._leases.take(plan_key(caller), self._terms(caller), (requests, events, size_bytes))
+        key, terms = self._account(caller)
+        found = self._leases.take(key, terms, (requests, events, size_bytes))
         if own and (found is None or not found.allowed):
             self._leases.put_back(credential_key(caller), (requests,))
         return None if found is None else self._decision(caller, found)
 
     def spend(self, caller: Caller, events: int, size_bytes: int) -> Decision | None:
         """Take what a request brought, once it is read: like `take` without a request, and without shares when allowed."""
-        found = self._leases.take(plan_key(caller), self._terms(caller), (0, events, size_bytes))
+        key, terms = self._account(caller)
+        found = self._leases.take(key, terms, (0, events, size_bytes))
         if found is None:
             return None
         if found.allowed:
@@ -145,10 +148,17 @@ class Limiter:
         self._leases.close()
 
     def _terms(self, caller: Caller) -> Terms:
-        last = self._last
-        if last is None or last[0] is not caller.plan:  # to hash a plan costs as much as to take from it
-            last = self._last = caller.plan, self._plan_terms(caller.plan)
-        return last[1]
+        return self._account(caller)[1]
+
+    def _account(self, caller: Caller) -> tuple[AccountKey, Terms]:
+        """Return where a caller's plan is counted, and its terms; to hash a plan costs as much as to take from it."""
+        known = self._accounts.get(caller.tenant_id)
+        if known is None or known[0] is not caller.plan:
+            if len(self._accounts) >= _MOST_ACCOUNTS:
+                self._accounts.clear()
+            known = caller.plan, plan_key(caller), self._plan_terms(caller.plan)
+            self._accounts[caller.tenant_id] = known
+        return known[1], known[2]
 
     def _decision(self, caller: Caller, taken: Taken, own: Which = "") -> Decision:
         """Return what the caller is told: of the bucket that is short, else of requests; and of the month."""
@@ -160,7 +170,7 @@ class Limiter:
             which = NAMES[taken.which]
         number = max(0, taken.which)
         shares = self._leases.look(
-            plan_key(caller), lambda held, now: self._shares(caller, held, now, number)
+            self._account(caller)[0], lambda held, now: self._shares(caller, held, now, number)
         )
         first, month = shares or (_share("requests", self._terms(caller).buckets[0], 0), None)
         shown = (first,) if month is None else (first, month)

@@ -5,6 +5,8 @@ loop once for all that it left. Memory is bounded by the producer: what finds no
 """
 
 import asyncio
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +17,11 @@ from pipeline.sending.event import Wire
 from pipeline.sending.fates import BatchFate
 from pipeline.sending.threaded import EventProducer, Outgoing
 
+_SETTLED_KEPT = 256  # first tickets of settled requests, before the list of them is made again
 OpenProducer = Callable[[Callable[[BatchFate], None]], EventProducer]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Sent:
     """Events that were taken together.
 
@@ -43,14 +46,24 @@ class Sent:
         if not self.done.done():
             self.done.set_result(None)
 
-    def settle(self, ticket: int, index: int, shard_id: str, number: int) -> None:
-        """Note the fate of one event: its place in the stream, or no shard where the stream does not have it."""
+    def settle(self, tickets: "array[int]", index: int, end: int, shard_id: str, number: int) -> None:
+        """Note the fate of events that share a record.
+
+        Args:
+            tickets: of the record's events; those from `index` to before `end` are of this request.
+            index: as said.
+            end: as said.
+            shard_id: where the record is; "" where the stream does not have it.
+            number: its sequence number.
+        """
         if shard_id:
-            self.acknowledged[ticket - self.first_ticket] = 1
+            acknowledged, first = self.acknowledged, self.first_ticket
+            for ticket in tickets[index:end]:
+                acknowledged[ticket - first] = 1
             known = self.furthest.get(shard_id)
-            if known is None or known < (number, index):
-                self.furthest[shard_id] = (number, index)
-        self.open -= 1
+            if known is None or known < (number, end - 1):
+                self.furthest[shard_id] = (number, end - 1)
+        self.open -= end - index
         if not self.open and not self.done.done():
             self.done.set_result(None)
 
@@ -66,7 +79,9 @@ class Ingest:
         self._open = open_producer
         self._producer: EventProducer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: dict[int, Sent] = {}
+        self._sent: dict[int, Sent] = {}  # by first ticket: requests whose events are not all settled
+        self._firsts: list[int] = []  # their first tickets, and some that are settled, in order
+        self._waiting = 0  # events
         self._fates: deque[BatchFate] = deque()
         self._woken = False
 
@@ -89,10 +104,9 @@ class Ingest:
             raise RuntimeError("Ingest.put_all before start")
         first, count = self._producer.put_wires(events), len(events)
         sent = Sent(first, self._loop.create_future(), bytearray(count), open=count)
-        if count == 1:
-            self._waiting[first] = sent
-        else:
-            self._waiting.update(dict.fromkeys(range(first, first + count), sent))
+        self._sent[first] = sent
+        self._firsts.append(first)
+        self._waiting += count
         return sent
 
     async def put(self, payload: bytes, tenant_id: str, entity_id: str) -> tuple[str, str]:
@@ -110,7 +124,7 @@ class Ingest:
 
     def waiting(self) -> int:
         """Return how many events were taken whose fate is not known."""
-        return len(self._waiting)
+        return self._waiting
 
     def broken(self) -> str | None:
         """Return why nothing can be sent any more; None while it can."""
@@ -132,10 +146,29 @@ class Ingest:
 
     def _tell(self) -> None:
         self._woken = False  # first: what is left from here on wakes the loop again
-        fates, waiting = self._fates, self._waiting
+        fates = self._fates
         while fates:
             fate = fates.popleft()
             has_it = fate.kind == "acknowledged"
             shard_id, number = (fate.shard_id, int(fate.sequence_number)) if has_it else ("", 0)
-            for index, ticket in enumerate(fate.tickets):
-                waiting.pop(ticket).settle(ticket, index, shard_id, number)
+            self._settle(fate.tickets, shard_id, number)
+        if len(self._firsts) > 2 * len(self._sent) + _SETTLED_KEPT:
+            self._firsts = [first for first in self._firsts if first in self._sent]
+
+    def _settle(self, tickets: "array[int]", shard_id: str, number: int) -> None:
+        """Settle the events of one record; those of a request stand together in it, as tickets come in order."""
+        index, count = 0, len(tickets)
+        while index < count:
+            ticket = tickets[index]
+            sent = self._sent.get(ticket)
+            if sent is None:
+                sent = self._sent[self._firsts[bisect_right(self._firsts, ticket) - 1]]
+            beyond = sent.first_ticket + len(sent.acknowledged)
+            end = index + 1
+            if end < count and tickets[end] < beyond:
+                end = bisect_left(tickets, beyond, end)
+            sent.settle(tickets, index, end, shard_id, number)
+            if not sent.open:
+                del self._sent[sent.first_ticket]
+            index = end
+        self._waiting -= count

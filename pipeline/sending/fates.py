@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 Kind = Literal["acknowledged", "spilled", "refused", "unknown", "waiting"]
 KINDS: tuple[Kind, ...] = ("acknowledged", "spilled", "refused", "unknown", "waiting")
 
@@ -46,8 +48,7 @@ class Fate:
     status: int = 0
 
 
-@dataclass(frozen=True)
-class BatchFate:
+class BatchFate(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What became of a batch; its events share it. `tickets` are in the order of the aggregate."""
 
     kind: Kind
@@ -168,6 +169,9 @@ class Unreported:
         if before is not None:
             self._events -= len(before.tickets)
         elif not fate.tickets:
+            return
+        elif not self._keep:  # nobody will ask: the events are only counted
+            self._folded[fate.kind] = self._folded.get(fate.kind, 0) + len(fate.tickets)
             return
         self._batches[key] = fate
         self._events += len(fate.tickets)

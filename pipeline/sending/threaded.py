@@ -21,7 +21,13 @@ from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.errors import ConfigProblem, InvalidEvent, Transient
 from pipeline.core.event import Record
 from pipeline.core.rules import Rules
-from pipeline.sending.batches import MAX_EVENT_BYTES, ProducerSettings, check_size, slot_of_entity
+from pipeline.sending.batches import (
+    MAX_EVENT_BYTES,
+    ProducerSettings,
+    check_size,
+    slot_of_entity,
+    slot_of_many,
+)
 from pipeline.sending.event import Event, Wire, encode, encode_json
 from pipeline.sending.fates import BatchFate, Report
 from pipeline.sending.inbox import Inbox, Item
@@ -165,7 +171,7 @@ class EventProducer:
         self._must_be_ours()
         slots = self._slots
         return self._inbox.put_all(
-            [Item(slot_of_entity(one.tenant_id, one.entity_id, slots), one.payload) for one in wires]
+            [Item(slot_of_many(one.tenant_id, one.entity_id, slots), one.payload) for one in wires]
         )
 
     @property

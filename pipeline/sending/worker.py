@@ -114,7 +114,7 @@ class Worker:
             self._batcher.close_all()
             self._to_disk()
             for batch in self._outbox.lanes.clear():
-                self._settle(batch, BatchFate("refused", batch.tickets, why=why))
+                self.inbox.release(self._settle(batch, BatchFate("refused", batch.tickets, why=why)))
 
     def end(self) -> None:
         """Let go of the spill folder, and of whoever waits: there will be no further round."""
@@ -149,7 +149,7 @@ class Worker:
         self.inbox.problem = self._spill.problem or self.inbox.problem
         lanes.replace({one.label: one for one in stored})
         for batch, on_disk in zip(batches, stored, strict=False):
-            self._settle(batch, BatchFate("spilled", batch.tickets, path=on_disk.path))
+            self.inbox.release(self._settle(batch, BatchFate("spilled", batch.tickets, path=on_disk.path)))
 
     def _send(self) -> None:
         clock = self._ports.clock
@@ -172,6 +172,7 @@ class Worker:
 
     def _acknowledged(self, acked: Sequence[Acked]) -> None:
         by_producer: dict[str, list[Acked]] = {}
+        freed_bytes = 0
         for one in acked:
             by_producer.setdefault(one.ready.label.producer, []).append(one)
             batch = one.batch
@@ -182,9 +183,10 @@ class Worker:
                 tickets, memory = before.tickets if before else array("q"), None
             fate = BatchFate("acknowledged", tickets, batch.shard_id, batch.sequence_number)
             if memory is not None:
-                self._settle(memory, fate)
+                freed_bytes += self._settle(memory, fate)
             else:
                 self._fates.settle(one.ready.label, fate)
+        self.inbox.release(freed_bytes)
         for producer, found in by_producer.items():
             batches = [one.batch for one in found]
             self._books[producer].add(batches)
@@ -192,12 +194,12 @@ class Worker:
                 on_disk = [one.ready for one in found if isinstance(one.ready, OnDisk)]
                 self._spill.acknowledged(producer, batches, on_disk)
 
-    def _settle(self, batch: Batch, fate: BatchFate) -> None:
-        """A batch leaves the memory."""
+    def _settle(self, batch: Batch, fate: BatchFate) -> int:
+        """A batch leaves the memory; return how many bytes are to be released."""
         self._fates.settle(batch.label, fate)
-        self.inbox.release(batch.cost_bytes)
         if self._ports.on_batch is not None:
             self._untold.append(fate)
+        return batch.cost_bytes
 
     def _receipt(self) -> None:
         if self._ports.clock.monotonic() < self._receipt_not_before:

@@ -6,6 +6,7 @@
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -71,7 +72,7 @@ class Reply:
 
     def set_header(self, name: str, value: str) -> None:
         """Add a header; no name comes twice."""
-        self._headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        self._headers.append((_field_name(name), value.encode("latin-1")))
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return all headers, those of the body included."""
@@ -79,6 +80,11 @@ class Reply:
             self._headers.append((b"content-length", b"%d" % len(self.data)))
         self._headers.append((b"content-type", self.content_type.encode("latin-1")))
         return self._headers
+
+
+@lru_cache(maxsize=256)  # ours are few
+def _field_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 Response = falcon.asgi.Response | Reply
@@ -126,8 +132,7 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
             caller = nobody if is_open else await gate.admit(request, route)
             seen.tenant, seen.credential = caller.tenant_id, caller.credential
             if counted:
-                decision = await take(door, caller)
-                for name, value in decision.headers().items():
+                for name, value in (await take(door, caller)).headers().items():
                     response.set_header(name, value)
             call = Call(caller, request_id, seen.trace_id, request, path, seen)
             if request.query_string and not is_open:

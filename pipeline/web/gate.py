@@ -87,9 +87,13 @@ class CredentialGate:
         self._told.tell()
 
     async def _caller(self, request: Request) -> Caller:
-        headers = request.scope["headers"]
-        keys = [value for name, value in headers if name == b"x-api-key"]
-        shown = presented(keys, [value for name, value in headers if name == b"authorization"])
+        keys, tokens = [], []
+        for name, value in request.scope["headers"]:
+            if name == b"x-api-key":
+                keys.append(value)
+            elif name == b"authorization":
+                tokens.append(value)
+        shown = presented(keys, tokens)
         for _ in range(_ROUNDS):
             found = self._authenticator.resolved(shown)
             for soon in self._authenticator.due():

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -109,7 +110,11 @@ class Route:
 
     def lets_in(self, scopes: frozenset[Scope]) -> bool:
         """True when a credential of these scopes may call it."""
-        if isinstance(self.needs, Open):
-            return True
-        wanted = self.needs.scopes if isinstance(self.needs, AnyOf) else frozenset({self.needs})
-        return bool(wanted & scopes)
+        return _lets_in(self.needs, scopes)
+
+
+@lru_cache(maxsize=256)  # few needs, few sets of scopes, and every request asks
+def _lets_in(needs: Scope | AnyOf | Open, scopes: frozenset[Scope]) -> bool:
+    if isinstance(needs, Open):
+        return True
+    return bool((needs.scopes if isinstance(needs, AnyOf) else frozenset({needs})) & scopes)

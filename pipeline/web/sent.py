@@ -116,7 +116,9 @@ async def _lines(request: Request, limits: BodyLimits, most: int) -> Units:
         *lines, rest = b"".join((*held, chunk)).split(b"\n")
         held = [rest]
         for first in range(0, len(lines), _AT_ONCE):
-            some = [line for line in lines[first : first + _AT_ONCE] if line.strip(_SPACE)]
+            some = [
+                line for line in lines[first : first + _AT_ONCE] if line[:1] == b"{" or line.strip(_SPACE)
+            ]
             count += len(some)
             if count > most:
                 raise _too_many(most)

@@ -1,7 +1,8 @@
 """The HTTP API under a load tool: requests and events a second of one core, against a handler that only says 202.
 
 `wrk` drives it where that is installed. Each server has one core and the tool another; single events are compared with
-the bare handler on the same server, in turns. The stream behind it takes everything at once.
+the bare handlers on the same server, in turns, by the processor time of a request: other work on the machine hardly
+changes that. The stream behind it takes everything at once.
 """
 
 import os
@@ -52,6 +53,14 @@ class _Server(NamedTuple):
     url: str
     pid: int
 
+    def resident_mb(self) -> float:
+        """Return the memory of the process; 0 where the system does not tell."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return 0.0
+        return int(status.split("VmRSS:")[1].split()[0]) / 1_024
+
     def cpu_seconds(self) -> float:
         """Return the processor time of the process so far."""
         try:
@@ -68,22 +77,31 @@ def http(count: int, rounds: int) -> list[Figure]:
         print("http: wrk is not installed (apt install wrk): not measured", file=sys.stderr)
         return []
     seconds = max(2, count // 1_000)
-    with tempfile.TemporaryDirectory() as folder, _server("bare") as bare, _server("api") as api:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _server("bare") as bare,
+        _server("falcon") as falcon,
+        _server("api") as api,
+    ):
         one, many = _bodies(Path(folder))
-        pairs = [
-            (_drive(wrk, bare, one, seconds, 128), _drive(wrk, api, one, seconds, 128)) for _ in range(rounds)
+        three = [
+            tuple(_drive(wrk, server, one, seconds, 128) for server in (bare, falcon, api))
+            for _ in range(rounds)
         ]
         watching = _watching(wrk, api, one, seconds, rounds)
         batches = [_drive(wrk, api, many, seconds, 16) for _ in range(rounds)]
-        singles = [load for _, load in pairs]
+        singles = [load for *_, load in three]
         calm = _drive(wrk, api, one, seconds, 512, _pause_ms(singles, 512))
         calm_batches = _drive(wrk, api, many, seconds, 16, _pause_ms(batches, 16))
-    loads = [load for pair in pairs for load in pair] + [*batches, calm, calm_batches]
-    ratio = statistics.median(ours.per_second / theirs.per_second for theirs, ours in pairs)
+    loads = [load for round_ in three for load in round_] + [*batches, calm, calm_batches]
     return [
-        Figure("bare handler", _median(load.per_second for load, _ in pairs), "requests/s"),
+        Figure("bare handler", _median(load.per_core_second for load, *_ in three), "requests/core s"),
+        Figure(
+            "bare handler in falcon", _median(load.per_core_second for _, load, _ in three), "requests/core s"
+        ),
         Figure("single events", _median(load.per_second for load in singles), "requests/s"),
-        Figure("single events / bare handler", ratio, "x", ">= 0.4"),
+        Figure("single events / bare handler", _ratio(three, 0), "x", ">= 0.4"),
+        Figure("single events / bare handler in falcon", _ratio(three, 1), "x", ">= 0.4"),
         Figure("single events with log, metrics, traces / without", watching, "x", ">= 0.9"),
         *_figures("single events", singles, calm, 1, "requests/s"),
         Figure(_MANY, _median(load.per_second for load in batches) * _BATCH, "events/s", ">= 100,000"),
@@ -100,6 +118,34 @@ def _watching(wrk: str, api: _Server, one: tuple[Path, str], seconds: int, round
             for _ in range(rounds)
         ]
     return _median(ours.per_core_second / theirs.per_core_second for ours, theirs in pairs)
+
+
+def _ratio(rounds: list[tuple[Load, ...]], other: int) -> float:
+    return _median(loads[-1].per_core_second / loads[other].per_core_second for loads in rounds)
+
+
+def http_memory(count: int, rounds: int) -> list[Figure]:
+    """Memory of the HTTP API under full load: `--count` seconds of single events, then of batches."""
+    del rounds
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        print("http-memory: wrk is not installed (apt install wrk): not measured", file=sys.stderr)
+        return []
+    found = []
+    with tempfile.TemporaryDirectory() as folder, _server("api") as api:
+        for name, what, connections in zip(
+            ("single events", _MANY), _bodies(Path(folder)), (128, 16), strict=True
+        ):
+            _drive(wrk, api, what, 15, connections)  # caches fill
+            before = api.resident_mb()
+            load = _drive(wrk, api, what, count, connections)
+            after = api.resident_mb()
+            found += [
+                Figure(f"{name}: memory after 15 s", before, "MB"),
+                Figure(f"{name}: memory after {count} s more", after, "MB", "flat"),
+                Figure(f"{name}: requests meanwhile", load.requests, ""),
+            ]
+    return found
 
 
 def _figures(name: str, full: list[Load], calm: Load, events_each: int, unit: str) -> list[Figure]:
