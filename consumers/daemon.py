@@ -8,7 +8,6 @@ Standard error carries the children's facts unchanged and our own; what KCL itse
 The page for Prometheus is served here, from the children's facts: they are many, and the port is one.
 """
 
-import gc
 import os
 import secrets
 import shlex
@@ -22,7 +21,6 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import IO, Any
 
 import msgspec
@@ -33,9 +31,9 @@ light()
 
 from consumers.daemon_files import LOGBACK, PROPERTIES, properties, write_files
 from consumers.java import find_jars, find_java
-from consumers.process import run
+from consumers.process import on_stop, run, started
 from consumers.telemetry import Telemetry
-from pipeline import __version__, wiring
+from pipeline import wiring
 from pipeline.config import Settings, as_environment
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import (
@@ -49,7 +47,6 @@ from pipeline.facts import (
     SegmentFinished,
     ShardReleased,
     WorkerCrashed,
-    WorkerStarted,
 )
 from pipeline.machine.processes import death_signal, outside_environment
 from pipeline.machine.restarts import Restarts
@@ -101,8 +98,8 @@ class Supervisor:
         self._broken: BaseException | None = None  # why one of its pipes is not read any more
         self._last_words = "it said nothing"
 
-    def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """Ask for the end (a signal handler)."""
+    def stop(self) -> None:
+        """Ask for the end."""
         self._stop.set()
 
     def run(self) -> None:
@@ -296,12 +293,8 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
             settings.kcl.shutdown_seconds,
             telemetry,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, supervisor.stop)
-        endpoint = settings.aws.endpoint_url or "aws"
-        telemetry.fact(
-            WorkerStarted(worker=_NAME, version=__version__, rules=rules.digest, endpoint=endpoint)
-        )
+        on_stop(supervisor.stop)
+        started(settings, telemetry, rules.digest)
         telemetry.fact(
             DaemonStarted(
                 application=values["applicationName"],
@@ -309,7 +302,6 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
                 retrieval=settings.kcl.retrieval,
             )
         )
-        gc.freeze()  # what is imported stays: the collector need not look at it again
         supervisor.run()
 
 

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from pipeline.core.api_key import MAX_KEY_CHARACTERS
 from pipeline.core.caller import Denied
@@ -44,12 +45,14 @@ DENIALS = (
 )
 
 
-@dataclass(frozen=True)
-class Presented:
+class Presented(msgspec.Struct, frozen=True, gc=False):
     """What a caller showed. Its text is not shown in messages or logs."""
 
     kind: Literal["key", "token"]
-    text: str = field(repr=False)
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Presented(kind={self.kind!r})"
 
 
 def presented(api_keys: Sequence[bytes], authorizations: Sequence[bytes]) -> Presented:

@@ -5,14 +5,14 @@ The fields follow draft-ietf-httpapi-ratelimit-headers-10: lists of structured f
 left, and all are back in so many seconds).
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Which = Literal["", "requests", "events", "bytes", "month", "credential", "limit", "store"]
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(msgspec.Struct, frozen=True, gc=False):
     """One limit as its owner sees it now. What is left is an estimate: other processes spend of it too.
 
     Attributes:
@@ -30,8 +30,7 @@ class Share:
     reset_seconds: int
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """One answer of the limiter.
 
     Attributes:

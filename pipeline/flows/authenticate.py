@@ -52,6 +52,16 @@ class Tenancy:
     plan: Plan
 
 
+class Proven(NamedTuple):
+    """A key that was shown whole and compared, and what it was compared with: while that is what is known, it holds."""
+
+    key: Known[ApiKey]
+    tenancy: Known[Tenancy]
+    caller: Caller
+    key_id: str
+    ends_us: int | None
+
+
 @dataclass(frozen=True)
 class Issuer:
     """The user pool whose tokens are taken: what must hold of them, and its keys."""
@@ -69,6 +79,7 @@ class Authenticator:
         self._clients = Remembered[Client](clock)
         self._tenants = Remembered[Tenancy](clock)
         self._tokens = OrderedDict[bytes, Token]()
+        self._proven = OrderedDict[bytes, Proven]()
         self._new_ids = NewNames(clock)
         self._used: dict[str, int] = {}
         self._handed_on_at = clock.monotonic()
@@ -125,8 +136,10 @@ class Authenticator:
 
     def due(self) -> list[Missing]:
         """Return what should be read soon, though nobody waits for it; each thing once."""
-        with self._lock:
-            found, self._due = list(self._due), set()
+        found: list[Missing] = []
+        if self._due:
+            with self._lock:
+                found, self._due = list(self._due), set()
         if self._issuer is not None and self._issuer.signers.due():
             found.append(Missing("signers", ""))
         if self._used and self._clock.monotonic() - self._handed_on_at >= USED_EVERY_SECONDS:
@@ -170,11 +183,15 @@ class Authenticator:
             raise
 
     def _by_key(self, text: str) -> Caller | Missing:
+        digest = hashlib.sha256(text.encode()).digest()
+        proven = self._proven.get(digest)
+        if proven is not None and (caller := self._still(proven)) is not None:
+            return caller
         shown = parse_key(text)
         known = self._keys.usable(shown.id)
         if known is None:
             return Missing("key", shown.id)
-        self._note(known, self._keys, Missing("key", shown.id))
+        self._note(known, self._keys, "key", shown.id)
         key = known.value
         if key is None:
             raise Denied("unknown_key", "there is no such key")
@@ -187,9 +204,35 @@ class Authenticator:
             raise Denied("expired_key", "expired")
         found = self._of(key.tenant, f"key:{key.id}", key.scopes, key.requests_per_second)
         if isinstance(found, Caller):
+            self._prove(digest, known, key, found)
             with self._lock:
                 self._used[key.id] = now_us
         return found
+
+    def _still(self, proven: Proven) -> Caller | None:
+        """Return the caller of a key that was shown before; None: something it follows from was read anew, or ends."""
+        if self._keys.usable(proven.key_id) is not proven.key:
+            return None
+        if self._tenants.usable(proven.caller.tenant_id) is not proven.tenancy:
+            return None
+        now_us = self._clock.now_us()
+        if proven.ends_us is not None and proven.ends_us <= now_us:
+            return None
+        self._note(proven.key, self._keys, "key", proven.key_id)
+        self._note(proven.tenancy, self._tenants, "tenant", proven.caller.tenant_id)
+        with self._lock:
+            self._used[proven.key_id] = now_us
+        return proven.caller
+
+    def _prove(self, digest: bytes, known: Known[ApiKey], key: ApiKey, caller: Caller) -> None:
+        tenancy = self._tenants.usable(key.tenant)
+        if tenancy is None:
+            return
+        ends = [at for at in (key.revoked_us, key.expires_us) if at is not None]
+        with self._lock:
+            self._proven[digest] = Proven(known, tenancy, caller, key.id, min(ends, default=None))
+            if len(self._proven) > MOST_TOKENS:
+                self._proven.popitem(last=False)
 
     def _by_token(self, text: str) -> Caller | Missing:
         token = self._token(text)
@@ -199,7 +242,7 @@ class Authenticator:
         known = self._clients.usable(token.client_id)
         if known is None:
             return wanted
-        self._note(known, self._clients, wanted)
+        self._note(known, self._clients, "client", token.client_id)
         client = known.value
         if client is None:
             raise Denied("unknown_client", "a client of the pool that is nobody's here")
@@ -239,18 +282,18 @@ class Authenticator:
         known = self._tenants.usable(tenant)
         if known is None:
             return Missing("tenant", tenant)
-        self._note(known, self._tenants, Missing("tenant", tenant))
+        self._note(known, self._tenants, "tenant", tenant)
         if known.value is None:
             raise Denied("unknown_tenant", "its tenant is gone")
         if known.value.tenant.state != "active":
             raise Denied("suspended_tenant", "its tenant is suspended")
         return Caller(tenant, credential, scopes, known.value.plan, requests_per_second)
 
-    def _note(self, known: Known[V], names: Remembered[V], wanted: Missing) -> None:
+    def _note(self, known: Known[V], names: Remembered[V], what: What, name: str) -> None:
         """Have an entry that is used read again soon."""
         if known.value is not None and names.due(known):
             with self._lock:
-                self._due.add(wanted)
+                self._due.add(Missing(what, name))
 
     def _read(self, missing: Missing) -> None:
         name = missing.name

@@ -21,6 +21,7 @@ from pipeline.ports.limits import AccountKey
 
 NAMES: tuple[Which, ...] = ("requests", "events", "bytes")
 BURST_SECONDS = 2  # of a credential's own rate
+_SPENT, _SPENT_LOW = Decision(True, 0, 0, 0), Decision(True, 0, 0, 0, low=True)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Limiter:
     def __init__(self, leases: Leases, clock: Clock, largest_body_bytes: int) -> None:
         self._leases, self._clock = leases, clock
         self._plan_terms = lru_cache(1_024)(lambda plan: plan_terms(plan, largest_body_bytes))
+        self._last: tuple[Plan, Terms] | None = None
 
     def take(
         self, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0
@@ -76,6 +78,15 @@ class Limiter:
         if own and (found is None or not found.allowed):
             self._leases.put_back(credential_key(caller), (requests,))
         return None if found is None else self._decision(caller, found)
+
+    def spend(self, caller: Caller, events: int, size_bytes: int) -> Decision | None:
+        """Take what a request brought, once it is read: like `take` without a request, and without shares when allowed."""
+        found = self._leases.take(plan_key(caller), self._terms(caller), (0, events, size_bytes))
+        if found is None:
+            return None
+        if found.allowed:
+            return _SPENT_LOW if found.low else _SPENT
+        return self._decision(caller, found)
 
     def renewal(
         self, caller: Caller, requests: int, events: int, size_bytes: int, submit: Submit
@@ -134,7 +145,10 @@ class Limiter:
         self._leases.close()
 
     def _terms(self, caller: Caller) -> Terms:
-        return self._plan_terms(caller.plan)
+        last = self._last
+        if last is None or last[0] is not caller.plan:  # to hash a plan costs as much as to take from it
+            last = self._last = caller.plan, self._plan_terms(caller.plan)
+        return last[1]
 
     def _decision(self, caller: Caller, taken: Taken, own: Which = "") -> Decision:
         """Return what the caller is told: of the bucket that is short, else of requests; and of the month."""

@@ -20,6 +20,7 @@ from pipeline.core.cursor import Place
 from pipeline.core.entity_day import EntityDay
 from pipeline.core.errors import Crossed, Transient
 from pipeline.core.find import day_span
+from pipeline.core.keys import SegmentRef, name_in_key
 from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.replay import Granularity, Selection, scope_of
 from pipeline.core.replay_job import Job
@@ -258,9 +259,8 @@ def _order(place: Place) -> tuple[int, int, int, str, int]:
 
 def unit_order(place: RefusedPlace) -> Place:
     """Return a refused unit's place in the order of units: arrival day, lineage, ordinal, row."""
-    dt, file = place.key.rsplit("/", 2)[1:]
-    lineage, _, ordinal = file.removesuffix(".parquet").rpartition("-")
-    return (dt.removeprefix("dt="), lineage, int(ordinal), place.row)
+    dt = place.key.rsplit("/", 2)[1].removeprefix("dt=")
+    return (dt, *SegmentRef.of_name(name_in_key(place.key)), place.row)
 
 
 def whole_days(span: Span) -> int:

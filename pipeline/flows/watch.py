@@ -25,6 +25,7 @@ from pipeline.facts import (
     RequestsRefused,
     TenantServed,
 )
+from pipeline.flows.request_ids import new_request_id
 from pipeline.ports.clock import Clock
 from pipeline.ports.request_log import RequestLog, unwritten
 from pipeline.ports.spans import SpanSink
@@ -138,7 +139,7 @@ class RequestWatch:
 
     def begin(self, traceparents: Sequence[str] = ()) -> Seen:
         """Return a new request; `traceparents` are its headers of that name: only one alone is believed."""
-        request_id = secrets.token_hex(16)
+        request_id = new_request_id()
         seen = Seen(request_id, request_id, self._now())
         if len(traceparents) == 1:
             seen.parent = parse_traceparent(traceparents[0])

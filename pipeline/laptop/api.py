@@ -3,6 +3,7 @@
 from pipeline.laptop.home import Home
 from pipeline.machine.processes import ProcessRef, alive
 
+PAGE_NUMBER = "API_PAGE_NUMBER"  # the API's page for Prometheus is at metrics.prometheus_port plus this; the loader has 0
 URL_FILE = "API_URL_FILE"  # in its environment: where it leaves word
 
 

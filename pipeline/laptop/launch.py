@@ -21,7 +21,7 @@ import msgspec
 
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator, stopping
-from pipeline.laptop.api import URL_FILE, api_url
+from pipeline.laptop.api import PAGE_NUMBER, URL_FILE, api_url
 from pipeline.laptop.home import Home, only_one, prepare, wipe
 from pipeline.laptop.stack import Stack, find_stack, write_stack
 from pipeline.machine.interrupts import Interrupts
@@ -241,6 +241,7 @@ class Running:
         launch, endpoint = self._launch, self.stack.endpoint_url
         ours = {"HEADRACE_HOME": str(launch.home.path), "HEADRACE_AWS__ENDPOINT_URL": endpoint}
         ours[URL_FILE] = str(launch.home.api_url)
+        ours[PAGE_NUMBER] = "1"
         child = spawn(
             command,
             environment=outside_environment() | dict(launch.loader_environment) | ours,

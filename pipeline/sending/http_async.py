@@ -46,6 +46,7 @@ class AsyncHttpProducer:
         self._outbox = outbox(options, self._settled, credential)
         self._fates, self._keys, self._tickets = Unreported(options.keep_fates), count(), 0
         self._held_bytes = 0
+        self._fresh: list[Item] = []  # taken, not in the outbox yet
         self._room: deque[asyncio.Future[None]] = deque()
         self._waits: list[tuple[int, asyncio.Future[None]]] = []
         self._closing, self._wake = False, asyncio.Event()
@@ -156,11 +157,15 @@ class AsyncHttpProducer:
         ticket, self._tickets = self._tickets, self._tickets + 1
         self._held_bytes += cost
         slot = slot_of_entity(wire.tenant_id, wire.entity_id, self._options.lanes)
-        idle = not self._outbox
-        self._outbox.add(ticket, [Item(slot, wire.payload)], time.monotonic())
-        if idle or self._outbox.seconds_left(time.monotonic()) <= 0:
+        self._fresh.append(Item(slot, wire.payload))
+        if len(self._fresh) == 1:
             self._wake.set()
         return ticket
+
+    def _take_fresh(self, now: float) -> None:
+        fresh, self._fresh = self._fresh, []
+        if fresh:
+            self._outbox.add(self._tickets - len(fresh), fresh, now)
 
     def _has_room(self, cost: int) -> bool:
         return (
@@ -192,6 +197,7 @@ class AsyncHttpProducer:
         while True:
             self._wake.clear()
             at_once, now = self._closing or bool(self._waits), time.monotonic()
+            self._take_fresh(now)
             for batch in self._outbox.due(now, at_once=at_once):
                 task = asyncio.create_task(self._request(batch))
                 self._on_way.add(task)
@@ -215,6 +221,7 @@ class AsyncHttpProducer:
                 done.set_result(None)
 
     def _reached(self, before: int) -> bool:
+        self._take_fresh(time.monotonic())
         first = self._outbox.first_ticket()
         return first is None or first >= before
 
@@ -226,5 +233,6 @@ class AsyncHttpProducer:
             self._on_batch(fate)
 
     def _report(self) -> Report:
+        self._take_fresh(time.monotonic())
         self.last_report = self._fates.take(self._outbox.tickets(), 0, self._outbox.problem)
         return self.last_report

@@ -82,6 +82,11 @@ class HttpProducer:
         """
         return self._take(encode_line(event), timeout)
 
+    @property
+    def problem(self) -> str:
+        """Return what keeps events from going out; "" when nothing does."""
+        return self._inbox.problem
+
     def flush(self, timeout: float | None = None) -> Report:
         """Send everything that was put before, and report every fate that was not reported yet.
 

@@ -60,8 +60,30 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
         inflate.end()
 
 
+def at_hand(request: Request, limits: BodyLimits) -> bytes | None:
+    """Return the whole body, if it came plain and with the head, as small ones do; None: `chunks` has it.
+
+    Raises:
+        Problem: as `chunks` says.
+    """
+    if _HELD in request.scope:
+        return request.scope[_HELD]  # type: ignore[no-any-return] # put there by `held`
+    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
+    if incoming is None or incoming.first is None or request.get_header("Content-Encoding") is not None:
+        return None
+    size = len(incoming.first)
+    if size != request.content_length or size > limits.max_bytes:
+        return None
+    incoming.hold(size)
+    request.scope[_HELD] = incoming.first  # counted once, however often it is asked for
+    return incoming.first
+
+
 async def whole(request: Request, limits: BodyLimits) -> bytes:
     """Return the whole body, inflated; errors as of `chunks`."""
+    there = at_hand(request, limits)
+    if there is not None:
+        return there
     parts = [part async for part in chunks(request, limits)]
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -37,14 +37,27 @@ class Incoming:
         deadline: on the event loop's clock: the latest moment for the answer.
         cut: the connection ended before the body did.
         late: the deadline passed before the answer.
+        first: what arrived of the body together with its head.
         size: bytes of the body so far, as they arrived.
     """
 
-    __slots__ = ("_held_bytes", "_reader", "_receive", "_room", "_told", "cut", "deadline", "late", "size")
+    __slots__ = (
+        "_held_bytes",
+        "_reader",
+        "_receive",
+        "_room",
+        "_told",
+        "cut",
+        "deadline",
+        "first",
+        "late",
+        "size",
+    )
 
     def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
         self._receive, self.deadline, self.cut, self.late = receive, deadline, False, False
         self._room, self._held_bytes, self.size = room, 0, 0
+        self.first: bytes | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._told: Callable[[], None] | None = None
 
@@ -104,7 +117,10 @@ class Incoming:
         if event["type"] == "http.disconnect":
             self.cut = True
         else:
-            self.size += len(event.get("body") or b"")
+            body = event.get("body") or b""
+            self.size += len(body)
+            if self.first is None:
+                self.first = body
         return event
 
     def _is_late(self) -> bool:

@@ -27,7 +27,7 @@ from pipeline.web.limits import take
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
-from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, units
+from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, one_at_hand, units
 from pipeline.web.threads import in_thread
 from pipeline.wiring.front_door import FrontDoor
 
@@ -127,22 +127,46 @@ async def _judged(
     door: FrontDoor, call: Call, now_us: int, new_id: NewId
 ) -> tuple[list[Accepted | Refused], int]:
     """Return the verdict on each event of the body, and how many bytes they have."""
-    tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
-    acceptor, looked = door.acceptors.of(door.rules()), False
-    trace, verdicts = call.seen.traceparent, list[Accepted | Refused]()
+    judging, limits = _Judging(door, call, now_us, new_id), _limits(door)
+    alone = one_at_hand(call.request, limits)
+    if alone is not None:
+        await judging.add((alone,))
+        return judging.verdicts, judging.size_bytes
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
-        if verdicts:
+        if judging.verdicts:
             await asyncio.sleep(0)  # other requests have their turn
-        found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
-        if not looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found):
+        await judging.add(some)
+    return judging.verdicts, judging.size_bytes
+
+
+class _Judging:
+    """The verdicts on one request's events. What is unknown is looked for once more before it is refused."""
+
+    __slots__ = ("_acceptor", "_call", "_door", "_looked", "_new_id", "_now_us", "size_bytes", "verdicts")
+
+    def __init__(self, door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> None:
+        self._door, self._call, self._now_us, self._new_id = door, call, now_us, new_id
+        self._acceptor, self._looked = door.acceptors.of(door.rules()), False
+        self.verdicts: list[Accepted | Refused] = []
+        self.size_bytes = 0
+
+    async def add(self, units: Sequence[bytes]) -> None:
+        """Judge further events."""
+        found = self._judge(units)
+        if not self._looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found):
             own = any(type(one) is Refused and one.code == RefusalCode.UNKNOWN_TENANT for one in found)
-            looked, newer = True, await _newer(door, door.clock.now_us() - (0 if own else _LOOK_US))
-            if newer is not acceptor.rules:
-                acceptor = door.acceptors.of(newer)
-                found = acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts), trace)
-        verdicts += found
-        size_bytes += sum(map(len, some))
-    return verdicts, size_bytes
+            since_us = self._door.clock.now_us() - (0 if own else _LOOK_US)
+            self._looked, newer = True, await _newer(self._door, since_us)
+            if newer is not self._acceptor.rules:
+                self._acceptor = self._door.acceptors.of(newer)
+                found = self._judge(units)
+        self.verdicts += found
+        self.size_bytes += sum(map(len, units))
+
+    def _judge(self, units: Sequence[bytes]) -> list[Accepted | Refused]:
+        call, first = self._call, len(self.verdicts)
+        trace = call.seen.traceparent
+        return self._acceptor.judge(units, call.caller.tenant_id, self._now_us, self._new_id, first, trace)
 
 
 async def _newer(door: FrontDoor, since_us: int) -> Rules:

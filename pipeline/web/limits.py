@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision
 from pipeline.core.plan import Plan
+from pipeline.flows.limit import Limiter
 from pipeline.web.problems import Problem
 from pipeline.wiring.front_door import FrontDoor
 
@@ -31,13 +32,19 @@ async def take(
     limiter = door.limiter
     if limiter is None:
         raise Problem("unavailable", "this process was made without a limiter")
-    while (found := limiter.take(caller, requests, events, size_bytes)) is None:
+    while (found := _taken(limiter, caller, requests, events, size_bytes)) is None:
         await renewed(door, limiter.renewal(caller, requests, events, size_bytes, door.threads.submit))
     if found.low:
         limiter.renewal(caller, 0, 0, 0, door.threads.submit)
     if not found.allowed:
         raise problem(found, caller)
     return found
+
+
+def _taken(limiter: Limiter, caller: Caller, requests: int, events: int, size_bytes: int) -> Decision | None:
+    if not requests:
+        return limiter.spend(caller, events, size_bytes)
+    return limiter.take(caller, requests, events, size_bytes)
 
 
 async def renewed(door: FrontDoor, renewal: Future[None]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
 from falcon.asgi import Request
 
 from pipeline.core.caller import Caller, Scope
@@ -13,8 +14,7 @@ from pipeline.wiring.front_door import FrontDoor
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request, after it was let in.
 
     Attributes:
@@ -30,17 +30,16 @@ class Call:
     request_id: str
     trace_id: str
     request: Request
-    path: dict[str, str] = field(default_factory=dict)
-    seen: Seen = field(default_factory=Seen)
+    path: dict[str, str] = msgspec.field(default_factory=dict)
+    seen: Seen = msgspec.field(default_factory=Seen)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What goes back. `body` is finished bytes, or a struct to be written as JSON; None: no body."""
 
     body: Any = None
     status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     media_type: str = "application/json"
 
 

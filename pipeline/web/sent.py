@@ -8,7 +8,7 @@ from falcon.asgi import Request
 from pipeline.core.accept import binary_event
 from pipeline.core.apart import batch_units
 from pipeline.core.errors import InvalidEvent
-from pipeline.web.body import BodyLimits, chunks, whole
+from pipeline.web.body import BodyLimits, at_hand, chunks, whole
 from pipeline.web.problems import Problem
 
 Units = AsyncIterator[list[bytes]]
@@ -34,6 +34,19 @@ def units(request: Request, limits: BodyLimits, most: int) -> Units:
         Problem: the media type is not taken, the body is not what it says, or holds too many events.
     """
     return _reader(request)(request, limits, most)
+
+
+def one_at_hand(request: Request, limits: BodyLimits) -> bytes | None:
+    """Return a body's one event, if all of it is here and nothing about it is unusual; None: `units` has it.
+
+    Raises:
+        Problem: as `units` says.
+    """
+    if request.content_type != JSON or request.get_header("ce-specversion") is not None:
+        return None
+    if (body := at_hand(request, limits)) is None:
+        return None
+    return body if body[:1] == b"{" else None
 
 
 Reader = Callable[[Request, BodyLimits, int], Units]

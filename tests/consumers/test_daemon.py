@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -70,7 +69,7 @@ class Run:
 
     def stop(self) -> str:
         """Ask for the end and wait; return what went wrong."""
-        self.supervisor.stop(signal.SIGTERM, None)
+        self.supervisor.stop()
         return self.wait()
 
     def wait(self) -> str:

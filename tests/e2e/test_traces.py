@@ -1,5 +1,6 @@
 """One trace from a request to a data file and to a replayed chunk, through real processes and a collector that parses OTLP."""
 
+import json
 import os
 import subprocess
 import sys
@@ -24,8 +25,9 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
 
 
-def _headrace(*words: str, env: dict[str, str]) -> None:
-    subprocess.run([sys.executable, "-m", "pipeline.cli.main", *words], check=True, env=env, timeout=180)
+def _headrace(*words: str, env: dict[str, str]) -> str:
+    command = [sys.executable, "-m", "pipeline.cli.main", *words]
+    return subprocess.run(command, check=True, env=env, timeout=180, stdout=subprocess.PIPE, text=True).stdout
 
 
 @contextmanager
@@ -56,7 +58,9 @@ def test_one_trace_from_the_request_to_the_archive_and_the_replay(tmp_path: Path
         assert stack is not None
         assert wait_until(lambda: api_url(Home(tmp_path), stack.api) is not None, 30)
         url = str(api_url(Home(tmp_path), stack.api))
-        with httpx.Client(base_url=url, headers={"X-API-Key": "noaa"}, timeout=30) as client:
+        words = ("keys", "create", "noaa", "--scope", "ingest,read,replay", "--json", "--home", str(tmp_path))
+        key = json.loads(_headrace(*words, env=env))["key"]
+        with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=30) as client:
             assert client.post("/v1/events", json=event(event_id="plain")).status_code == 202
             answer = client.post("/v1/events", json=event(event_id="traced"), headers=SAMPLED)
             assert (answer.status_code, answer.headers["x-trace-id"]) == (202, TRACE)

@@ -144,7 +144,9 @@ def test_what_is_odd_but_right_is_answered(served: Served) -> None:
     assert one(port, ok.replace(b"\r\n", b"\n") + _BODY).status == 202
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(b"0" * 30_000_000), gzip.compress(gzip.compress(_BODY))])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(b"0" * 30_000_000), gzip.compress(gzip.compress(_BODY))], ids=["zeros", "twice"]
+)
 def test_a_bomb_is_inflated_once_and_to_its_limit(served: Served, sink: MemorySink, packed: bytes) -> None:
     """A large one is too large; a gzip in a gzip is no event."""
     before = _taken(sink)
