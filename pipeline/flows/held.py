@@ -204,7 +204,7 @@ class Held:
             0, elapsed_us
         )  # as Bucket has it, in half the time
         have = self.left[number] + max(0, refilled // (bucket.seconds * MICROSECONDS))
-        return have if have < bucket.holds else bucket.holds
+        return min(bucket.holds, have)
 
     def month_left(self) -> int:
         """Return what is left of the quota, as far as this process knows."""
