@@ -7,9 +7,10 @@ ROUNDS ?= 200
 SEED ?=
 WORKERS ?= 2
 MINUTES ?= 10
+EXAMPLES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports bench simulate kills soak lock clean
+.PHONY: help demo up test check lint types imports bench simulate kills fuzz storm soak lock clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,13 @@ simulate: $(VENV)/.dev  ## Simulate crashes, zombies and lost answers: make simu
 kills: $(VENV)/.dev  ## Kill real workers at random moments while producers write: make kills ROUNDS=200 SEED=1
 	KILL_ROUNDS=$(ROUNDS) $(if $(SEED),KILL_SEED=$(SEED)) \
 		$(BIN)/python -m pytest -s tests/e2e/test_kill_loop.py $(ARGS)
+
+fuzz: $(VENV)/.dev  ## Ask the HTTP API what its OpenAPI document allows and forbids: make fuzz EXAMPLES=300
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) tests/web/test_fuzz.py $(ARGS)
+
+storm: $(VENV)/.dev  ## The long fault tests of the HTTP API: a minute of throttling, 10,000 connections, kill -9 under load.
+	WEB_STORM=1 API_KILLS=10 $(BIN)/python -m pytest tests/web/test_faults_connections.py tests/web/test_faults_stream.py \
+		tests/e2e/test_front_door_kills.py $(ARGS)
 
 soak: $(VENV)/.dev  ## Run the stack at full speed; fails when memory or descriptors grow: make soak MINUTES=10
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)

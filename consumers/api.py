@@ -5,34 +5,32 @@ new connection is taken, what was read is answered, what was taken is sent.
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 from pipeline.startup import light
 
 light()
 
-from consumers.process import run
+from consumers.process import on_stop, run
 from consumers.telemetry import Telemetry
 from pipeline import __version__
 from pipeline.config import Settings, as_environment
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import ApiStarted, FactSink
-from pipeline.laptop.home import write_atomically
-from pipeline.laptop.launch import URL_FILE
-from pipeline.laptop.processes import death_signal
-from pipeline.laptop.restarts import Restarts
+from pipeline.laptop.api import PAGE_NUMBER, URL_FILE
+from pipeline.machine.files import write_atomically
+from pipeline.machine.processes import death_signal
+from pipeline.machine.restarts import Restarts
 from pipeline.ports.clock import SystemClock
 from pipeline.web.gate import gate_of
 from pipeline.web.serve import Address, hold_address, serve
-from pipeline.wiring.front_door import front_door
+from pipeline.wiring.front_door import front_door, request_watch
 from pipeline.wiring.signing import signing_key
 
 _NAME = "api"
@@ -53,24 +51,18 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
         if shared is None
         else Address(web.host, int(shared))
     )
-    door = front_door(settings, SystemClock(), telemetry.fact)
+    clock = SystemClock()
+    watch = request_watch(settings, clock, telemetry.requests, telemetry.spans)
+    door = front_door(settings, clock, telemetry.fact, watch)
 
     def started() -> None:
         telemetry.fact(ApiStarted(url=address.url, version=__version__, rules=door.rules().digest))
         _say_where(address)
 
-    if not serve(door, gate_of(door), address, started, _on_signals):
+    if not serve(door, gate_of(door), address, started, on_stop):
         raise HeadraceError(
             "events were taken whose fate is not known: whoever sent them was told to send them again"
         )
-
-
-def _on_signals(stop: Callable[[], None]) -> None:
-    def asked(_signal: int, _frame: FrameType | None) -> None:
-        stop()
-
-    signal.signal(signal.SIGTERM, asked)
-    signal.signal(signal.SIGINT, asked)
 
 
 def _say_where(address: Address) -> None:
@@ -78,6 +70,11 @@ def _say_where(address: Address) -> None:
     place = os.environ.get(URL_FILE)
     if place is not None and SHARED_PORT not in os.environ:
         write_atomically(Path(place), address.url.encode())
+
+
+def _page_number() -> int:
+    """Return which page for Prometheus is this process' own."""
+    return int(os.environ.get(PAGE_NUMBER, "0"))
 
 
 def _answers(address: Address) -> bool:
@@ -94,9 +91,10 @@ def _keep_many(settings: Settings, tell: FactSink) -> None:
     address = hold_address(web.host, web.port, or_free=settings.aws.endpoint_url is not None)
     signing_key(settings)  # made once, before several would make it
     stop = threading.Event()
-    _on_signals(stop.set)
+    on_stop(stop.set)
     environment = {**os.environ, **as_environment(settings), SHARED_PORT: str(address.port)}
-    slots = [_Slot(environment) for _ in range(web.workers)]
+    pages = range(_page_number() + 1, _page_number() + 1 + web.workers)
+    slots = [_Slot({**environment, PAGE_NUMBER: str(page)}) for page in pages]
     started = False
     try:
         while not stop.wait(_CHECK_SECONDS):
@@ -152,4 +150,4 @@ class _Slot:
 
 
 if __name__ == "__main__":
-    run(_NAME, main, page=SHARED_PORT not in os.environ)
+    run(_NAME, main, page=_page_number())

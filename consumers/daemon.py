@@ -8,7 +8,6 @@ Standard error carries the children's facts unchanged and our own; what KCL itse
 The page for Prometheus is served here, from the children's facts: they are many, and the port is one.
 """
 
-import gc
 import os
 import secrets
 import shlex
@@ -22,7 +21,6 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import IO, Any
 
 import msgspec
@@ -33,9 +31,9 @@ light()
 
 from consumers.daemon_files import LOGBACK, PROPERTIES, properties, write_files
 from consumers.java import find_jars, find_java
-from consumers.process import run
+from consumers.process import on_stop, run, started
 from consumers.telemetry import Telemetry
-from pipeline import __version__, wiring
+from pipeline import wiring
 from pipeline.config import Settings, as_environment
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import (
@@ -49,10 +47,9 @@ from pipeline.facts import (
     SegmentFinished,
     ShardReleased,
     WorkerCrashed,
-    WorkerStarted,
 )
-from pipeline.laptop.processes import death_signal
-from pipeline.laptop.restarts import Restarts
+from pipeline.machine.processes import death_signal, outside_environment
+from pipeline.machine.restarts import Restarts
 
 _NAME = "daemon"
 _MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
@@ -101,8 +98,8 @@ class Supervisor:
         self._broken: BaseException | None = None  # why one of its pipes is not read any more
         self._last_words = "it said nothing"
 
-    def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """Ask for the end (a signal handler)."""
+    def stop(self) -> None:
+        """Ask for the end."""
         self._stop.set()
 
     def run(self) -> None:
@@ -267,8 +264,7 @@ def daemon_command(java: str, jars: Path, settings: Settings) -> list[str]:
 def daemon_environment(settings: Settings) -> dict[str, str]:
     """Return the daemon's environment: our settings for the children, and the keys under the names that Java looks for."""
     keys = settings.aws.access_key_id, settings.aws.secret_access_key
-    foreign = ("HEADRACE_",) if None in keys else ("HEADRACE_", "AWS_")
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    outside = outside_environment(with_aws=None in keys)
     for name, key in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), keys, strict=True):
         if key is not None:
             outside[name] = key.get_secret_value()
@@ -297,12 +293,8 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
             settings.kcl.shutdown_seconds,
             telemetry,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, supervisor.stop)
-        endpoint = settings.aws.endpoint_url or "aws"
-        telemetry.fact(
-            WorkerStarted(worker=_NAME, version=__version__, rules=rules.digest, endpoint=endpoint)
-        )
+        on_stop(supervisor.stop)
+        started(settings, telemetry, rules.digest)
         telemetry.fact(
             DaemonStarted(
                 application=values["applicationName"],
@@ -310,7 +302,6 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
                 retrieval=settings.kcl.retrieval,
             )
         )
-        gc.freeze()  # what is imported stays: the collector need not look at it again
         supervisor.run()
 
 

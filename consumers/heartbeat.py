@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from pipeline.facts import Fact, GapFound, LagMeasured, SegmentCommitted, SegmentFinished
-from pipeline.laptop.processes import peak_memory_bytes
+from pipeline.machine.processes import peak_memory_bytes
 
 
 class Heartbeat:

@@ -17,7 +17,6 @@ if __name__ == "__main__":  # before anything else is imported, as an import may
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what anybody prints is log, and not an order to the daemon
 
-import gc
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,14 +36,13 @@ from consumers.multilang import (
     WireRecord,
     to_records,
 )
-from consumers.process import run
+from consumers.process import run, started
 from consumers.telemetry import Telemetry
 from consumers.watchdog import Watchdog
-from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem, HeadraceError, LeaseLost, Transient
 from pipeline.core.segment import Lineage, Position
-from pipeline.facts import LagMeasured, ShardReleased, WorkerStarted
+from pipeline.facts import LagMeasured, ShardReleased
 from pipeline.flows.load import Loader
 from pipeline.flows.read import ReadPorts, Shards
 from pipeline.flows.retrying import again
@@ -223,17 +221,13 @@ def _place(record: WireRecord) -> Position:
 def main(settings: Settings, telemetry: Telemetry) -> None:
     """Serve the daemon until it hangs up."""
     clock = SystemClock()
-    parts = loader_parts(settings, clock, telemetry.fact)
+    parts = loader_parts(settings, clock, telemetry.fact, telemetry.span_sink)
     ports = ReadPorts(parts.stream, parts.ports.ledger, clock, telemetry.fact, lambda: False)
 
     def meter() -> None:
         telemetry.writes(parts.meter.dynamodb_write_units, parts.meter.s3_puts)
 
-    endpoint = settings.aws.endpoint_url or "aws"
-    telemetry.fact(
-        WorkerStarted(worker=_NAME, version=__version__, rules=parts.rules().digest, endpoint=endpoint)
-    )
-    gc.freeze()  # what is imported stays: the collector need not look at it again
+    started(settings, telemetry, parts.rules().digest)
     with os.fdopen(_FROM_DAEMON, "rb", _PIPE_BYTES) as source, os.fdopen(_TO_DAEMON, "wb") as sink:
         Child(
             Daemon(source, sink),
@@ -246,4 +240,4 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
 
 
 if __name__ == "__main__":
-    run(_NAME, main, page=False)
+    run(_NAME, main, page=None)

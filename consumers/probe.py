@@ -1,6 +1,6 @@
 """Dies, or not, over the records it is given: `python -m consumers.probe`.
 
-Started by a worker (`pipeline/laptop/child_probe.py`) for records that are suspected to kill whoever takes them in. Ends
+Started by a worker (`pipeline/machine/child_probe.py`) for records that are suspected to kill whoever takes them in. Ends
 with status 0 when they were decoded and encoded within the limits, and says by its status which limit they reached.
 """
 
@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.core.rehearse import rehearse
 from pipeline.core.rules import rules_of
-from pipeline.laptop.child_probe import NO_MEMORY, ProbeJob
+from pipeline.machine.child_probe import NO_MEMORY, ProbeJob
 
 _SPARE_SECONDS = 5  # at the second limit it is killed without a word: at the first, the signal says why
 

@@ -5,26 +5,22 @@ makes the restart exact. SIGTERM and SIGINT drain: what is collected is cut and 
 with status 0.
 """
 
-import gc
 import shutil
-import signal
 import threading
 from dataclasses import replace
-from types import FrameType
 
 from pipeline.startup import light
 
 light()
 
 from consumers.heartbeat import Heartbeat
-from consumers.process import crash, run
+from consumers.process import crash, on_stop, run, started
 from consumers.telemetry import Telemetry
 from consumers.watchdog import Watchdogs
-from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.segment import Lineage
-from pipeline.facts import LagMeasured, WorkerStarted
+from pipeline.facts import LagMeasured
 from pipeline.flows.load import Loader
 from pipeline.flows.read import ReadPorts, Shards, load_shard
 from pipeline.ports.clock import SystemClock
@@ -49,7 +45,7 @@ class Reader:
         self._heartbeat = Heartbeat(folder / "loader.json")
         telemetry.add(self._heartbeat.note)
         self._clock = SystemClock(self._stop)
-        self._parts: LoaderParts = loader_parts(settings, self._clock, telemetry.fact)
+        self._parts: LoaderParts = loader_parts(settings, self._clock, telemetry.fact, telemetry.span_sink)
         self._ports = ReadPorts(
             self._parts.stream, self._parts.ports.ledger, self._clock, telemetry.fact, self._stop.is_set
         )
@@ -83,8 +79,8 @@ class Reader:
         self._beat()
         self._watchdogs.stop()
 
-    def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """Ask for the end (a signal handler)."""
+    def stop(self) -> None:
+        """Ask for the end."""
         self._stop.set()
 
     def _refuse_full_disk(self) -> None:
@@ -132,18 +128,9 @@ class Reader:
 
 def main(settings: Settings, telemetry: Telemetry) -> None:
     """Run the reader until it is asked to stop."""
-    gc.freeze()  # what is imported stays: the collector need not look at it again
     reader = Reader(settings, telemetry)
-    signal.signal(signal.SIGTERM, reader.stop)
-    signal.signal(signal.SIGINT, reader.stop)
-    telemetry.fact(
-        WorkerStarted(
-            worker=_NAME,
-            version=__version__,
-            rules=reader.rules_digest,
-            endpoint=settings.aws.endpoint_url or "aws",
-        )
-    )
+    on_stop(reader.stop)
+    started(settings, telemetry, reader.rules_digest)
     reader.run()
 
 

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Self
 
 from pipeline.config import Settings
 from pipeline.facts import Fact, FactSink, WorkerStopped, WritesMetered
+from pipeline.ports.spans import SpanSink, nowhere
 from pipeline.telemetry.log import FactLog, to_stderr
+from pipeline.telemetry.request_log import JsonRequestLog
 
 if TYPE_CHECKING:
     from pipeline.telemetry.page import Page
+    from pipeline.telemetry.tracing import Tracer
 
 
 class Telemetry:
@@ -19,15 +22,22 @@ class Telemetry:
     Args:
         settings: section `metrics` says where facts go beside the log.
         worker: what the process is called: `reader`, `sqs`.
-        page: whether the page that the settings may ask for is this process' to serve.
+        page: which page that the settings may ask for is this process' to serve: at metrics.prometheus_port plus it; None: none.
 
     Raises:
-        ConfigProblem: (on entry) the port of the page cannot be had.
+        ConfigProblem: (on entry) the port of the page cannot be had, or traces are wanted and the extra `otel` is missing.
+
+    Attributes:
+        requests: writes lines about single requests.
+        spans: takes the spans of traces; None: nobody wants them.
     """
 
-    def __init__(self, settings: Settings, worker: str, *, page: bool = True) -> None:
+    def __init__(self, settings: Settings, worker: str, *, page: int | None = 0) -> None:
         self.worker = worker
-        self._serves = page
+        self._number, self._tracing = page, settings.tracing
+        self.requests = JsonRequestLog()
+        self.spans: SpanSink | None = None
+        self._tracer: Tracer | None = None
         self._metrics = metrics = settings.metrics
         self._log = FactLog(worker, metrics.namespace if metrics.emf else None, metrics.sample_seconds)
         self._sinks: list[FactSink] = [self._log]
@@ -36,22 +46,35 @@ class Telemetry:
 
     def __enter__(self) -> Self:
         metrics = self._metrics
-        if metrics.prometheus_port and self._serves:
+        if self._tracing.otlp_endpoint is not None:
+            from pipeline.telemetry.tracing import Tracer, otlp_exporter  # noqa: PLC0415 - an extra
+
+            exporter = otlp_exporter(self._tracing.otlp_endpoint)
+            self._tracer = Tracer(exporter, self._tracing.service_name, self.worker, self.fact)
+            self.spans = self._tracer
+        if metrics.prometheus_port and self._number is not None:
             from pipeline.telemetry.page import Page  # noqa: PLC0415 - only where a page is wanted
 
             self._page = Page(self.worker)
-            self._page.serve(metrics.prometheus_host, metrics.prometheus_port)
+            self._page.serve(metrics.prometheus_host, metrics.prometheus_port + self._number)
             self.add(self._page.take)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._tracer is not None:
+            self._tracer.close()
         self._log.close()
         if kind is None:
             self.fact(WorkerStopped(worker=self.worker))
         if self._page is not None:
             self._page.close()
+
+    @property
+    def span_sink(self) -> SpanSink:
+        """Return where spans go, also where nobody wants them."""
+        return self.spans or nowhere
 
     def add(self, sink: FactSink) -> None:
         """Let somebody else hear the facts too; call before the first."""

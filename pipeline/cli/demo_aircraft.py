@@ -22,8 +22,8 @@ from pipeline.flows import replay as flow
 from pipeline.flows.counts import count_events
 from pipeline.flows.events import Event, EventSearch
 from pipeline.flows.replay_plan import plan
-from pipeline.laptop.processes import ProcessRef, cpu_seconds, process_ref, spawn, stop
-from pipeline.laptop.processor import PROCESSOR
+from pipeline.machine.processes import ProcessRef, cpu_seconds, process_ref, spawn, stop
+from pipeline.machine.processor import PROCESSOR
 from pipeline.ports.clock import SystemClock
 
 TENANT, ENTITY = "ua", "N14228"  # the aircraft of the year's first departure

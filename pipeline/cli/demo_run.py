@@ -19,7 +19,7 @@ from pipeline.core.errors import HeadraceError
 from pipeline.laptop.flights import OutgoingEvent, read_flights
 from pipeline.laptop.launch import Running
 from pipeline.laptop.memory_watch import MemoryWatch
-from pipeline.laptop.processes import cpu_seconds
+from pipeline.machine.processes import cpu_seconds
 from pipeline.sending import Producer
 from pipeline.startup import release_memory
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pipeline.config import Settings
 from pipeline.laptop.home import Home
-from pipeline.laptop.processes import alive
 from pipeline.laptop.stack import find_stack
+from pipeline.machine.processes import alive
 
 FRESH_SECONDS = 10.0  # a reader writes twice a second; its main loop may wait for AWS meanwhile
 

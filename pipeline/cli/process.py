@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.settings import home_option, processor_environment, settings_with_stack
-from pipeline.laptop.processor import run_processor
+from pipeline.machine.processor import run_processor
 
 
 @click.command("process")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from pipeline.cli.answers import printable
 from pipeline.cli.arriving import Arriving
 from pipeline.cli.collecting import fact_sink
+from pipeline.cli.destination import destination_of, http_options
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Refusal
@@ -28,26 +29,42 @@ MIN_PATIENCE_SECONDS = 0.05
 @click.command("produce")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@http_options
 @home_option
-def command(file: Path, *, as_json: bool, home: Path | None) -> int:
+def command(file: Path, *, as_json: bool, home: Path | None, **http: Any) -> int:
     """Send FILE (`-` for standard input) to the stream: one event as JSON per line.
 
     Every line is judged by the loader's own rules before it is sent. A line that is refused is named with its number
     and the reason; the rest goes on. Exit code 1 when a line was refused.
 
+    With --to, lines go to the HTTP API at URL, which judges them. The credential comes from an environment
+    variable or a file, never from the command line, which other users of the machine can read.
+
     \b
     headrace produce examples/flights.ndjson
     my-program | headrace produce -
+    headrace produce FILE --to https://events.example.com --key-env API_KEY
     """  # noqa: D301 - click's mark against re-wrapping
+    destination = destination_of(**http)
+    if destination is not None:
+        from pipeline.cli.produce_http import send_http
+
+        with _open(file) as lines:
+            sent = send_http(lines, destination, _said(), arriving=str(file) == "-")
+        return _tell(sent, "", as_json=as_json)
     settings = settings_with_stack(home)
     with _open(file) as lines:
         report = _send(lines, settings, arriving=str(file) == "-")
+    soon = "; readable in about a second" if settings.aws.endpoint_url and report.accepted else ""
+    return _tell(report, soon, as_json=as_json)
+
+
+def _tell(report: "IngestReport", soon: str, *, as_json: bool) -> int:
     if as_json:
         click.echo(
             orjson.dumps({"lines": report.lines, "accepted": report.accepted, "refused": report.refused})
         )
     else:
-        soon = "; readable in about a second" if settings.aws.endpoint_url and report.accepted else ""
         click.echo(f"acknowledged: {report.accepted:,}, refused: {report.refused:,}{soon}")
     return 1 if report.refused else 0
 
@@ -57,7 +74,7 @@ def _send(lines: BinaryIO, settings: "Settings", *, arriving: bool) -> "IngestRe
     from pipeline import wiring
     from pipeline.cli.progress import Progress
     from pipeline.flows.ingest import IngestReport, ingest
-    from pipeline.laptop.interrupts import Interrupts
+    from pipeline.machine.interrupts import Interrupts
     from pipeline.ports.clock import SystemClock
 
     rules, stores, clock = wiring.rules(settings), wiring.archive(settings), SystemClock()
@@ -88,16 +105,26 @@ def _send(lines: BinaryIO, settings: "Settings", *, arriving: bool) -> "IngestRe
 
 def _refusals(max_event_bytes: int) -> Callable[[int, Refusal], None]:
     """Return what names refused lines, the first of them, on standard error."""
-    numbers = count(1)
+    say = _said()
 
     def refused(line: int, refusal: Refusal) -> None:
+        say(refused_line(line, refusal, max_event_bytes))
+
+    return refused
+
+
+def _said() -> Callable[[str], None]:
+    """Return what says the first lines it is given, and then only that there are more."""
+    numbers = count(1)
+
+    def say(text: str) -> None:
         number = next(numbers)
         if number <= SHOWN_REFUSALS:
-            click.echo(refused_line(line, refusal, max_event_bytes), err=True)
+            click.echo(text, err=True)
         elif number == SHOWN_REFUSALS + 1:
             click.echo("further refused lines are only counted", err=True)
 
-    return refused
+    return say
 
 
 def refused_line(number: int, refusal: Refusal, max_bytes: int) -> str:

@@ -12,7 +12,7 @@ from pipeline.cli.answers import WRITERS, footer, say
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.config import Settings, load_settings
 from pipeline.core.errors import ConfigProblem
-from pipeline.laptop.query_files import load_queries, looks_like_name
+from pipeline.machine.query_files import load_queries, looks_like_name
 
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.ports.sql import SqlEngine

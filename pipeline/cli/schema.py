@@ -14,7 +14,7 @@ from pipeline.core.ddl import HEADER, ddl_files
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.names import table_name
 from pipeline.core.schema import TypeSchema, group_types
-from pipeline.laptop.schema_files import load_document, load_schemas
+from pipeline.machine.schema_files import load_document, load_schemas
 
 STALE = 1
 

@@ -1,6 +1,5 @@
 """Settings as a command needs them: the flags every command shares, and the endpoint of the stack that runs."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +8,7 @@ import click
 
 from pipeline.config import Settings, as_environment, running
 from pipeline.config.running import EMULATOR_KEY, emulator_overrides
+from pipeline.machine.processes import outside_environment
 
 __all__ = [
     "EMULATOR_KEY",
@@ -44,6 +44,5 @@ def processor_environment(settings: Settings) -> dict[str, str]:
 
     Where they hold keys, as for a local stack, nothing that is set for AWS stays either; else the keys come from there.
     """
-    foreign = ("HEADRACE_",) if settings.aws.access_key_id is None else ("HEADRACE_", "AWS_")
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    outside = outside_environment(with_aws=settings.aws.access_key_id is None)
     return outside | as_environment(settings)

@@ -12,8 +12,8 @@ from pipeline.cli.settings import home_option
 from pipeline.config import load_settings
 from pipeline.laptop.api import api_url
 from pipeline.laptop.home import Home
-from pipeline.laptop.processes import ProcessRef, alive
 from pipeline.laptop.stack import Finding, find_stack
+from pipeline.machine.processes import ProcessRef, alive
 
 NOT_RUNNING = 1
 

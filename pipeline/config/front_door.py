@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config.kinds import Seconds, Secret, Text, Whole
+from pipeline.config.kinds import Seconds, Secret, Share, Text, Whole
 from pipeline.config.section import KIB, MIB, Section
 
 
@@ -52,7 +52,20 @@ class Web(Section):
     signing_key: Secret = Field(
         default=None,
         description="Key that receipts and cursors are signed with, 32 characters or more, the same for all processes; "
-        "unset: made once in paths.home, for a local stack only.",
+        "unset: made once in paths.home, for a local stack only. May be secretsmanager:NAME-OR-ARN[#MEMBER].",
+    )
+    log_share: Share = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests that went well and get a line in the log; refused and failed ones all do.",
+    )
+    log_lines_per_second: Whole = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Lines a second about requests that one process writes at most, of each kind: well, refused, failed. A fact "
+        "counts what is left out.",
     )
     deadline_seconds: Seconds = Field(
         default=25, gt=0, le=300, description="Longest time from a request's head to its answer."
@@ -65,11 +78,12 @@ class Control(Section):
     url: Secret = Field(
         default=None,
         description="Database of the control store, as postgresql://USER:PASSWORD@HOST/NAME; unset: SQLite in paths.home. "
-        "TLS as its sslmode says, such as ?sslmode=verify-full&sslrootcert=system.",
+        "TLS as its sslmode says, such as ?sslmode=verify-full&sslrootcert=system. May be secretsmanager:NAME-OR-ARN[#MEMBER].",
     )
     replica_url: Secret = Field(
         default=None,
-        description="A read-only copy of that database, which lists are read from while it is not behind.",
+        description="A read-only copy of that database, which lists are read from while it is not behind. May be "
+        "secretsmanager:NAME-OR-ARN[#MEMBER].",
     )
     wait_seconds: Seconds = Field(
         default=60, ge=0, le=3_600, description="How long a start waits for the control store's server."

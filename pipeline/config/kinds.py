@@ -80,6 +80,7 @@ def data_folder(name: str) -> Path:
 Whole = Annotated[int, BeforeValidator(_number)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Seconds = Annotated[float, BeforeValidator(_number)]
+Share = Annotated[float, BeforeValidator(_number)]
 Text = Annotated[str | None, BeforeValidator(none_if_empty)]
 Secret = Annotated[SecretStr | None, BeforeValidator(none_if_empty)]
 Folder = Annotated[Path, BeforeValidator(folder)]

@@ -20,17 +20,16 @@ from pipeline.config.kinds import (
     Folder,
     Seconds,
     Secret,
-    Switch,
     Tenant,
     Text,
     Whole,
     checked_endpoint,
-    checked_namespace,
     data_folder,
     default_home,
     listed,
     none_if_empty,
 )
+from pipeline.config.observing import Metrics, Tracing
 from pipeline.config.section import KIB, MIB, Section
 
 KINESIS_RECORD_BYTES = MIB  # Kinesis limit: data of one record, unless the stream is set higher
@@ -346,36 +345,6 @@ class Kcl(Section):
     )
 
 
-class Metrics(Section):
-    """Where a worker's metrics go, beside the log."""
-
-    emf: Switch = Field(
-        default=False,
-        description="Log lines carry their metrics in CloudWatch's Embedded Metric Format.",
-    )
-    namespace: str = Field(
-        default="headrace",
-        pattern=r"^[A-Za-z0-9._/#-]{1,255}$",
-        description="CloudWatch namespace of the metrics: one for each deployment in an account.",
-    )
-    sample_seconds: Seconds = Field(
-        default=60, gt=0, le=3_600, description="Time between two log lines of a shard's lag, and of writes."
-    )
-    prometheus_port: Whole = Field(
-        default=0,
-        ge=0,
-        le=65_535,
-        description="Port of the worker's page for Prometheus, one for each worker of a machine; 0: no page.",
-    )
-    prometheus_host: str = Field(
-        default="127.0.0.1",
-        pattern=r"^[A-Za-z0-9.:_-]{1,253}$",
-        description="Address the page listens on. It asks for no password: whoever reaches the address reads it.",
-    )
-
-    _check_namespace = field_validator("namespace")(checked_namespace)
-
-
 class Paths(Section):
     """Folders on this machine."""
 
@@ -406,6 +375,7 @@ class Settings(Section):
     worker: Worker = Field(default_factory=Worker)
     kcl: Kcl = Field(default_factory=Kcl)
     metrics: Metrics = Field(default_factory=Metrics)
+    tracing: Tracing = Field(default_factory=Tracing)
     web: Web = Field(default_factory=Web)
     control: Control = Field(default_factory=Control)
     auth: Auth = Field(default_factory=Auth)

@@ -28,6 +28,8 @@ MAX_PAYLOAD_BYTES = 2**20 - 512  # what one Kinesis record holds beside its labe
 _SPACE = b" \t\r\n"
 _NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+_OURS = {"received_time": "event_time is yours", "traceparent": "it is a header of the request"}
+
 NewId = Callable[[int], str]  # index of an event in its request -> the id it gets when it has none
 
 
@@ -67,7 +69,13 @@ class Acceptor:
         self._decoder = Decoder(rules)
 
     def judge(
-        self, units: Iterable[bytes], tenant_id: str, now_us: int, new_id: NewId, first_index: int = 0
+        self,
+        units: Iterable[bytes],
+        tenant_id: str,
+        now_us: int,
+        new_id: NewId,
+        first_index: int = 0,
+        traceparent: str = "",
     ) -> list[Accepted | Refused]:
         """Return the verdict on each unit, in order.
 
@@ -77,8 +85,9 @@ class Acceptor:
             now_us: what `received_time`, and an `event_time` that is missing, become.
             new_id: gives ids to events without one.
             first_index: of the first unit in its request.
+            traceparent: of the request, where it is sampled: every event carries it on.
         """
-        one = _Judging(self.rules, self._decoder, tenant_id, now_us, new_id)
+        one = _Judging(self.rules, self._decoder, tenant_id, now_us, new_id, traceparent)
         return [one.verdict(unit, index) for index, unit in enumerate(units, first_index)]
 
 
@@ -98,12 +107,17 @@ class Acceptors:
 class _Judging:
     """What the units of one call share."""
 
-    def __init__(self, rules: Rules, decoder: Decoder, tenant_id: str, now_us: int, new_id: NewId) -> None:
+    def __init__(
+        self, rules: Rules, decoder: Decoder, tenant_id: str, now_us: int, new_id: NewId, traceparent: str
+    ) -> None:
         self._rules, self._tenant_id, self._new_id = rules, tenant_id, new_id
         self._row, self._not_after = decoder.quick, decoder.not_after(now_us)
         self._quick_bytes = decoder.quick_bytes
         self._now = instant_of(now_us)
         self._head = b'{"received_time":"%b",' % self._now.encode()
+        self._trace = {"traceparent": traceparent} if traceparent else {}
+        if traceparent:
+            self._head += b'"traceparent":"%b",' % traceparent.encode()
 
     def verdict(self, unit: bytes, index: int) -> Accepted | Refused:
         if unit[:1] != b"{" or unit[-1:] != b"}":
@@ -119,7 +133,7 @@ class _Judging:
     def _quick(self, event: bytes, rest: bytes) -> Accepted | None:
         """Return what the fast path accepts; `rest` is the event without its bracket.
 
-        It is shown the event without `received_time`, which is ours and always right: a quarter of the time.
+        It is shown the event without `received_time` and `traceparent`, which are ours and always right: a quarter of the time.
         """
         row = self._row(event, self._not_after)
         if row is None:
@@ -128,6 +142,7 @@ class _Judging:
         if (
             envelope.tenant_id != self._tenant_id
             or envelope.received_time is not UNSET
+            or envelope.traceparent is not UNSET
             or len(payload) > self._quick_bytes
         ):
             return None
@@ -162,9 +177,10 @@ class _Judging:
         """Return what the exact verdict accepts; what the client may not say is refused first, by name."""
         document = parse(unit, self._rules.limits)
         self._refuse_foreign(document, "tenant_id")
-        if isinstance(document, dict) and "received_time" in document:
-            message = "received_time is set by the server; leave it out, event_time is yours"
-            raise InvalidEvent(SERVER_FIELD, "/received_time", message)
+        for name, instead in _OURS.items():
+            if isinstance(document, dict) and name in document:
+                message = f"{name} is set by the server; leave it out, {instead}"
+                raise InvalidEvent(SERVER_FIELD, f"/{name}", message)
         envelope, _ = judge(payload, self._rules, self._not_after)
         _refuse_unsendable(payload)
         return self._accepted(envelope, payload)
@@ -179,6 +195,8 @@ class _Judging:
         if ATTRIBUTES["event_id"] not in filled:
             filled[ATTRIBUTES["event_id"]] = self._new_id(index)
         event = as_event(filled) | {"received_time": self._now}
+        event.pop("traceparent", None)  # an extension like others: the request's own trace is what goes on
+        event |= self._trace
         try:
             payload = event_bytes(event, unit)
             envelope, _ = judge(payload, self._rules, self._not_after)

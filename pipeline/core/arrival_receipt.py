@@ -1,7 +1,10 @@
 """The receipt of one request of the API: where its events went, in a text that its tenant holds. Nothing is stored."""
 
+import hashlib
+
 import msgspec
 
+from pipeline.core.errors import Crossed
 from pipeline.core.segment import Position
 from pipeline.core.signed import sign, unsign
 
@@ -23,16 +26,35 @@ class ArrivalReceipt(msgspec.Struct, frozen=True, array_like=True):
 
 
 _PURPOSE = "receipt 1\0"
-_ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(ArrivalReceipt).decode
 
 
-def receipt_text(receipt: ArrivalReceipt, key: bytes, bound_to: str) -> str:
-    """Return a receipt as its owner holds it; `bound_to` says of which tenant and stream it is."""
-    return sign(_ENCODE(receipt), key, _PURPOSE + bound_to)
+class _Held(msgspec.Struct, frozen=True, array_like=True):
+    tenant: bytes
+    receipt: ArrivalReceipt
 
 
-def read_receipt(text: str, key: bytes, bound_to: str) -> ArrivalReceipt | None:
-    """Return what a receipt says; None when it is none of ours, or somebody else's."""
-    body = unsign(text, key, _PURPOSE + bound_to)
-    return None if body is None else _DECODE(body)
+_DECODE = msgspec.msgpack.Decoder(_Held).decode
+
+
+def receipt_text(receipt: ArrivalReceipt, key: bytes, stream: str, tenant_id: str) -> str:
+    """Return a receipt as its tenant holds it."""
+    return sign(msgspec.msgpack.encode(_Held(_digest(tenant_id), receipt)), key, _PURPOSE + stream)
+
+
+def read_receipt(text: str, key: bytes, stream: str, tenant_id: str) -> ArrivalReceipt | None:
+    """Return what a receipt says; None when it is none of ours.
+
+    Raises:
+        Crossed: it is another tenant's.
+    """
+    body = unsign(text, key, _PURPOSE + stream)
+    if body is None:
+        return None
+    held = _DECODE(body)
+    if held.tenant != _digest(tenant_id):
+        raise Crossed("another tenant's receipt")
+    return held.receipt
+
+
+def _digest(tenant_id: str) -> bytes:
+    return hashlib.blake2b(tenant_id.encode(), digest_size=12).digest()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.audit_gaps import GapLine, Gaps
 from pipeline.core.days import day_of
-from pipeline.core.keys import manifest_place, segment_name
+from pipeline.core.keys import manifest_place
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.receipt import AckedBatch, Receipt
 from pipeline.core.segment import Counts, Lineage, Segment
@@ -225,7 +225,7 @@ def _check_ids(found: Witnesses, report: Report) -> None:
     if found.ids_bytes is None:
         return
     for segment in found.segments:
-        name = segment_name(segment.lineage, segment.ordinal)
+        name = segment.ref.name
         wanted = ids_size(segment.counts.rows)
         if segment.state == "committed" and segment.counts.rows and found.ids_bytes.get(name) != wanted:
             message = f"the ids file has {found.ids_bytes.get(name, 0)} bytes, not {wanted}: duplicates may go unseen"
@@ -239,7 +239,7 @@ def _check_ledger(found: Witnesses, report: Report) -> None:
         counted[one.segment].append(one)
     last: dict[str, Segment] = {}
     for segment in sorted(found.segments, key=lambda one: (one.lineage, one.ordinal)):
-        name = segment_name(segment.lineage, segment.ordinal)
+        name = segment.ref.name
         before = last.get(segment.lineage)
         if (segment.ordinal, segment.start) != ((before.ordinal + 1, before.end) if before else (1, None)):
             _differ(report, "ledger_broken", name, "this segment does not begin where the one before it ends")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.core.audit import Difference
 from pipeline.core.days import day_of
-from pipeline.core.keys import segment_name, staging_prefix
+from pipeline.core.keys import staging_prefix
 from pipeline.core.manifest import DataFile
 from pipeline.core.receipt import Receipt
 from pipeline.core.segment import Lineage, SealState, Segment, redrive_lineage
@@ -73,7 +73,7 @@ def check_segments(
     found = []
     before: Segment | None = None
     for one in sorted(segments, key=lambda one: (one.lineage, one.ordinal)):
-        name = segment_name(one.lineage, one.ordinal)
+        name = one.ref.name
         if before is not None and before.lineage == one.lineage:
             if before.state != "committed" or before.shard_end:
                 says = "is not committed" if before.state != "committed" else "ended its shard"
@@ -111,7 +111,7 @@ def _wrong(one: Segment, extent: Extent | None, seal: SealState, *, ranged: bool
     found = []
     if one.seal_version > seal.version:
         found.append(f"the ledger says seal version {one.seal_version}, the seal is at {seal.version}")
-    if not one.staging_key.startswith(staging_prefix(one.lineage, one.ordinal)):
+    if not one.staging_key.startswith(staging_prefix(*one.ref)):
         found.append(f"the ledger names {one.staging_key}, which is staged for another segment")
     if one.gap is not None and (one.counts.units or one.start != one.end):
         found.append("the ledger has a gap here, but a gap holds no units and no positions")
@@ -164,6 +164,6 @@ def check_labels(
                 (one.producer, one.slot) == wanted and one.first <= batch.number <= one.last
                 for one in segment.batches
             ):
-                lacking[segment_name(lineage, segment.ordinal)] += 1
+                lacking[segment.ref.name] += 1
     message = "acknowledged batches lie in this segment, and the ledger does not name them"
     return [Difference("segment_altered", name, f"{count} {message}") for name, count in lacking.items()]

@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import RefusalCode
+from pipeline.core.tracing import parse_traceparent
 
 # Our name -> the attribute that carries it.
 ATTRIBUTES = {
@@ -24,8 +25,9 @@ ATTRIBUTES = {
     "event_time": "time",
     "data": "data",
     "correlation_id": "correlationid",
+    "traceparent": "traceparent",  # of the extension Distributed Tracing
 }
-_OPTIONAL = "correlation_id"
+_OPTIONAL = ("correlation_id", "traceparent")
 _VERSION = re.compile(r"[a-z][a-z0-9+.-]*:[^?#]*/([1-9][0-9]{0,9})", re.ASCII | re.IGNORECASE)
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _JSON_TYPE = re.compile(r"[^/;\s]+/(?:json|[^/;\s]+\+json)\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
@@ -58,11 +60,20 @@ def as_event(document: Mapping[str, Any]) -> dict[str, Any]:
         value = document.get(attribute)
         if value is not None:
             event[name] = value
-        elif name != _OPTIONAL:
+        elif name not in _OPTIONAL:
             message = f"this attribute is missing: it carries {name}"
             raise InvalidEvent(RefusalCode.BAD_ENVELOPE, f"/{attribute}", message)
     event["schema_version"] = _version(event["schema_version"])
+    _settle_trace(event)
     return event
+
+
+def _settle_trace(event: dict[str, Any]) -> None:
+    """Leave a malformed traceparent out, as the specification says: it is not the event's fault."""
+    given = event.pop("traceparent", None)
+    context = parse_traceparent(given) if isinstance(given, str) else None
+    if context is not None:
+        event["traceparent"] = context.text
 
 
 def event_bytes(event: Mapping[str, Any], raw: bytes) -> bytes:

@@ -113,7 +113,7 @@ class Decoder:
     def quick(self, payload: bytes, not_after: datetime) -> Row | None:
         """Return the row of one event that the fast path fully understands; None: `judge` has the verdict.
 
-        What it accepts it accepts as well with one more envelope key in front, up to `quick_bytes` in all.
+        What it accepts it accepts as well with optional envelope keys in front, up to `quick_bytes` in all.
         """
         return self._quick(payload, 0, 0, not_after)
 
@@ -141,7 +141,11 @@ class Decoder:
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
             return None
         raw = bytes(envelope.data)
-        plain = envelope.received_time is _UNSET and envelope.correlation_id is _UNSET
+        plain = (
+            envelope.received_time is _UNSET
+            and envelope.correlation_id is _UNSET
+            and envelope.traceparent is _UNSET
+        )
         if (
             payload.count(b'"') - raw.count(b'"') == (_QUOTES if plain else _quotes(envelope))
             and envelope.tenant_id in self._tenants
@@ -213,6 +217,8 @@ def _quotes(envelope: Envelope) -> int:
         quotes += _QUOTES_OF_STRING
     if envelope.correlation_id is not msgspec.UNSET:
         quotes += _QUOTES_OF_KEY if envelope.correlation_id is None else _QUOTES_OF_STRING
+    if envelope.traceparent is not msgspec.UNSET:
+        quotes += _QUOTES_OF_STRING
     return quotes
 
 

@@ -17,7 +17,7 @@ from pipeline.core.columns import MICROS, envelope_schema, quarantine_schema
 from pipeline.core.days import DAY_US, day_of
 from pipeline.core.event import Record, Refusal
 from pipeline.core.filed import I64, Filed, FileRange, Flags, Words, in_codes, runs, tenant_rows
-from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
+from pipeline.core.keys import QUARANTINE_TABLE, Partition, SegmentRef, data_key
 from pipeline.core.manifest import DataFile, file_name, partition_name
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.staging import digest_of
@@ -37,7 +37,12 @@ class Place:
     @property
     def writer(self) -> str:
         """Return `<lineage>#<ordinal>`, as manifest and index name a segment."""
-        return f"{self.lineage.short}#{self.ordinal:012d}"
+        return self.segment.writer
+
+    @property
+    def segment(self) -> SegmentRef:
+        """Return the segment that the rows belong to."""
+        return SegmentRef(self.lineage.short, self.ordinal)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ HeadraceError
 ├── ConfigProblem     a setting, argument or file is wrong: the user mends it; nothing was done
 ├── InvalidEvent      one event is refused: it goes to quarantine, its neighbours go on
 ├── NotFound          the named thing does not exist
+│   └── Crossed       it is another tenant's: its caller is told that it does not exist
 ├── Transient         will work later: the same call may be repeated
 ├── OutcomeUnknown    nobody knows whether it happened: read back before anything else
 ├── LeaseLost         another worker owns this shard now: stop, write nothing more
@@ -37,6 +38,10 @@ class InvalidEvent(HeadraceError):
 
 class NotFound(HeadraceError):
     """The named thing does not exist."""
+
+
+class Crossed(NotFound):
+    """The named thing is another tenant's: to its caller just `NotFound`, in a security fact an attempt."""
 
 
 class Transient(HeadraceError):

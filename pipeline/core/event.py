@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from pipeline.core.tracing import TRACEPARENT_PATTERN
+
 Instant = Annotated[datetime, Meta(tz=True)]
 _Id = Annotated[str, Meta(min_length=1, max_length=256)]
+_TraceParent = Annotated[str, Meta(pattern=TRACEPARENT_PATTERN, max_length=55)]
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -28,6 +31,7 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: msgspec.Raw
     received_time: Instant | UnsetType = UNSET
     correlation_id: _Id | None | UnsetType = UNSET
+    traceparent: _TraceParent | UnsetType = UNSET  # of a sampled request; never stored in a column
 
 
 class WireEnvelope(Envelope, forbid_unknown_fields=True, gc=False, kw_only=True):

@@ -23,6 +23,7 @@ import pyarrow as pa
 from pipeline.core.days import DAY_US, SECOND_US, day_of
 from pipeline.core.errors import Corrupt
 from pipeline.core.filed import I64, U64, Filed, Flags, Words, edges
+from pipeline.core.keys import SegmentRef
 from pipeline.core.slots import entity_hash
 from pipeline.core.tiers import file_key
 
@@ -41,6 +42,15 @@ class IndexItem(msgspec.Struct, frozen=True):
     partition: str
     name: str
     body: bytes
+
+    @property
+    def segment(self) -> SegmentRef:
+        """Return the segment that wrote it, by its name.
+
+        Raises:
+            ValueError: no item of ours has such a name.
+        """
+        return SegmentRef.of_writer("#".join(self.name.split("#")[2:4]))  # without the part's number
 
 
 class Pointer(msgspec.Struct, frozen=True, array_like=True):
@@ -265,7 +275,7 @@ def read_item(item: IndexItem, entity_id: str | None = None) -> list[Entry]:
 
 
 def _read(item: IndexItem, entity_id: str | None) -> list[Entry]:
-    dt, tier, lineage, ordinal = item.name.split("#")[:4]
+    dt, tier = item.name.split("#")[:2]
     size = int.from_bytes(item.body[:4], "little")
     if size > _MAX_BODY_BYTES:
         raise ValueError(f"{size} bytes")
@@ -280,7 +290,8 @@ def _read(item: IndexItem, entity_id: str | None) -> list[Entry]:
         chosen = slice(*np.searchsorted(owners, [place, place + 1]).tolist())
     columns = [_wide(column, body.pointers)[chosen].tolist() for column in body.columns]
     midnight = int(np.datetime64(dt, "s").astype(np.int64))
-    keys = [file_key(kind, tier, day, f"{lineage}#{ordinal}") for kind, day in body.files]
+    writer = item.segment.writer
+    keys = [file_key(kind, tier, day, writer) for kind, day in body.files]
     return [
         Entry(
             body.entities[entity],

@@ -6,6 +6,7 @@ or any other word of a producer save the event type, which was checked.
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 EVENTS = "events/"
 LATE = "late/"
@@ -15,6 +16,50 @@ STAGING = "staging/"
 IDS = "ids/"
 RULES = "rules/"
 QUARANTINE_TABLE = "_quarantine"  # its partition in the manifest; no event type can start with "_"
+
+
+class SegmentRef(NamedTuple):
+    """Which segment: the short form of its lineage, and its ordinal there. Sorts as the ledger does.
+
+    Its `name` stands in keys of data files and is what people read; its `writer` in names of items of manifest and index.
+    """
+
+    lineage: str
+    ordinal: int
+
+    @property
+    def name(self) -> str:
+        """Return `<lineage>-<ordinal>`."""
+        return f"{self.lineage}-{self.ordinal:012d}"
+
+    @property
+    def writer(self) -> str:
+        """Return `<lineage>#<ordinal>`."""
+        return f"{self.lineage}#{self.ordinal:012d}"
+
+    @classmethod
+    def of_name(cls, name: str) -> "SegmentRef":
+        """Return the segment of a `name`.
+
+        Raises:
+            ValueError: it does not end in an ordinal.
+        """
+        return cls._read(*name.rpartition("-"))
+
+    @classmethod
+    def of_writer(cls, writer: str) -> "SegmentRef":
+        """Return the segment of a `writer`.
+
+        Raises:
+            ValueError: it does not end in an ordinal.
+        """
+        return cls._read(*writer.rpartition("#"))
+
+    @classmethod
+    def _read(cls, lineage: str, sign: str, ordinal: str) -> "SegmentRef":
+        if not (ordinal.isascii() and ordinal.isdigit()):
+            raise ValueError(f"{lineage}{sign}{ordinal} names no segment: it does not end in an ordinal")
+        return cls(lineage, int(ordinal))
 
 
 @dataclass(frozen=True, order=True)
@@ -55,14 +100,20 @@ def manifest_place(key: str) -> tuple[str, str] | None:
     return f"{place.event_type}#{place.dt}", f"{place.tier}#{found['lineage']}#{found['ordinal']}"
 
 
-def segment_name(lineage: str, ordinal: int) -> str:
-    """Return the part of a key that names a segment."""
-    return f"{lineage}-{ordinal:012d}"
+def data_segment(key: str) -> SegmentRef | None:
+    """Return the segment of a data file's key; None for another key."""
+    found = _DATA_KEY.fullmatch(key)
+    return None if found is None else SegmentRef(found["lineage"], int(found["ordinal"]))
+
+
+def name_in_key(key: str) -> str:
+    """Return what stands in a data file's key where the name of its segment belongs, whatever that is."""
+    return key.rpartition("/")[2].removesuffix(".parquet")
 
 
 def data_key(partition: Partition, lineage: str, ordinal: int) -> str:
     """Return the key of a data file."""
-    name = segment_name(lineage, ordinal)
+    name = SegmentRef(lineage, ordinal).name
     if partition.tier == "quarantine":
         return f"{QUARANTINE}dt={partition.dt}/{name}.parquet"
     if partition.tier == "redriven":
@@ -75,6 +126,13 @@ def data_key(partition: Partition, lineage: str, ordinal: int) -> str:
 def ids_key(lineage: str, ordinal: int) -> str:
     """Return the key of a segment's fingerprints."""
     return f"{IDS}{lineage}/{ordinal:012d}.ids"
+
+
+def ids_segment(key: str) -> SegmentRef | None:
+    """Return the segment of the key of fingerprints, the inverse of `ids_key`; None for a key that no loader makes."""
+    lineage, _, ordinal = key.removeprefix(IDS).removesuffix(".ids").rpartition("/")
+    found = SegmentRef(lineage, int(ordinal)) if ordinal.isascii() and ordinal.isdigit() else None
+    return found if found is not None and key == ids_key(*found) else None
 
 
 def staging_prefix(lineage: str, ordinal: int) -> str:

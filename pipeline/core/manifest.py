@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from pipeline.core.keys import SegmentRef
+
 
 class TenantRows(NamedTuple):
     """A tenant's rows in a data file: they are one run, rows first_row .. first_row + rows - 1."""
@@ -32,6 +34,15 @@ class DataFile(msgspec.Struct, frozen=True):
     tenants: tuple[TenantRows, ...]
     digest: str = ""
 
+    @property
+    def segment(self) -> SegmentRef:
+        """Return the segment that wrote it, by its name.
+
+        Raises:
+            ValueError: no file of ours has such a name.
+        """
+        return SegmentRef.of_writer(self.name.partition("#")[2])
+
     def rows_of(self, tenant_id: str) -> TenantRows | None:
         """Return where a tenant's rows are, or None."""
         return next((one for one in self.tenants if one.tenant_id == tenant_id), None)
@@ -44,4 +55,4 @@ def partition_name(event_type: str, dt: str) -> str:
 
 def file_name(tier: str, lineage: str, ordinal: int) -> str:
     """Return the manifest's name of a segment's file in a tier."""
-    return f"{tier}#{lineage}#{ordinal:012d}"
+    return f"{tier}#{SegmentRef(lineage, ordinal).writer}"

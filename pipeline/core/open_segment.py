@@ -1,14 +1,16 @@
 """The segment that is being filled: raw records, and what they became."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from itertools import groupby
 from types import MappingProxyType
 
 import numpy as np
+from msgspec import UNSET
 
 from pipeline.core.apart import Packed
 from pipeline.core.chunks import Chunk, build_chunk
-from pipeline.core.days import DAY_US
+from pipeline.core.days import DAY_US, EPOCH
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.event import Record, Refusal, RefusalCode, Row
 from pipeline.core.kpl import is_aggregate
@@ -16,9 +18,12 @@ from pipeline.core.schema import TypeSchema
 from pipeline.core.segment import Counts, Position
 from pipeline.core.slots import parse_label
 from pipeline.core.subsequence import user_record
+from pipeline.core.tracing import TracedEvent, parse_traceparent
 from pipeline.core.window import Fingerprints
 
+_MICROSECOND = timedelta(microseconds=1)
 _NONE: Mapping[tuple[str, int], str] = MappingProxyType({})
+MAX_TRACED = 128  # events of a segment whose spans are told: a flood of traced ones costs no more
 _ALL_PARTS = 2**31 - 1  # of an aggregate that was refused whole: KCL may take apart what we do not
 
 
@@ -35,6 +40,7 @@ class OpenSegment:
         chunks: accepted rows as columns.
         refusals: refused units, whole.
         partitions: the (event type, day) pairs touched: one data file each.
+        traced: events of sampled requests, the first `MAX_TRACED` of them.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class OpenSegment:
         self.chunks: list[Chunk] = []
         self.refusals: list[Refusal] = []
         self.partitions: set[tuple[str, int]] = set()
+        self.traced: list[TracedEvent] = []
         self.ranges = 0  # what `batch_ranges` would make of the labels so far
         self._labels: set[tuple[str, int, int]] = set()
         self._refused_whole = -1  # the last aggregate that was not taken apart
@@ -98,8 +105,9 @@ class OpenSegment:
 
     def _decode(self, records: Sequence[Record]) -> None:
         decoded = Decoded(taken=self._take, packed=self._packed)
-        self.units += self._decoder.decode(records, len(self.records), decoded)
-        self._keep(records)
+        first = len(self.records)
+        self._keep(records)  # before its rows are taken: they name their records
+        self.units += self._decoder.decode(records, first, decoded)
         self.bytes += decoded.inflated_bytes
         self.refusals += decoded.refusals
         if decoded.rows:
@@ -115,12 +123,31 @@ class OpenSegment:
             self._refused_whole = index
 
     def _take(self, rows: list[Row]) -> None:
+        self._note_traced([row for row in rows if row.envelope.traceparent is not UNSET])
         chunk = build_chunk(rows, self._types)
         self.chunks.append(chunk)
         days = chunk.common.column("event_time").cast("int64").to_numpy() // DAY_US
         for event_type, typed in chunk.typed.items():
             touched = np.unique(days[typed.rows.to_numpy()])
             self.partitions.update((event_type, int(day)) for day in touched)
+
+    def _note_traced(self, rows: list[Row]) -> None:
+        """Remember events whose request somebody traces."""
+        for row in rows[: MAX_TRACED - len(self.traced)]:
+            one = row.envelope
+            parent = parse_traceparent(str(one.traceparent))
+            if parent is not None and parent.sampled:
+                self.traced.append(
+                    TracedEvent(
+                        parent=parent,
+                        tenant_id=one.tenant_id,
+                        event_id=one.event_id,
+                        entity_id=one.entity_id,
+                        event_type=one.event_type,
+                        event_time_us=(one.event_time - EPOCH) // _MICROSECOND,
+                        arrived_us=self.records[row.record].arrived_us,
+                    )
+                )
 
     def _keep(self, records: Sequence[Record]) -> None:
         self.records += records

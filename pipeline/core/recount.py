@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline.core.aggregate import AggregateKey, Delta, Known, fold_rows, refused_key
 from pipeline.core.filed import Filed, FileRange, Words, in_codes, runs, tenant_rows
 from pipeline.core.index import IndexItem, build_index
-from pipeline.core.keys import Partition
+from pipeline.core.keys import Partition, SegmentRef
 from pipeline.core.manifest import TenantRows
 from pipeline.core.tiers import OPEN
 
@@ -46,7 +46,7 @@ def recount(files: Sequence[StoredRows], lineage: str, ordinal: int, known: Know
     found = Recount()
     if rows:
         filed, words = _refile(rows)
-        found.index = build_index(filed, words, f"{lineage}#{ordinal:012d}")
+        found.index = build_index(filed, words, SegmentRef(lineage, ordinal).writer)
         found.deltas = fold_rows(filed, words, lineage)
         found.tenants = _tenants(rows, filed, words)
     for one in files:

@@ -20,7 +20,7 @@ from pipeline.core.decode import Decoded, Decoder, refused_name
 from pipeline.core.encode import Place, write_parquet
 from pipeline.core.errors import Corrupt
 from pipeline.core.event import Record, RefusalCode
-from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, segment_name
+from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key
 from pipeline.core.kpl import is_aggregate
 from pipeline.core.manifest import DataFile, file_name, partition_name
 from pipeline.core.span import Span
@@ -139,12 +139,6 @@ class Mark(NamedTuple):
     redriven_us: int
 
 
-def writer_of(entry: DataFile) -> tuple[str, int]:
-    """Return lineage and ordinal of the segment that wrote a file."""
-    _, lineage, ordinal = entry.name.split("#")
-    return lineage, int(ordinal)
-
-
 def is_tier(entry: DataFile, tier: str) -> bool:
     """True when the manifest has a file in a tier."""
     return entry.name.startswith(f"{tier}#")
@@ -152,7 +146,7 @@ def is_tier(entry: DataFile, tier: str) -> bool:
 
 def marks_of(units: Iterable[tuple[RefusedUnit, int]], place: Place, now_us: int) -> list[Mark]:
     """Return the marks of units that a segment takes in; beside each, how many units it became."""
-    segment = segment_name(place.lineage.short, place.ordinal)
+    segment = place.segment.name
     return [
         Mark(
             one.place,

@@ -11,10 +11,12 @@ The list of pointers is frozen before the job exists, so a job means the same ro
 import json
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
 
+from pipeline.core.days import EPOCH
 from pipeline.core.errors import Corrupt
 from pipeline.core.index import Pointer
 from pipeline.core.replay import Granularity, Selection
@@ -37,6 +39,7 @@ class Job(msgspec.Struct, frozen=True):
         bytes: estimated, of data files.
         sent_steps: how far sending is (`flows.replay`).
         ended_us: when it became done, stale or failed.
+        traceparent: of the request that made it, where that is traced.
     """
 
     id: str
@@ -57,6 +60,7 @@ class Job(msgspec.Struct, frozen=True):
     done_chunks: int = 0
     done_events: int = 0
     ended_us: int | None = None
+    traceparent: str | None = None
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -141,3 +145,9 @@ def unpack_pointers(parts: Sequence[bytes]) -> list[Pointer]:
         ]
     except (msgspec.MsgspecError, ValueError) as exc:
         raise Corrupt(f"the pointers of a replay chunk cannot be read: {exc}; start the job anew") from exc
+
+
+def job_id(now_us: int, new_id: str) -> str:
+    """Return the id of a job: the second it was made in, so that ids sort by time, and what tells it from others."""
+    moment: datetime = EPOCH + timedelta(microseconds=now_us)
+    return f"{moment.astimezone(UTC).strftime('%Y%m%dT%H%M%SZ')}-{new_id}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pipeline.core.keys import SegmentRef
 from pipeline.core.slots import BatchLabel
 from pipeline.core.subsequence import stream_order
 
@@ -124,6 +125,11 @@ class Segment:
     shard_end: bool = False
     gap: Gap | None = None
     gap_beyond: Gap | None = None
+
+    @property
+    def ref(self) -> SegmentRef:
+        """Return which segment it is."""
+        return SegmentRef(self.lineage, self.ordinal)
 
     def committed(self) -> "Segment":
         """Return the same segment, committed."""

@@ -1,6 +1,6 @@
 """Tiers: which stored row, index entry and aggregate counts for a reader, given how far days are sealed."""
 
-from pipeline.core.keys import Partition, data_key
+from pipeline.core.keys import Partition, SegmentRef, data_key
 from pipeline.core.segment import SealState
 
 OPEN, LATE = "open", "late"
@@ -16,5 +16,4 @@ def visible(tier: str, dt: str, seal: SealState) -> bool:
 
 def file_key(event_type: str, tier: str, day: str, writer: str) -> str:
     """Return the key of a data file; `writer` is `<lineage>#<ordinal>`, as index and manifest name it."""
-    lineage, _, ordinal = writer.rpartition("#")
-    return data_key(Partition(tier, event_type, day), lineage, int(ordinal))
+    return data_key(Partition(tier, event_type, day), *SegmentRef.of_writer(writer))

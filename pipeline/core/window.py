@@ -14,7 +14,8 @@ import numpy as np
 
 from pipeline.core.errors import Corrupt
 from pipeline.core.filed import I64, U64, Flags
-from pipeline.core.window_reach import SegmentAge, SegmentId
+from pipeline.core.keys import SegmentRef
+from pipeline.core.window_reach import SegmentAge
 from pipeline.core.window_runs import Run, Tags, merge, order_of, sorted_run
 
 _MAGIC = b"hrids1\0\0"
@@ -82,13 +83,13 @@ class Window:
 
     def __init__(self) -> None:
         self._runs: list[Run] = []
-        self._tags: dict[SegmentId, int] = {}
+        self._tags: dict[SegmentRef, int] = {}
         self._ages: dict[int, SegmentAge] = {}  # by tag
         self._live: Flags = np.zeros(64, dtype=np.bool_)
         self._next_tag = 0
         self._inside = 0  # ids of the segments inside; entries are fewer where ids repeat
 
-    def __contains__(self, segment: SegmentId) -> bool:
+    def __contains__(self, segment: SegmentRef) -> bool:
         return segment in self._tags
 
     @property
@@ -110,7 +111,7 @@ class Window:
         self._runs.append(sorted_run(ids.high, ids.low, tags, self._live, self._ranks))
         self._merge()
 
-    def leave(self, segments: Iterable[SegmentId]) -> None:
+    def leave(self, segments: Iterable[SegmentRef]) -> None:
         """Let segments leave the window; those that are not inside are passed over."""
         for gone in segments:
             tag = self._tags.pop(gone, None)

@@ -6,26 +6,20 @@ leaves once, at the cost of a heap's step: a cut does not look at those that sta
 
 import heapq
 from dataclasses import dataclass
-from typing import NamedTuple
 
-
-class SegmentId(NamedTuple):
-    """One segment of one lineage, as the window knows it."""
-
-    lineage: str
-    ordinal: int
+from pipeline.core.keys import SegmentRef
 
 
 @dataclass(frozen=True)
 class SegmentAge:
     """What the window needs to know of a segment to place it: its latest arrival and its number of ids."""
 
-    id: SegmentId
+    id: SegmentRef
     max_arrival_us: int
     ids: int
 
     @property
-    def rank(self) -> tuple[int, SegmentId]:
+    def rank(self) -> tuple[int, SegmentRef]:
         """Return how long it stays: more is longer."""
         return self.max_arrival_us, self.id
 
@@ -35,15 +29,15 @@ class Reach:
 
     def __init__(self, max_ids: int) -> None:
         self._max_ids = max_ids
-        self._inside: dict[SegmentId, SegmentAge] = {}
-        self._oldest: list[tuple[tuple[int, SegmentId], SegmentAge]] = []  # a heap
-        self._beyond: tuple[int, SegmentId] | None = None  # the newest that the cap left outside
+        self._inside: dict[SegmentRef, SegmentAge] = {}
+        self._oldest: list[tuple[tuple[int, SegmentRef], SegmentAge]] = []  # a heap
+        self._beyond: tuple[int, SegmentRef] | None = None  # the newest that the cap left outside
         self.ids = 0
 
     def __len__(self) -> int:
         return len(self._inside)
 
-    def __contains__(self, segment: SegmentId) -> bool:
+    def __contains__(self, segment: SegmentRef) -> bool:
         return segment in self._inside
 
     @property
@@ -62,7 +56,7 @@ class Reach:
         self.ids += segment.ids
         return True
 
-    def slide(self, horizon_us: int) -> list[SegmentId]:
+    def slide(self, horizon_us: int) -> list[SegmentRef]:
         """Let go of what lies before the horizon or beyond the cap, and return it; what the horizon took may come back."""
         gone = []
         while self._oldest and self.reached_us < horizon_us:
@@ -72,7 +66,7 @@ class Reach:
             gone.append(self._leave())
         return gone
 
-    def _leave(self) -> SegmentId:
+    def _leave(self) -> SegmentRef:
         _, segment = heapq.heappop(self._oldest)
         del self._inside[segment.id]
         self.ids -= segment.ids

@@ -8,7 +8,16 @@ Metrics count what a process told, once or not at all: the ledger is the truth, 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from pipeline.core.histogram import Histogram
 from pipeline.core.metric import Metric
+from pipeline.facts.answering import (
+    EventsAcknowledged,
+    LinesWithheld,
+    RequestsAnswered,
+    RequestsRefused,
+    SpansDropped,
+    TenantServed,
+)
 from pipeline.facts.fact import Fact, FactSink, Level
 from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
 from pipeline.facts.loading import (
@@ -71,11 +80,23 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for fact in FACTS for metri
 
 
 class Reading(NamedTuple):
-    """One value of one metric; `key` is the value of its label, "" where it has none."""
+    """One value of one metric.
+
+    Attributes:
+        key: the value of its label, "" where it has none.
+        value: a number, or, of a histogram, what was counted.
+        more: the values of its further labels.
+    """
 
     metric: Metric
     key: str
-    value: float
+    value: float | Histogram
+    more: tuple[str, ...] = ()
+
+    @property
+    def amount(self) -> float:
+        """Return the number; of a histogram, how many values it has counted."""
+        return self.value.count if isinstance(self.value, Histogram) else self.value
 
 
 def readings(fact: Fact) -> Iterator[Reading]:
@@ -85,7 +106,8 @@ def readings(fact: Fact) -> Iterator[Reading]:
         if isinstance(value, dict):
             yield from (Reading(metric, str(key), number) for key, number in value.items())
         else:
-            yield Reading(metric, getattr(fact, metric.label) if metric.label else "", value)
+            key = getattr(fact, metric.label) if metric.label else ""
+            yield Reading(metric, key, value, tuple(getattr(fact, name) for name in metric.more))
 
 
 __all__ = [
@@ -145,4 +167,10 @@ __all__ = [
     "EventsReceived",
     "RequestFailed",
     "ApiDrained",
+    "RequestsAnswered",
+    "RequestsRefused",
+    "TenantServed",
+    "EventsAcknowledged",
+    "LinesWithheld",
+    "SpansDropped",
 ]

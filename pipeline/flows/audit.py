@@ -23,11 +23,21 @@ from pipeline.core.audit_ledger import (
     check_segments,
     unregistered,
 )
-from pipeline.core.keys import EVENTS, IDS, LATE, QUARANTINE, REDRIVEN, Partition, data_place, segment_name
+from pipeline.core.keys import (
+    EVENTS,
+    IDS,
+    LATE,
+    QUARANTINE,
+    REDRIVEN,
+    Partition,
+    data_place,
+    ids_segment,
+    name_in_key,
+)
 from pipeline.core.manifest import DataFile, TenantRows
 from pipeline.core.segment import Segment, settled
 from pipeline.flows.audit_files import Counted, count_segment, split_segment
-from pipeline.flows.audit_others import altered_rules, ids_segment, stored_prints, stray_ids, unstaged
+from pipeline.flows.audit_others import altered_rules, stored_prints, stray_ids, unstaged
 from pipeline.flows.audit_packed import PackedAudit
 from pipeline.flows.audit_redriven import audit_redriven, came_apart, rejoined
 from pipeline.flows.segment_rules import SegmentRules
@@ -71,7 +81,7 @@ class _Files:
         self.listed, self._redrives = listed, redrives
         self._named: dict[str, dict[str, DataFile]] = defaultdict(dict)
         for entry in entries:
-            self._named[_segment_of(entry.key)][entry.key] = entry
+            self._named[name_in_key(entry.key)][entry.key] = entry
         self.objects: list[ObjectCount] = []
         self.records: dict[tuple[str, str], RecordCount] = {}
         self.places: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)  # of `Counted.places`
@@ -94,7 +104,7 @@ class _Files:
             return False
         self.tenants |= counted.recount.tenants
         self.times |= counted.recount.times
-        name = segment_name(counted.lineage, counted.ordinal)
+        name = counted.ref.name
         written = {key: (entry.digest, entry.rows) for key, entry in self._named.get(name, {}).items()}
         if written != {one.key: (one.digest, one.rows) for one in counted.objects}:
             return False
@@ -125,7 +135,7 @@ def run_audit(ports: AuditPorts) -> Report:
     partitions, manifest = ports.manifest.partitions(), ports.manifest.all_files()
     listed = _list(ports.objects)
     moving = _on_their_way(listed, decided, ports.ledger)
-    entries = [entry for entry in manifest if _segment_of(entry.key) not in moving]
+    entries = [entry for entry in manifest if name_in_key(entry.key) not in moving]
     files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries, redrives)
     rules, apart = SegmentRules(ports.objects, every), came_apart(redrives, files.listed, ports.fetch)
     for counted in ports.each(lambda infos: _count(infos, rules, apart, ports), files.listed.values()):
@@ -134,7 +144,7 @@ def run_audit(ports: AuditPorts) -> Report:
     for lineage, places in files.damaged():
         packed.damaged(lineage, places)
     redriven = audit_redriven(redrives, files.listed, ports.fetch, apart, ports.progress)
-    ids = {info.key: (ids_segment(info.key), info.size) for info in ports.objects.list(IDS)}
+    ids = {info.key: (_ids_name(info.key), info.size) for info in ports.objects.list(IDS)}
     written = _on_their_way([name for name, _ in ids.values()], decided, ports.ledger)
     witnesses = Witnesses(
         lineages,
@@ -150,7 +160,7 @@ def run_audit(ports: AuditPorts) -> Report:
         times=files.times,
         redriven=redriven.marked.total(),
     )
-    known = {segment_name(one.lineage, one.ordinal) for one in every} | listed.keys()
+    known = {one.ref.name for one in every} | listed.keys()
     seal = ports.ledger.seal_state()
     others = [
         *rules.differences(),
@@ -187,19 +197,19 @@ def _list(objects: Objects) -> dict[str, list[ObjectInfo]]:
     groups: dict[str, list[ObjectInfo]] = defaultdict(list)
     for prefix in (EVENTS, LATE, QUARANTINE, REDRIVEN):
         for info in objects.list(prefix):
-            groups[_segment_of(info.key)].append(info)
+            groups[name_in_key(info.key)].append(info)
     return groups
 
 
 def _count(
     infos: list[ObjectInfo], rules: SegmentRules, apart: Collection[str], ports: AuditPorts
 ) -> Counted:
-    segment = _segment_of(infos[0].key)
+    segment = name_in_key(infos[0].key)
     counted = count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress, apart)
     if not counted.prints:
         return counted
     rows = sum(one.rows for one in counted.objects if not one.quarantined)
-    return replace(counted, ids=stored_prints(ports.objects, counted.lineage, counted.ordinal, rows))
+    return replace(counted, ids=stored_prints(ports.objects, counted.ref, rows))
 
 
 def _add(one: RecordCount, other: RecordCount, *, apart: bool) -> RecordCount:
@@ -218,6 +228,12 @@ def _add(one: RecordCount, other: RecordCount, *, apart: bool) -> RecordCount:
     )
 
 
+def _ids_name(key: str) -> str:
+    """Return the name of the segment that fingerprints are of; "" for a key that no loader makes."""
+    segment = ids_segment(key)
+    return segment.name if segment else ""
+
+
 def _on_their_way(names: Iterable[str], newest: dict[str, int], ledger: Ledger) -> set[str]:
     """Return the segments that were decided after the ledger was read.
 
@@ -225,13 +241,9 @@ def _on_their_way(names: Iterable[str], newest: dict[str, int], ledger: Ledger) 
     or to none.
     """
     places = {name: split_segment(name) for name in names}
-    later = {name: place for name, place in places.items() if place[1] > newest.get(place[0], 0)}
+    later = {name: place for name, place in places.items() if place.ordinal > newest.get(place.lineage, 0)}
     until: dict[str, int] = {}
     for lineage in {lineage for lineage, _ in later.values()}:
         found = ledger.open(lineage).newest
         until[lineage] = found.ordinal if found else 0
     return {name for name, (lineage, ordinal) in later.items() if ordinal <= until[lineage]}
-
-
-def _segment_of(key: str) -> str:
-    return key.rsplit("/", 1)[1].removesuffix(".parquet")

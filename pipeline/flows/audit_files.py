@@ -14,7 +14,7 @@ from pipeline.core.aggregate import Known
 from pipeline.core.audit import ObjectCount, RecordCount
 from pipeline.core.errors import HeadraceError
 from pipeline.core.event import RefusalCode
-from pipeline.core.keys import QUARANTINE, REDRIVEN, data_place
+from pipeline.core.keys import QUARANTINE, REDRIVEN, SegmentRef, data_place
 from pipeline.core.recount import REFUSED_COLUMNS, ROW_COLUMNS, Recount, StoredRows, recount
 from pipeline.core.staging import digest_of
 from pipeline.core.window import Fingerprints, fingerprints
@@ -44,6 +44,11 @@ class Counted:
     prints: str = ""
     ids: str = ""
     places: dict[str, Counter[int]] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> SegmentRef:
+        """Return which segment it is."""
+        return SegmentRef(self.lineage, self.ordinal)
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,12 @@ def _prints(found: Sequence[Fingerprints]) -> str:
     return prints_digest(Fingerprints(*halves))
 
 
-def split_segment(segment: str) -> tuple[str, int]:
-    """Return lineage and ordinal of `<lineage>-<ordinal>`; ordinal 0 for what no loader names so."""
-    lineage, _, ordinal = segment.rpartition("-")
-    return lineage, int(ordinal) if ordinal.isascii() and ordinal.isdigit() else 0
+def split_segment(name: str) -> SegmentRef:
+    """Return the segment of a name; with ordinal 0 for what no loader names so."""
+    try:
+        return SegmentRef.of_name(name)
+    except ValueError:
+        return SegmentRef(name.rpartition("-")[0], 0)
 
 
 def _recount(files: Sequence[_File], lineage: str, ordinal: int, known: Known | None) -> Recount | None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.core.audit import Difference
 from pipeline.core.errors import Corrupt, NotFound
-from pipeline.core.keys import IDS, RULES, ids_key, segment_name, staged_digest
+from pipeline.core.keys import RULES, SegmentRef, ids_key, staged_digest
 from pipeline.core.rules import rules_digest
 from pipeline.core.segment import Segment
 from pipeline.core.staging import digest_of, unstage
@@ -21,22 +21,15 @@ def prints_digest(prints: Fingerprints) -> str:
     return digest_of(prints.high[order].tobytes() + prints.low[order].tobytes())
 
 
-def stored_prints(objects: Objects, lineage: str, ordinal: int, rows: int) -> str:
+def stored_prints(objects: Objects, segment: SegmentRef, rows: int) -> str:
     """Return the digest of a segment's ids file; "" when it is gone or of another size, which the listing tells."""
     try:
-        data = objects.get(ids_key(lineage, ordinal))
+        data = objects.get(ids_key(*segment))
         return prints_digest(decode_ids(data)) if len(data) == ids_size(rows) else ""
     except NotFound:
         return ""
     except Corrupt as problem:
         return str(problem)
-
-
-def ids_segment(key: str) -> str:
-    """Return the segment of `ids/<lineage>/<ordinal>.ids`; "" for a key that no loader makes."""
-    lineage, _, ordinal = key.removeprefix(IDS).removesuffix(".ids").rpartition("/")
-    named = ordinal.isascii() and ordinal.isdigit()
-    return segment_name(lineage, int(ordinal)) if named and key == ids_key(lineage, int(ordinal)) else ""
 
 
 def stray_ids(listed: Mapping[str, str], known: Collection[str]) -> list[Difference]:
@@ -65,16 +58,16 @@ def unstaged(objects: Objects, ledger: Ledger, segments: Iterable[Segment]) -> l
     for one in segments:
         if one.state == "committed":
             continue
-        name, problem = segment_name(one.lineage, one.ordinal), ""
+        name, problem = one.ref.name, ""
         try:
             effects = unstage(objects.get(one.staging_key), staged_digest(one.staging_key))
-            if (effects.lineage, effects.ordinal) != (one.lineage, one.ordinal):
+            if (effects.lineage, effects.ordinal) != one.ref:
                 problem = f"{one.staging_key} is of another segment"
         except NotFound:
             problem = f"{one.staging_key} is gone"
         except (Corrupt, LookupError) as exc:
             problem = str(exc)
-        now = ledger.segment(one.lineage, one.ordinal)
+        now = ledger.segment(*one.ref)
         if problem and now is not None and now.state != "committed":  # finished meanwhile: nobody needs it
             message = f"planned, and cannot be finished: {problem}; see `A planned segment whose staging object is gone`"
             found.append(Difference("staging_altered", name, message))

@@ -9,7 +9,7 @@ from pipeline.core.audit import Difference, PackedReport
 from pipeline.core.audit_packed import compare_index, compare_totals
 from pipeline.core.errors import Corrupt
 from pipeline.core.index import IndexItem
-from pipeline.core.keys import Partition, segment_name
+from pipeline.core.keys import Partition
 from pipeline.core.recount import Totals
 from pipeline.core.staging import digest_of
 from pipeline.flows.audit_files import Counted
@@ -72,7 +72,7 @@ class PackedAudit:
         self._expected.add(deltas)
         self._last |= {key: max(ordinal, self._last.get(key, 0)) for key in deltas}
         if settled:
-            self._compare_items(segment_name(lineage, ordinal), found.index)
+            self._compare_items(counted.ref.name, found.index)
 
     def _compare_items(self, segment: str, expected: list[IndexItem]) -> None:
         stored = self._items.get(segment, {})

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.core.apart import GZIP
 from pipeline.core.audit import Difference, RecordCount
 from pipeline.core.errors import HeadraceError, InvalidEvent
-from pipeline.core.keys import QUARANTINE, REDRIVEN
+from pipeline.core.keys import QUARANTINE, REDRIVEN, name_in_key
 from pipeline.core.kpl import split
 from pipeline.core.redriven import (
     Mark,
@@ -72,7 +72,7 @@ def came_apart(
     found: set[str] = set()
     for name, infos in listed.items():
         for info in infos:
-            if info.key.startswith(REDRIVEN) and split_segment(name)[0] in redrives:
+            if info.key.startswith(REDRIVEN) and split_segment(name).lineage in redrives:
                 try:
                     table = pq.ParquetFile(io.BytesIO(fetch(info))).read(columns=["sequence_number", "units"])
                     several = table.filter(pc.not_equal(table.column("units"), 1))
@@ -154,7 +154,7 @@ def audit_redriven(
             return None  # the file is named for it
 
     for name in sorted(listed):
-        own = split_segment(name)[0]
+        own = split_segment(name).lineage
         if own in redrives:
             found = _read(_Segment(name, redrives[own], own), listed[name], fetch)
             units = _units(found, table_of)
@@ -208,7 +208,7 @@ def _units(
 
 def _writer(key: str) -> str:
     """Return the lineage that wrote a file."""
-    return split_segment(key.rsplit("/", 1)[-1].removesuffix(".parquet"))[0]
+    return split_segment(name_in_key(key)).lineage
 
 
 def _check_marks(

@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.aggregate import Aggregate, AggregateKey, apply, fold_refusals, fold_rows
+from pipeline.core.days import day_of
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import EncodedRows, Place, encode_refusals, encode_rows
 from pipeline.core.errors import Corrupt, OutcomeUnknown
 from pipeline.core.gap import Keeping
 from pipeline.core.index import build_index
 from pipeline.core.keys import ids_key, rules_key
-from pipeline.core.manifest import DataFile
+from pipeline.core.manifest import DataFile, partition_name
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Counts, CutLimits, Lineage, SealState, Segment
 from pipeline.core.staging import Effects, StagedObject, digest_of, stage, unstage
+from pipeline.core.tracing import TracedEvent
 from pipeline.core.window import Fingerprints, encode_ids
 from pipeline.facts import SegmentCommitted, UnitsRefused
 from pipeline.flows.retrying import again
@@ -63,6 +65,7 @@ class Cut:
     prints: Fingerprints
     codes: Counter[str]
     aggregates: dict[AggregateKey, Aggregate]
+    traced: Sequence[TracedEvent] = ()
 
 
 class Decider:
@@ -199,11 +202,32 @@ class Decider:
 
     def _make_true(self, cut: Cut, reason: str, began: float) -> None:
         """Write and commit a segment whose plan holds; `began` is when it was cut, by the clock's seconds."""
-        write(unstage(cut.staged, cut.digest), self._ports)  # 6
+        effects = unstage(cut.staged, cut.digest)
+        write(effects, self._ports)  # 6
         ours = commit(cut.segment, self._ports)  # 7
         self._newest = cut.segment.committed()
         if ours:
             self._say(cut, reason, self._ports.clock.monotonic() - began)
+            if cut.traced:
+                self._tell_spans(cut, effects)
+
+    def _tell_spans(self, cut: Cut, effects: Effects) -> None:
+        """Tell of each traced event in which file it is: a span of its own, a child of its request's.
+
+        Links from one span for all would be fewer, and leave the request's trace without its end.
+        """
+        now_us, seal, segment = self._ports.clock.now_us(), self._seal, cut.segment
+        keys = {(one.partition, one.name.partition("#")[0]): one.key for one in effects.entries}
+        late = {
+            one.partition.rpartition("#")[0]: one.key
+            for one in effects.entries
+            if one.name.startswith("late#")
+        }
+        for one in cut.traced:
+            dt = day_of(one.event_time_us)
+            open_key = keys.get((partition_name(one.event_type, dt), "open"), "")
+            key = late.get(one.event_type, "") if seal.is_late(dt) else open_key
+            self._ports.spans(one.archived(f"{segment.lineage}/{segment.ordinal}", key, now_us))
 
     def _say(self, cut: Cut, reason: str, seconds: float) -> None:
         segment, counts = cut.segment, cut.segment.counts

@@ -124,11 +124,12 @@ class ArrivalReceipts:
 
     def text(self, tenant_id: str, receipt: ArrivalReceipt) -> str:
         """Return a receipt as its tenant holds it."""
-        return receipt_text(receipt, self.key, self._bound_to(tenant_id))
+        return receipt_text(receipt, self.key, "\0".join(self.stream), tenant_id)
 
     def read(self, tenant_id: str, text: str) -> ArrivalReceipt | None:
-        """Return what a receipt says; None when it is none of this tenant's."""
-        return read_receipt(text, self.key, self._bound_to(tenant_id))
+        """Return what a receipt says; None when it is none of ours.
 
-    def _bound_to(self, tenant_id: str) -> str:
-        return "\0".join((*self.stream, tenant_id))
+        Raises:
+            Crossed: it is another tenant's.
+        """
+        return read_receipt(text, self.key, "\0".join(self.stream), tenant_id)

@@ -59,7 +59,7 @@ def ingest(
     """
     report, decoder, told = IngestReport(), Decoder(rules), _Told(facts, clock)
     try:
-        for chunk in _chunks(lines, rules.limits.max_event_bytes):
+        for chunk in numbered_lines(lines, rules.limits.max_event_bytes):
             with undisturbed():
                 _send(chunk, decoder, producer, clock.now_us(), report, refused)
                 progress(report)
@@ -123,7 +123,7 @@ def _send(
     report.last_line = chunk[-1][0]
 
 
-def _chunks(lines: Lines, max_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
+def numbered_lines(lines: Lines, max_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
     """Yield numbered lines; one that is too long is cut after the limit, so it is refused and costs no memory."""
     chunk: list[tuple[int, bytes]] = []
     number = 0

@@ -265,6 +265,10 @@ class Leases:
         except HeadraceError as exc:
             self._failed(exc)
 
+    def ask(self, key: AccountKey) -> None:
+        """Ask the store for an account, to see that it answers."""
+        self._store.read(key)
+
     def stored(self, key: AccountKey, terms: Terms) -> Account:
         """Return an account as it is stored now; asks the store."""
         return current(terms, self._store.read(key), self._clock.now_us())

@@ -141,6 +141,14 @@ class Limiter:
             ),
         )
 
+    def ask(self) -> None:
+        """Ask the store for nothing.
+
+        Raises:
+            Transient, OutcomeUnknown: it does not answer.
+        """
+        self._leases.ask(AccountKey("-", "ready"))  # no tenant has this name
+
     def close(self) -> None:
         """Give back what is left."""
         self._leases.close()

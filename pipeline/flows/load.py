@@ -277,7 +277,8 @@ class Loader(Decider):
         place = self._place()
         made = self._encoded(place, min(self._arrivals()))
         segment = self._segment(place.ordinal, made.digest, made.counts, shard_end)
-        return Cut(segment, made.staged, made.digest, made.prints, made.codes, made.aggregates)
+        traced = tuple(self._open.traced)
+        return Cut(segment, made.staged, made.digest, made.prints, made.codes, made.aggregates, traced)
 
     def _segment(self, ordinal: int, digest: str, counts: Counts, shard_end: bool) -> Segment:
         start, records = self._newest.end if self._newest else None, self._open.records

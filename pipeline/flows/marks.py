@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.keys import QUARANTINE_TABLE
 from pipeline.core.manifest import DataFile, partition_name
-from pipeline.core.redriven import REDRIVEN, Mark, RefusedPlace, is_tier, read_marks, writer_of
+from pipeline.core.redriven import REDRIVEN, Mark, RefusedPlace, is_tier, read_marks
 from pipeline.core.staging import digest_of
 
 
@@ -72,7 +72,7 @@ def verified(file: DataFile, get: Callable[[DataFile], bytes]) -> bytes:
     try:
         body = get(file)
     except NotFound as exc:
-        lineage, ordinal = writer_of(file)
+        lineage, ordinal = file.segment
         raise Corrupt(
             f"the manifest names {file.key} of segment {lineage}/{ordinal}, which is gone: run `headrace audit`"
         ) from exc

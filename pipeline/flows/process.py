@@ -26,6 +26,7 @@ from pipeline.core.index import Pointer
 from pipeline.core.keys import manifest_place
 from pipeline.core.replay import matches, scope_of
 from pipeline.core.replay_job import Chunk, Job, JobState, Message, plain, read_message
+from pipeline.core.tracing import FinishedSpan, parse_traceparent
 from pipeline.facts import FactSink, ReplayChunkDone, ReplayMessageRefused
 from pipeline.flows.replay import give_up, settle
 from pipeline.flows.replay_rows import RowsGone, read_pointers
@@ -35,6 +36,7 @@ from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.queue import MessageQueue, Received
 from pipeline.ports.reading import Each, ReadRows
+from pipeline.ports.spans import SpanSink, nowhere
 
 _REMEMBERED = 10_000  # chunks known to be done, and chunks known to be given up
 _EMPTY_LOOKS = 3  # in a row until a queue counts as drained: SQS counts its messages only by and by
@@ -58,6 +60,7 @@ class ProcessPorts:
     clock: Clock
     facts: FactSink
     stopping: Callable[[], bool] = lambda: False
+    spans: SpanSink = nowhere
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,7 @@ class Processor:
 
     def _process(self, job: Job, chunk: Chunk, group: _Group) -> bool:
         """Do one chunk (steps 3 to 5); return whether it was done, as it is for any message of it."""
-        began = self._ports.clock.monotonic()
+        began, began_us = self._ports.clock.monotonic(), self._ports.clock.now_us()
         pointers = self._ask("pointers", lambda: self._ports.jobs.pointers(chunk))
         self._bury_strangers(group, pointers)
         if not group.messages:
@@ -236,7 +239,23 @@ class Processor:
                     seconds=round(self._ports.clock.monotonic() - began, 3),
                 )
             )
+            self._tell_span(job, chunk, began_us)
         return True
+
+    def _tell_span(self, job: Job, chunk: Chunk, began_us: int) -> None:
+        """Tell of a chunk that is done, where the request that made its job is traced."""
+        parent = parse_traceparent(job.traceparent) if job.traceparent else None
+        if parent is None or not parent.sampled:
+            return
+        attributes: dict[str, str | int] = {
+            "tenant_id": job.selection.tenant_id,
+            "job": job.id,
+            "chunk": chunk.number,
+            "events": chunk.events,
+            "rows": chunk.rows,
+        }
+        end_us = max(began_us, self._ports.clock.now_us())
+        self._ports.spans(FinishedSpan("replay chunk", parent, began_us, end_us, attributes))
 
     def _bury_strangers(self, group: _Group, pointers: Sequence[Pointer]) -> None:
         """Bury, and take out of a group, what names rows that are not in its chunk."""

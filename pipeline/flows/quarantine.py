@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.core.days import day_of
 from pipeline.core.errors import ConfigProblem, NotFound
-from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, manifest_place
+from pipeline.core.keys import QUARANTINE_TABLE, Partition, data_key, data_place, data_segment, manifest_place
 from pipeline.core.manifest import DataFile
 from pipeline.core.redriven import (
     QUARANTINED,
@@ -25,7 +25,6 @@ from pipeline.core.redriven import (
     is_tier,
     read_refused,
     refused_units,
-    writer_of,
 )
 from pipeline.core.segment import settled
 from pipeline.facts import FactSink
@@ -137,11 +136,10 @@ def refused_at(place: RefusedPlace, ports: QuarantinePorts) -> tuple[RefusedUnit
 
 def unit_name(place: RefusedPlace) -> str:
     """Return the name of a refused unit, as people write it."""
-    found = manifest_place(place.key)
-    if found is None:
+    found, segment = data_place(place.key), data_segment(place.key)
+    if found is None or segment is None:
         return f"{place.key}/{place.row}"
-    _, lineage, ordinal = found[1].split("#")
-    return f"{found[0].partition('#')[2]}/{lineage}-{int(ordinal)}/{place.row}"
+    return f"{found.dt}/{segment.lineage}-{segment.ordinal}/{place.row}"
 
 
 def parse_unit(field: str, text: str) -> RefusedPlace:
@@ -189,17 +187,12 @@ def entries_of(wanted: Wanted, ports: QuarantinePorts) -> list[DataFile]:
     """Return the files of the days that may hold wanted units, marks among them: by day, lineage and ordinal."""
     names = wanted.partitions(ports.call("partitions", ports.manifest.partitions))
     entries = ports.call("manifest", partial(ports.manifest.files, *names))
-    return sorted(entries, key=lambda one: (one.partition, *writer_of(one), one.name))
+    return sorted(entries, key=lambda one: (one.partition, *one.segment, one.name))
 
 
 def committed(entries: Iterable[DataFile], settled_at: dict[str, int]) -> list[DataFile]:
     """Return the files of committed segments."""
-    found = []
-    for one in entries:
-        lineage, ordinal = writer_of(one)
-        if ordinal <= settled_at.get(lineage, 0):
-            found.append(one)
-    return found
+    return [one for one in entries if one.segment.ordinal <= settled_at.get(one.segment.lineage, 0)]
 
 
 def units_in(entry: DataFile, wanted: Wanted, ports: QuarantinePorts) -> list[RefusedUnit]:

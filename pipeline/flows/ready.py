@@ -63,6 +63,10 @@ class Readiness:
         with self._lock:
             return [self._state(name, seen, now) for name, seen in self._seen.items()]
 
+    def close(self) -> None:
+        """Ask nothing any more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def _state(self, name: str, seen: _Seen, now: float) -> Dependency:
         age = None if seen.at is None else max(now - seen.at, 0.0)
         if seen.asked is not None and (age is None or age > 2 * KEPT_SECONDS):

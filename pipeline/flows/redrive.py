@@ -30,7 +30,6 @@ from pipeline.core.redriven import (
     is_tier,
     judge_again,
     marks_of,
-    writer_of,
 )
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Filling, Lineage, Segment, cut_reason
@@ -142,7 +141,7 @@ def _by_source(wanted: Wanted, ports: RedrivePorts) -> dict[Lineage, list[DataFi
     found: dict[Lineage, list[DataFile]] = {}
     for entry in committed(entries_of(wanted, reading), settled_at):
         if is_tier(entry, QUARANTINED):
-            writer = lineages[writer_of(entry)[0]]
+            writer = lineages[entry.segment.lineage]
             found.setdefault(lineages[writer.redrives or writer.short], []).append(entry)
     return found
 

@@ -12,18 +12,16 @@ Any step may be repeated: a message that is sent twice finds its chunk done.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
-from pipeline.core.days import EPOCH
 from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.index import Pointer
 from pipeline.core.replay import matches
-from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, plain, write_message
+from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, job_id, plain, write_message
 from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted, ReplayJobStopped
 from pipeline.flows.replay_plan import Plan, messages_of
 from pipeline.flows.replay_rows import RowsGone, read_pointers
@@ -63,10 +61,17 @@ def start(plan: Plan, ports: ReplayPorts, progress: Callable[[int], None] = lamb
     return resume(freeze(plan, ports).id, ports, progress)
 
 
-def freeze(plan: Plan, ports: ReplayPorts) -> Job:
-    """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again."""
+def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None, traceparent: str | None = None) -> Job:
+    """Store a plan's pointers under a new job (step 1); the job's list of rows never changes again.
+
+    Args:
+        plan: what the job is about.
+        ports: what that needs.
+        name: the job's id, of `job_id`, that nobody used before, not even for a job that was never stored to its end.
+        traceparent: of a traced request: the job's chunks become spans of its trace.
+    """
     now_us = ports.clock.now_us()
-    job = f"{_stamp(now_us)}-{ports.new_id()}"
+    job = name or job_id(now_us, ports.new_id())
     chunks = [
         (
             Chunk(
@@ -95,15 +100,10 @@ def freeze(plan: Plan, ports: ReplayPorts) -> Job:
         first_us=plan.first_us,
         last_us=plan.last_us,
         created_us=now_us,
+        traceparent=traceparent,
     )
     ports.ask("freeze", lambda: ports.jobs.freeze(frozen, chunks))
     return frozen
-
-
-def _stamp(now_us: int) -> str:
-    """Return the second, so that ids sort by time."""
-    moment: datetime = EPOCH + timedelta(microseconds=now_us)
-    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = lambda _sent: None) -> Job:

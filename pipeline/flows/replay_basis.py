@@ -4,6 +4,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pipeline.core.errors import Transient
+from pipeline.core.keys import SegmentRef
 from pipeline.core.segment import Lineage, SealState, settled
 from pipeline.facts import FactSink
 from pipeline.flows.retrying import again
@@ -29,10 +30,9 @@ class Snapshot(NamedTuple):
         """
         return sum(self.newest.values())
 
-    def holds(self, writer: str) -> bool:
-        """True when `<lineage>#<ordinal>` is committed."""
-        lineage, _, ordinal = writer.partition("#")
-        return int(ordinal) <= self.newest.get(lineage, 0)
+    def holds(self, segment: SegmentRef) -> bool:
+        """True when a segment is committed."""
+        return segment.ordinal <= self.newest.get(segment.lineage, 0)
 
 
 def snapshot(

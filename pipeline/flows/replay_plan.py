@@ -170,7 +170,7 @@ def _of_entity(selection: Selection, seen: Snapshot, ports: PlanPorts) -> _Found
     items: list[IndexItem] = _ask(
         ports, "index", lambda: ports.index.find(partitions, span.first_dt, span.last_dt)
     )
-    held = [one for one in items if seen.holds("#".join(one.name.split("#")[2:4]))]  # not the part's number
+    held = [one for one in items if seen.holds(one.segment)]
     runs = entity_runs(selection.tenant_id, entity, held, seen.seal, span)
     return _Found([run for run in runs if selection.event_type in {None, run.event_type}], {})
 
@@ -180,7 +180,7 @@ def _of_type(selection: Selection, seen: Snapshot, ports: PlanPorts) -> _Found:
     listed = _ask(ports, "partitions", ports.manifest.partitions)
     names = partitions_to_ask(listed, [event_type], seen.seal, span)
     files: list[DataFile] = _ask(ports, "files", partial(ports.manifest.files, *names))
-    held = [one for one in files if seen.holds(one.name.split("#", 1)[1])]
+    held = [one for one in files if seen.holds(one.segment)]
     runs = file_runs(selection.tenant_id, held, seen.seal, span)
     return _Found(runs, {one.key: one.bytes / max(one.rows, 1) for one in held})
 

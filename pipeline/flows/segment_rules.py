@@ -7,7 +7,7 @@ import msgspec
 from pipeline.core.aggregate import Known
 from pipeline.core.audit import Difference
 from pipeline.core.errors import NotFound
-from pipeline.core.keys import rules_key, segment_name
+from pipeline.core.keys import rules_key
 from pipeline.core.segment import Segment
 from pipeline.ports.objects import Objects
 
@@ -26,7 +26,7 @@ class SegmentRules:
 
     def __init__(self, objects: Objects, segments: Iterable[Segment]) -> None:
         self._objects = objects
-        self._digests = {segment_name(one.lineage, one.ordinal): one.rules_digest for one in segments}
+        self._digests = {one.ref.name: one.rules_digest for one in segments}
         self._known: dict[str, Known | None] = {}
 
     def of(self, segment: str) -> Known | None:

@@ -15,7 +15,7 @@ from pipeline.core.count import Question
 from pipeline.core.decode import refused_name
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.find import Run, day_span, file_runs
-from pipeline.core.keys import QUARANTINE_TABLE, ids_key, manifest_place
+from pipeline.core.keys import QUARANTINE_TABLE, data_place, data_segment, ids_key
 from pipeline.core.manifest import DataFile
 from pipeline.core.redriven import QUARANTINED, is_tier
 from pipeline.core.segment import Position, SealState, Segment
@@ -100,7 +100,7 @@ def look_everywhere(
 
     def look(segment: Segment) -> bool | None:
         try:
-            ids = decode_ids(ports.objects.get(ids_key(segment.lineage, segment.ordinal)))
+            ids = decode_ids(ports.objects.get(ids_key(*segment.ref)))
         except NotFound:
             return None
         finally:
@@ -186,18 +186,17 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
 
 def _sighting(place: RowPlace, row: dict[str, Any], ports: TracePorts) -> Callable[..., Sighting]:
     """Return what makes a sighting out of what rows and refused units have in common."""
-    found = manifest_place(place.key)
-    if found is None:
+    found, segment = data_place(place.key), data_segment(place.key)
+    if found is None or segment is None:
         raise Corrupt(f"{place.key!r} is no key of a data file: run `headrace audit`")
-    tier, lineage, ordinal = found[1].split("#")
 
     def make(**fields: Any) -> Sighting:
         return Sighting(
             place=place,
             row_group=ports.row_group(*place),
-            tier=tier,
-            lineage=lineage,
-            ordinal=int(ordinal),
+            tier=found.tier,
+            lineage=segment.lineage,
+            ordinal=segment.ordinal,
             event_id=row["event_id"],
             arrived_us=row["ingested_time"],
             shard_id=row["shard_id"],

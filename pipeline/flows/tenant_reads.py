@@ -18,8 +18,9 @@ from pipeline.core.caller import Caller
 from pipeline.core.count import Answer, Question
 from pipeline.core.cursor import Place
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import NotFound, Transient
+from pipeline.core.errors import Crossed, Transient
 from pipeline.core.find import day_span
+from pipeline.core.keys import SegmentRef, name_in_key
 from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.replay import Granularity, Selection, scope_of
 from pipeline.core.replay_job import Job
@@ -37,10 +38,6 @@ from pipeline.flows.sight import TracePorts
 from pipeline.flows.trace import trace
 from pipeline.ports.entity_days import EntityDays
 from pipeline.ports.reading import ReadRows
-
-
-class Crossed(NotFound):
-    """The named thing is another tenant's: to its caller just `NotFound`, in a security fact an attempt."""
 
 
 class Stopped(Transient):
@@ -208,11 +205,11 @@ class TenantReads:
         own = msgspec.structs.replace(slice_of, tenant_id=self._tenant)
         return plan(own, self._plan, granularity)
 
-    def freeze(self, planned: Plan) -> Job:
-        """Store a plan of this tenant as a job."""
+    def freeze(self, planned: Plan, name: str | None = None, traceparent: str | None = None) -> Job:
+        """Store a plan of this tenant as a job; see `flows.replay.freeze`."""
         if planned.selection.tenant_id != self._tenant:
             raise Crossed("no such plan")
-        return replay_flow.freeze(planned, self._replay)
+        return replay_flow.freeze(planned, self._replay, name, traceparent)
 
     def send(self, job_id: str) -> Job:
         """Send what is not sent yet of a job; may take minutes, and may be repeated.
@@ -262,9 +259,8 @@ def _order(place: Place) -> tuple[int, int, int, str, int]:
 
 def unit_order(place: RefusedPlace) -> Place:
     """Return a refused unit's place in the order of units: arrival day, lineage, ordinal, row."""
-    dt, file = place.key.rsplit("/", 2)[1:]
-    lineage, _, ordinal = file.removesuffix(".parquet").rpartition("-")
-    return (dt.removeprefix("dt="), lineage, int(ordinal), place.row)
+    dt = place.key.rsplit("/", 2)[1].removeprefix("dt=")
+    return (dt, *SegmentRef.of_name(name_in_key(place.key)), place.row)
 
 
 def whole_days(span: Span) -> int:

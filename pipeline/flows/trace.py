@@ -24,7 +24,7 @@ from pipeline.core.sighting import (
 )
 from pipeline.flows.segment_rules import read_known
 from pipeline.flows.sight import Decided, TracePorts, look_everywhere, look_where
-from pipeline.flows.trace_redriven import marks_for, marks_of, redriven_rows, split_place
+from pipeline.flows.trace_redriven import marks_for, marks_of, redriven_rows, refusing
 from pipeline.flows.window import family
 
 
@@ -72,7 +72,7 @@ def _explain(
     receipt: ReceiptName | None = None
     came, came_in = lineage, segment  # a redriven unit came when it was refused
     if mark is not None and sighting.outcome != "quarantined":
-        writer, ordinal = split_place(mark.place)
+        writer, ordinal = refusing(mark.place)
         came, came_in = by_short.get(writer), ports.find.ledger.segment(writer, ordinal)
     for producer in sorted({batch.producer for batch in came_in.batches} if came_in else ()):
         if producer not in receipts:

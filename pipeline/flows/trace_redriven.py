@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.core.days import day_of
 from pipeline.core.errors import Corrupt
-from pipeline.core.keys import manifest_place
+from pipeline.core.keys import SegmentRef, data_segment
 from pipeline.core.redriven import Mark, RefusedPlace
 from pipeline.core.segment import Lineage
 from pipeline.core.sighting import RowPlace, Sighting
@@ -37,9 +37,8 @@ def marks_for(
 
 def _became(mark: Mark, row: Sighting) -> bool:
     """True when a row is what a marked unit became, or part of it."""
-    lineage, ordinal = split_segment(mark.redriven_as)
-    place = row.position
-    return (lineage, ordinal, mark.sequence_number) == (row.lineage, row.ordinal, place.sequence_number) and (
+    segment, place = SegmentRef.of_name(mark.redriven_as), row.position
+    return (*segment, mark.sequence_number) == (row.lineage, row.ordinal, place.sequence_number) and (
         mark.units > 1 or mark.subsequence_number == place.subsequence_number
     )
 
@@ -60,7 +59,7 @@ def redriven_rows(
 ) -> list[Sighting]:
     """Return the rows that refused units became and that were not seen yet: a hint may lead to the one only."""
     seen = {(one.lineage, one.ordinal) for one in sightings if one.outcome != "quarantined"}
-    segments = {split_segment(one.redriven_as) for one in marks} - seen
+    segments = {SegmentRef.of_name(one.redriven_as) for one in marks} - seen
     return [
         one
         for lineage, ordinal in sorted(segments)
@@ -69,20 +68,13 @@ def redriven_rows(
     ]
 
 
-def split_segment(name: str) -> tuple[str, int]:
-    """Return lineage and ordinal of a segment's name."""
-    lineage, _, ordinal = name.rpartition("-")
-    return lineage, int(ordinal)
-
-
-def split_place(place: RefusedPlace) -> tuple[str, int]:
-    """Return lineage and ordinal of the segment that refused a unit.
+def refusing(place: RefusedPlace) -> SegmentRef:
+    """Return the segment that refused a unit.
 
     Raises:
         Corrupt: a mark names no quarantine file.
     """
-    found = manifest_place(place.key)
+    found = data_segment(place.key)
     if found is None:
         raise Corrupt(f"{place.key!r} is no key of a quarantine file: run `headrace audit`")
-    _, lineage, ordinal = found[1].split("#")
-    return lineage, int(ordinal)
+    return found

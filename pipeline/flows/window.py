@@ -10,10 +10,10 @@ from threading import Lock
 
 from pipeline.core.errors import Corrupt, NotFound
 from pipeline.core.filed import Flags
-from pipeline.core.keys import ids_key
+from pipeline.core.keys import SegmentRef, ids_key
 from pipeline.core.segment import Lineage, Segment
 from pipeline.core.window import Fingerprints, Window, decode_ids
-from pipeline.core.window_reach import Reach, SegmentAge, SegmentId
+from pipeline.core.window_reach import Reach, SegmentAge
 from pipeline.facts import WindowLoaded
 from pipeline.flows.retrying import again
 from pipeline.flows.write import WritePorts
@@ -37,7 +37,7 @@ class DuplicateWindow:
         self._lineage, self._limits, self._ports = lineage, limits, ports
         self._window = Window()
         self._reach = Reach(limits.max_ids)
-        self._missing: dict[SegmentId, SegmentAge] = {}  # inside the reach, and not read yet
+        self._missing: dict[SegmentRef, SegmentAge] = {}  # inside the reach, and not read yet
         self._family = [lineage.short]
         self._redrives: set[str] = set()  # of them, those that take in refused units again
         self._known_since_us = _NOTHING_IS_KNOWN
@@ -114,8 +114,8 @@ class DuplicateWindow:
 
         self._ports.each(take, missing)
 
-    def _read(self, segment: SegmentId) -> Fingerprints:
-        key = ids_key(segment.lineage, segment.ordinal)
+    def _read(self, segment: SegmentRef) -> Fingerprints:
+        key = ids_key(*segment)
         try:
             data = again(
                 "ids", lambda: self._ports.objects.get(key), clock=self._ports.clock, facts=self._ports.facts
@@ -126,9 +126,7 @@ class DuplicateWindow:
 
 
 def _age(segment: Segment) -> SegmentAge:
-    return SegmentAge(
-        SegmentId(segment.lineage, segment.ordinal), segment.max_arrival_us, segment.counts.rows
-    )
+    return SegmentAge(segment.ref, segment.max_arrival_us, segment.counts.rows)
 
 
 def family(lineage: Lineage, everyone: list[Lineage]) -> list[str]:

@@ -22,6 +22,7 @@ from pipeline.ports.ledger import Ledger
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.objects import Objects
 from pipeline.ports.probe import Probe
+from pipeline.ports.spans import SpanSink, nowhere
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class WritePorts:
     facts: FactSink
     each: Callable[[Callable[[Any], None], Iterable[Any]], None]
     probe: Probe | None = None
+    spans: SpanSink = nowhere
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
 
 

@@ -26,8 +26,8 @@ from pipeline.laptop.dialect import Statement, bind, physical_tables, read_state
 from pipeline.laptop.duck_errors import asked
 from pipeline.laptop.duck_session import batches, open_session, result_columns
 from pipeline.laptop.duck_tables import view_statements
-from pipeline.laptop.object_cache import ObjectCache
 from pipeline.laptop.prune import KEYS, column_names, partition_uses
+from pipeline.machine.object_cache import ObjectCache
 from pipeline.ports.clock import Clock
 from pipeline.ports.manifest import Manifest
 from pipeline.ports.sql import QueryResult, ResultColumn

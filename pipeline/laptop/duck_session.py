@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.laptop.duck_errors import asked
 from pipeline.laptop.duck_tables import MACROS
-from pipeline.laptop.interrupts import Interrupts
+from pipeline.machine.interrupts import Interrupts
 from pipeline.ports.sql import ResultColumn
 
 T = TypeVar("T")

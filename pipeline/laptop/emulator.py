@@ -19,8 +19,9 @@ from typing import NamedTuple
 import msgspec
 
 from pipeline.core.errors import ConfigProblem, HeadraceError
-from pipeline.laptop.home import Home, write_atomically
-from pipeline.laptop.processes import ProcessRef, environment_has, process_ref, spawn, wait_until
+from pipeline.laptop.home import Home
+from pipeline.machine.files import write_atomically
+from pipeline.machine.processes import ProcessRef, environment_has, process_ref, spawn, wait_until
 
 HOST = "127.0.0.1"
 SERVICES = "kinesis,dynamodb,s3,sqs"  # what a local stack needs

@@ -13,7 +13,6 @@ Streams and tables live in the emulator's memory and reach `state/` only when it
 at once. After a kill the two contradict each other; `saved.json` is how that is noticed.
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -23,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import ConfigProblem
+from pipeline.machine.files import PRIVATE_FOLDER, disk_problems
 
 MIN_FREE_BYTES = 256 * 1024 * 1024  # a year of flights, its stream and its saved state need about this much
-PRIVATE_FOLDER = 0o700  # events may be personal data
 _DATA = ("state", "objects", "cache", "saved.json", "run/stack.json", "run/loader.json", "run/api.url")
 
 
@@ -113,7 +112,7 @@ def prepare(home: Home) -> None:
             f"{home.path} holds {taken[0]!r}, which headrace did not make: "
             "choose another home with --home or HEADRACE_HOME"
         )
-    with disk_problems(home):
+    with disk_problems(home.path):
         for folder in (home.path, home.state, home.objects, home.run, home.emulator_log.parent):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         home.tag.write_text(
@@ -128,39 +127,13 @@ def prepare(home: Home) -> None:
 
 
 @contextmanager
-def disk_problems(home: Home) -> Iterator[None]:
-    """Turn what a disk refuses into one line with the next step."""
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise ConfigProblem(
-                f"the disk of {home.path} is full: free some space and run the command again"
-            ) from exc
-        if exc.errno in {
-            errno.EACCES,
-            errno.ENOENT,  # /proc and the like
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EEXIST,
-            errno.ENAMETOOLONG,
-        }:
-            raise ConfigProblem(
-                f"{exc.filename or home.path} cannot be written ({exc.strerror}): "
-                "choose another home with --home or HEADRACE_HOME"
-            ) from exc
-        raise
-
-
-@contextmanager
 def only_one(home: Home) -> Iterator[None]:
     """Hold the home's lock: starting, stopping and wiping exclude each other. The kernel frees it when we die.
 
     Raises:
         ConfigProblem: another command holds it.
     """
-    with disk_problems(home):
+    with disk_problems(home.path):
         lock = (home.run / "lock").open("a", encoding="ascii")
     with lock:
         try:
@@ -185,7 +158,7 @@ def wipe(home: Home) -> None:
                 f"{home.path} is not a home of headrace (no {home.tag.name}): nothing was deleted"
             )
         return
-    with disk_problems(home):
+    with disk_problems(home.path):
         for name in _DATA:
             target = home.path / name
             if target.is_dir() and not target.is_symlink():
@@ -194,16 +167,3 @@ def wipe(home: Home) -> None:
                 target.unlink(missing_ok=True)
         for pid_file in home.run.glob("ministack-*.pid"):
             pid_file.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, also over a crash."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -21,12 +21,20 @@ import msgspec
 
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator, stopping
-from pipeline.laptop.api import api_url
+from pipeline.laptop.api import PAGE_NUMBER, URL_FILE, api_url
 from pipeline.laptop.home import Home, only_one, prepare, wipe
-from pipeline.laptop.interrupts import Interrupts
-from pipeline.laptop.processes import ProcessRef, alive, process_ref, spawn, stop, wait_until
-from pipeline.laptop.restarts import Restarts
 from pipeline.laptop.stack import Stack, find_stack, write_stack
+from pipeline.machine.interrupts import Interrupts
+from pipeline.machine.processes import (
+    ProcessRef,
+    alive,
+    outside_environment,
+    process_ref,
+    spawn,
+    stop,
+    wait_until,
+)
+from pipeline.machine.restarts import Restarts
 
 LOADER_READY_SECONDS = 10.0  # first heartbeat; a loader that is silent but alive is let be
 LOADER_PROVEN_SECONDS = (
@@ -35,7 +43,6 @@ LOADER_PROVEN_SECONDS = (
 API_READY_SECONDS = 15.0  # until it takes requests; an API that is silent but alive is let be
 PORT_TRIES = 3  # somebody may take a free port before the emulator does
 LOADER = (sys.executable, "-m", "consumers.reader")
-URL_FILE = "API_URL_FILE"  # where the API says where it answers
 API = (sys.executable, "-m", "consumers.api")
 
 
@@ -232,12 +239,12 @@ class Running:
 
     def _spawn(self, command: Sequence[str], log: Path) -> ProcessRef | None:
         launch, endpoint = self._launch, self.stack.endpoint_url
-        outside = {n: v for n, v in os.environ.items() if not n.startswith(("HEADRACE_", "AWS_"))}
         ours = {"HEADRACE_HOME": str(launch.home.path), "HEADRACE_AWS__ENDPOINT_URL": endpoint}
         ours[URL_FILE] = str(launch.home.api_url)
+        ours[PAGE_NUMBER] = "1"
         child = spawn(
             command,
-            environment=outside | dict(launch.loader_environment) | ours,
+            environment=outside_environment() | dict(launch.loader_environment) | ours,
             log=log,
             folder=launch.home.run,
             dies_with_parent=not launch.detach,

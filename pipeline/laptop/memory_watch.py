@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from pipeline.laptop.processes import memory_bytes
+from pipeline.machine.processes import memory_bytes
 
 LOOK_SECONDS = 0.25
 

@@ -6,8 +6,9 @@ from typing import Literal
 import msgspec
 
 from pipeline.laptop import emulator
-from pipeline.laptop.home import Home, disk_problems, write_atomically
-from pipeline.laptop.processes import ProcessRef, alive
+from pipeline.laptop.home import Home
+from pipeline.machine.files import disk_problems, write_atomically
+from pipeline.machine.processes import ProcessRef, alive
 
 Status = Literal["running", "half-started", "killed", "absent"]
 START_EMPTY = "`headrace up --fresh` starts empty, `headrace down --wipe` only deletes"
@@ -56,7 +57,7 @@ def write_stack(home: Home, stack: Stack) -> None:
     Raises:
         ConfigProblem: the disk refuses.
     """
-    with disk_problems(home):
+    with disk_problems(home.path):
         write_atomically(home.stack_file, msgspec.json.format(msgspec.json.encode(stack), indent=2))
 
 

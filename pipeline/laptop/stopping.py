@@ -12,9 +12,10 @@ import msgspec
 
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator
-from pipeline.laptop.home import Home, disk_problems, only_one, wipe
-from pipeline.laptop.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
+from pipeline.laptop.home import Home, only_one, wipe
 from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, kept_everything, lost, write_stack
+from pipeline.machine.files import disk_problems
+from pipeline.machine.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
 
 API_GRACE_SECONDS = 45.0  # a request's deadline, and what was taken is sent
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
@@ -88,7 +89,7 @@ def settle(home: Home, stack: Stack) -> None:
     """
     if not kept_everything(home, stack):
         raise HeadraceError(lost(home))
-    with disk_problems(home):
+    with disk_problems(home.path):
         if emulator.saved_since(home, stack.port, stack.stamps):
             emulator.mark_saved(home)
         home.stack_file.unlink(missing_ok=True)

@@ -86,3 +86,7 @@ class Control(Protocol):
     def revision(self) -> int:
         """Return a number that is another after every write with an act; one cheap read, as of now."""
         ...
+
+    def close(self) -> None:
+        """Let connections go; the next call opens new ones."""
+        ...

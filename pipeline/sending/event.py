@@ -21,6 +21,7 @@ from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, RefusalCode, WireEnvelope
 from pipeline.core.moment import moment
 from pipeline.core.names import is_name
+from pipeline.core.tracing import parse_traceparent
 
 _MAX_EVENT_ID = 128  # characters; these three as schemas/envelope.json says
 _MAX_ID = 256
@@ -62,6 +63,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         event_id: 1 to 128 characters, the same each time it is sent: a repeated one is a duplicate. A new UUID if not given.
         event_time: when it happened, with its time zone; now if not given.
         correlation_id: what ties events of one cause together, 1 to 256 characters.
+        traceparent: the trace that sending it is part of, as W3C Trace Context writes it; where it says sampled, the loader's
+            write becomes a span of that trace.
     """
 
     tenant_id: str
@@ -73,6 +76,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event_id: str = msgspec.field(default_factory=new_event_id)
     event_time: datetime = msgspec.field(default_factory=partial(datetime.now, UTC))
     correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 class Wire(msgspec.Struct, frozen=True, gc=False):
@@ -107,7 +111,10 @@ def encode(event: Event) -> Wire:
     data, tie = event.data, _UNSET if cause is None else cause
     raw = _Raw(_json("/data", data) if type(data) is dict else _data(data))
     kind, version, source = event.event_type, event.schema_version, event.source
-    envelope = Envelope(event_id, event.tenant_id, entity_id, kind, version, source, at, raw, _UNSET, tie)
+    trace = _UNSET if event.traceparent is None else _traceparent(event.traceparent)
+    envelope = Envelope(
+        event_id, event.tenant_id, entity_id, kind, version, source, at, raw, _UNSET, tie, trace
+    )
     try:
         return Wire(event.tenant_id, entity_id, _ENCODE(envelope))
     except UnicodeEncodeError as exc:
@@ -124,17 +131,7 @@ def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
     Raises:
         InvalidEvent: names the field, and what it may be.
     """
-    if isinstance(event, Mapping):
-        payload = _json("", dict(event))
-    elif isinstance(event, str):
-        try:
-            payload = event.encode()
-        except UnicodeEncodeError as exc:
-            raise _half_pair(exc) from exc
-    elif isinstance(event, bytes | bytearray):
-        payload = bytes(event)
-    else:
-        raise _bad("event", event, "bytes, text or a mapping")
+    payload = as_bytes(event)
     try:
         envelope = _DECODE(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -147,6 +144,24 @@ def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
             raise _bad(name, text, "a date-time as RFC 3339 writes it, with its offset from UTC")
     _data(bytes(envelope.data))
     return Wire(envelope.tenant_id, envelope.entity_id, payload)
+
+
+def as_bytes(event: bytes | str | Mapping[str, Any]) -> bytes:
+    """Return finished JSON, or a mapping, as bytes.
+
+    Raises:
+        InvalidEvent: it cannot be written as JSON.
+    """
+    if isinstance(event, Mapping):
+        return _json("", dict(event))
+    if isinstance(event, str):
+        try:
+            return event.encode()
+        except UnicodeEncodeError as exc:
+            raise _half_pair(exc) from exc
+    if isinstance(event, bytes | bytearray):
+        return bytes(event)
+    raise _bad("event", event, "bytes, text or a mapping")
 
 
 def _odd_text(event: Event) -> InvalidEvent:
@@ -182,6 +197,13 @@ def _check_names(tenant_id: Any, event_type: Any, schema_version: Any, source: A
     if type(schema_version) is not int or not 1 <= schema_version <= _MAX_VERSION:
         raise _bad("schema_version", schema_version, f"a whole number from 1 to {_MAX_VERSION}")
     _check_text("source", source, _MAX_ID)
+
+
+def _traceparent(value: Any) -> str:
+    context = parse_traceparent(value) if type(value) is str else None
+    if context is None:
+        raise _bad("traceparent", value, "a traceparent as W3C Trace Context writes it: 00-TRACE-SPAN-FLAGS")
+    return context.text
 
 
 def _in_utc(value: Any) -> datetime:

@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["acknowledged", "spilled", "refused", "waiting"]
-KINDS: tuple[Kind, ...] = ("acknowledged", "spilled", "refused", "waiting")
+Kind = Literal["acknowledged", "spilled", "refused", "unknown", "waiting"]
+KINDS: tuple[Kind, ...] = ("acknowledged", "spilled", "refused", "unknown", "waiting")
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,17 @@ class Fate:
 
     Attributes:
         kind: `acknowledged`: the stream has it, at the position that follows. `spilled`: it is in a file, on disk, and
-            will be sent from there. `refused`: it is nowhere, and `why` says why. `waiting`: it is still in memory.
+            will be sent from there. `refused`: it is nowhere, and `why` says why. `unknown`: it was sent over HTTP, and no
+            answer came for as long as the producer tries; `why` says more. `waiting`: it is still in memory.
         shard_id: of an acknowledged event.
         sequence_number: of its Kinesis record.
         subsequence_number: its index in the aggregate.
         path: the file of a spilled event.
-        why: of a refused event.
+        why: of a refused or unknown event.
+        code: why a server refused it, as a stable word.
+        pointer: JSON pointer to the fault.
+        receipt: of the request that carried an event acknowledged over HTTP; there is no position then.
+        status: of the answer, where the server refused the whole request, not this event.
     """
 
     kind: Kind
@@ -37,6 +42,10 @@ class Fate:
     subsequence_number: int = 0
     path: Path | None = None
     why: str = ""
+    code: str = ""
+    pointer: str = ""
+    receipt: str = ""
+    status: int = 0
 
 
 class BatchFate(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -48,10 +57,17 @@ class BatchFate(msgspec.Struct, frozen=True, eq=False, gc=False):
     sequence_number: str = ""
     path: Path | None = None
     why: str = ""
+    code: str = ""
+    pointer: str = ""
+    receipt: str = ""
+    status: int = 0
 
     def of(self, index: int) -> Fate:
         """Return the fate of one of its events."""
-        return Fate(self.kind, self.shard_id, self.sequence_number, index, self.path, self.why)
+        place = (self.shard_id, self.sequence_number, index if self.shard_id else 0)
+        return Fate(
+            self.kind, *place, self.path, self.why, self.code, self.pointer, self.receipt, self.status
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,16 @@ class Report:
     def refused(self) -> int:
         """Return how many events are nowhere."""
         return self.count("refused")
+
+    @property
+    def unknown(self) -> int:
+        """Return how many events may be there or not."""
+        return self.count("unknown")
+
+    @property
+    def receipts(self) -> tuple[str, ...]:
+        """Return the receipts of what was acknowledged over HTTP, by which it can be followed until it is queryable."""
+        return tuple(dict.fromkeys(one.receipt for one in self.batches if one.receipt))
 
     @property
     def waiting(self) -> int:

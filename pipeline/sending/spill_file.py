@@ -21,6 +21,7 @@ import msgspec
 
 from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.receipt import AckedBatch
+from pipeline.machine.files import PRIVATE_FILE, PRIVATE_FOLDER
 
 FORMAT = 1
 _MAGIC = b"HRSP"
@@ -81,7 +82,7 @@ class SpillFile:
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if not size else 0)
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = os.open(path, flags, PRIVATE_FILE)
         self.size = self.synced = size
 
     @classmethod
@@ -221,8 +222,8 @@ def lock_folder(folder: Path) -> int:
         ConfigProblem: another process has it, or it cannot be written.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
     except OSError as exc:
         raise ConfigProblem(
             f"spill {folder}: {exc.strerror}; name a folder that this program can write"

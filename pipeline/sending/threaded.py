@@ -35,6 +35,10 @@ from pipeline.sending.spill import Spill
 from pipeline.sending.spill_file import Head
 from pipeline.sending.worker import Waiter, Worker, WorkerPorts
 
+FORKED = (
+    "this producer belongs to the parent process: its sending thread is not here. Call connect() in each "
+    "process, after the fork (gunicorn: post_fork, uWSGI: @postfork)"
+)
 PUT_SECONDS = 60.0  # a stream that is busy for longer is an incident, and the program should hear of it
 
 
@@ -77,7 +81,20 @@ class Outgoing(Protocol):
         ...
 
 
-_producers: "weakref.WeakSet[EventProducer]" = weakref.WeakSet()
+class Threaded(Protocol):
+    """A producer with threads of its own, which a forked child does not have."""
+
+    def left_by_fork(self) -> None:
+        """In a forked child: it is the parent's."""
+        ...
+
+
+_producers: "weakref.WeakSet[Threaded]" = weakref.WeakSet()
+
+
+def tell_of_forks(producer: Threaded) -> None:
+    """Have a producer told, in each forked child, that it is the parent's."""
+    _producers.add(producer)
 
 
 class EventProducer:
@@ -109,7 +126,7 @@ class EventProducer:
             head = Head(producer_id, *stream, settings.slots)
             spill = Spill(options.spill, head, options.max_spill_bytes, ports.facts)
         self._inbox = Inbox(options.max_buffer_bytes, ports.clock)
-        ports = replace(ports, on_batch=_harmless(ports.on_batch))
+        ports = replace(ports, on_batch=harmless(ports.on_batch))
         try:
             self._worker = Worker(
                 producer_id, stream, self._inbox, ports, settings, spill, options.keep_fates
@@ -120,7 +137,7 @@ class EventProducer:
             raise
         self._forked = False
         self._thread = threading.Thread(target=self._run, name=f"headrace-{producer_id}", daemon=True)
-        _producers.add(self)
+        tell_of_forks(self)
         atexit.register(self._at_exit)
         self._thread.start()
 
@@ -222,10 +239,7 @@ class EventProducer:
 
     def _must_be_ours(self) -> None:
         if self._forked:
-            raise ConfigProblem(
-                "this producer belongs to the parent process: its sending thread is not here. Call connect() in each "
-                "process, after the fork (gunicorn: post_fork, uWSGI: @postfork)"
-            )
+            raise ConfigProblem(FORKED)
 
     def _wait(self, wanted: Literal["flush", "drain", "close"], timeout: float | None) -> None:
         self._must_be_ours()
@@ -276,7 +290,7 @@ class EventProducer:
         self._worker.left_by_fork()
 
 
-def _harmless(tell: Any) -> Any:
+def harmless(tell: Any) -> Any:
     """Keep a program's callback from ending the sending thread: what it raises goes where threads' errors go."""
     if tell is None:
         return None

@@ -14,6 +14,11 @@ from pipeline.ports.clock import Clock, SystemClock
 from pipeline.telemetry.emf import embedded
 
 
+def time_of(now_us: int) -> str:
+    """Return a moment as log lines have it: UTC, to the millisecond."""
+    return datetime.fromtimestamp(now_us // 1_000 / 1_000, UTC).isoformat(timespec="milliseconds")
+
+
 def to_stderr(line: bytes) -> None:
     """Write one line and flush it."""
     sys.stderr.buffer.write(line)
@@ -42,8 +47,8 @@ class FactLog:
         self._worker, self._namespace, self._sample_seconds = worker, namespace, sample_seconds
         self._clock, self._write = clock or SystemClock(), write
         self._lock = threading.Lock()
-        self._held: dict[tuple[str, ...], Fact] = {}
-        self._written_at: dict[tuple[str, ...], float] = {}
+        self._held: dict[tuple[object, ...], Fact] = {}
+        self._written_at: dict[tuple[object, ...], float] = {}
 
     def __call__(self, fact: Fact) -> None:
         """Write one line: time, level, the fact's name and its fields; of a sampled fact one in a while."""
@@ -51,7 +56,7 @@ class FactLog:
             self.close()
         with self._lock:
             if fact.sampled:
-                key = (type(fact).__name__, *(one.key for one in readings(fact)))
+                key = (type(fact).__name__, *((one.key, *one.more) for one in readings(fact)))
                 held = self._held.pop(key, None)
                 fact = fact if held is None else _merged(held, fact)
                 now, written_at = self._clock.monotonic(), self._written_at.get(key)
@@ -69,16 +74,19 @@ class FactLog:
 
     def _line(self, fact: Fact) -> None:
         now_ms = self._clock.now_us() // 1_000
-        time = datetime.fromtimestamp(now_ms / 1_000, UTC).isoformat(timespec="milliseconds")
-        body: dict[str, Any] = {"time": time, "level": fact.level, **msgspec.to_builtins(fact)}
+        body: dict[str, Any] = {
+            "time": time_of(now_ms * 1_000),
+            "level": fact.level,
+            **msgspec.to_builtins(fact),
+        }
         if self._namespace is not None:
             body |= embedded(fact, self._worker, self._namespace, now_ms)
         self._write(orjson.dumps(body) + b"\n")
 
 
 def _merged(held: Fact, fact: Fact) -> Fact:
-    """Return the newer fact with the held one's counters added: no count is lost between two lines."""
-    counters = [metric.field for metric in fact.metrics if metric.kind == "counter" and metric.field]
+    """Return the newer fact with the held one's counters and histograms added: no count is lost between two lines."""
+    counters = [metric.field for metric in fact.metrics if metric.kind != "gauge" and metric.field]
     return msgspec.structs.replace(
-        fact, **{field: getattr(held, field) + getattr(fact, field) for field in counters}
+        fact, **{field: getattr(held, field) + getattr(fact, field) for field in dict.fromkeys(counters)}
     )

@@ -6,16 +6,26 @@ here; on Linux the usual `process_*` metrics (memory, processor time, start) sta
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from pipeline.core.errors import ConfigProblem
+from pipeline.core.histogram import Histogram
 from pipeline.core.metric import Metric
 from pipeline.facts import METRICS, Fact, readings
+
+_Labels = tuple[str, ...]  # the values of a metric's labels, in their order
+_Family = Any  # of prometheus_client; three kinds with three forms
+_KINDS: dict[str, Callable[..., _Family]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
 
 
 class Page(Collector):
@@ -24,10 +34,10 @@ class Page(Collector):
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self._lock = threading.Lock()
-        self._values: dict[str, dict[str, float]] = defaultdict(dict)
+        self._values: dict[str, dict[_Labels, float | Histogram]] = defaultdict(dict)
         for metric in METRICS.values():
             if metric.kind == "counter" and not metric.label:
-                self._values[metric.name][""] = 0.0  # a rate needs the zero before the first
+                self._values[metric.name][()] = 0.0  # a rate needs the zero before the first
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -37,23 +47,28 @@ class Page(Collector):
     def take(self, fact: Fact) -> None:
         """Add a fact's counters, and keep its gauges."""
         with self._lock:
-            for metric, key, value in readings(fact):
-                series = self._values[metric.name]
-                series[key] = value if metric.kind == "gauge" else series.get(key, 0.0) + value
+            for metric, key, value, more in readings(fact):
+                series, labels = self._values[metric.name], (key, *more) if metric.label else ()
+                before = None if metric.kind == "gauge" else series.get(labels)
+                series[labels] = value if before is None else before + value  # type: ignore[operator]
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[_Family]:
         """Yield every metric of the closed set, told or not: whoever looks finds the name and what it means."""
         with self._lock:
             values = {name: dict(series) for name, series in self._values.items()}
         for metric in METRICS.values():
             yield self._family(metric, values.get(metric.name, {}))
 
-    def _family(self, metric: Metric, series: dict[str, float]) -> CounterMetricFamily | GaugeMetricFamily:
-        kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-        labels = [label for label in ("worker", metric.label) if label]
-        family = kind(metric.prometheus_name, metric.says, labels=labels)
-        for key, value in series.items():
-            family.add_metric([self._worker, key][: len(labels)], value)
+    def _family(self, metric: Metric, series: dict[_Labels, float | Histogram]) -> _Family:
+        family: _Family = _KINDS[metric.kind](
+            metric.prometheus_name, metric.says, labels=("worker", *metric.labels)
+        )
+        for labels, value in series.items():
+            named = [self._worker, *labels]
+            if isinstance(value, Histogram):
+                family.add_metric(named, buckets=value.buckets(), sum_value=value.sum)
+            else:
+                family.add_metric(named, value)
         return family
 
     def serve(self, host: str, port: int) -> None:

@@ -1,6 +1,6 @@
 """The application: routes to responders, and the one way of a request.
 
-1. give the request its id     2. authenticate, unless the route is open     3. check the scope
+1. give the request its ids    2. authenticate, unless the route is open     3. check the scope
 4. take from the plan           5. let the handler answer                     6. turn what was raised into a problem
 """
 
@@ -15,9 +15,9 @@ import msgspec
 
 from pipeline.core.caller import Denied
 from pipeline.facts import RequestFailed
-from pipeline.flows.request_ids import new_request_id
+from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
-from pipeline.web.entry import BodyTimeout, Receive, Send, body_timeout
+from pipeline.web.entry import BodyTimeout, Receive, Send, begin, body_timeout, size_of
 from pipeline.web.gate import Gate
 from pipeline.web.limits import take
 from pipeline.web.problems import MEDIA_TYPE, Problem
@@ -65,6 +65,11 @@ class Reply:
         self.status, self.content_type, self.data = 200, "application/json", b""
         self._headers: list[tuple[bytes, bytes]] = []
 
+    @property
+    def status_code(self) -> int:
+        """Return the status, by the framework's name for it as a number."""
+        return self.status
+
     def set_header(self, name: str, value: str) -> None:
         """Add a header; no name comes twice."""
         self._headers.append((_field_name(name), value.encode("latin-1")))
@@ -96,7 +101,7 @@ def make_app(door: FrontDoor, gate: Gate, routes: Iterable[Route] = ROUTES) -> A
         app.add_route(path, resource)
         if "{" not in path:
             app.direct |= {(method, path): getattr(resource, f"on_{method.lower()}") for method in methods}
-    app.add_error_handler(falcon.HTTPError, _framework_refused)
+    app.add_error_handler(falcon.HTTPError, _refuser(door))
     return app
 
 
@@ -116,32 +121,43 @@ def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resour
 
 def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
     is_open, handler, nobody = isinstance(route.needs, Open), route.handler, gate.nobody
+    watch, watched = door.watch, door.watch.route(f"{route.method} {route.path}")
     counted = route.costs and not is_open and door.limiter is not None
 
     async def respond(request: falcon.asgi.Request, response: Response, **path: str) -> None:
-        request_id = new_request_id()
-        response.set_header("X-Request-Id", request_id)
+        seen, code = begin(watch, request.scope), ""
+        request_id = seen.request_id
+        name_request(response, seen)
         try:
             caller = nobody if is_open else await gate.admit(request, route)
+            seen.tenant, seen.credential = caller.tenant_id, caller.credential
             if counted:
                 for name, value in (await take(door, caller)).headers().items():
                     response.set_header(name, value)
-            call = Call(caller, request_id, request_id, request, path)
+            call = Call(caller, request_id, seen.trace_id, request, path, seen)
             if request.query_string and not is_open:
                 check_query(door, call)
             answer = await handler(door, call)
         except (Problem, Denied) as exc:
-            write_problem(response, exc if isinstance(exc, Problem) else gate.problem(exc), request_id)
+            problem = exc if isinstance(exc, Problem) else gate.problem(exc)
+            code = write_problem(response, problem, request_id)
         except BodyTimeout:
-            write_problem(response, body_timeout(), request_id)
+            code = write_problem(response, body_timeout(), request_id)
         except Exception as exc:  # noqa: BLE001 - the boundary of a request: the others go on
             door.facts(RequestFailed(request_id, f"{route.method} {route.path}", _place(exc)))
             detail = "the fault is ours and was noted; what was sent may have been taken: name the request_id to the operator"
-            write_problem(response, Problem("internal", detail), request_id)
+            code = write_problem(response, Problem("internal", detail), request_id)
         else:
             _write(response, answer)
+        watch.end(seen, watched, response.status_code, code, size_of(request.scope))
 
     return respond
+
+
+def name_request(response: Response, seen: Seen) -> None:
+    """Say in the answer which request it is of, and which trace."""
+    response.set_header("X-Request-Id", seen.request_id)
+    response.set_header("X-Trace-Id", seen.trace_id)
 
 
 def _place(exc: Exception) -> str:
@@ -162,26 +178,33 @@ def _write(response: Response, answer: Answer) -> None:
         response.set_header(name, value)
 
 
-def write_problem(response: Response, problem: Problem, request_id: str) -> None:
-    """Make a refusal the answer."""
+def write_problem(response: Response, problem: Problem, request_id: str) -> str:
+    """Make a refusal the answer; return its code."""
     response.status, response.content_type = problem.status, MEDIA_TYPE
     response.data = problem.document(request_id)
     for name, value in problem.headers.items():
         response.set_header(name, value)
+    return problem.code
 
 
 _FRAMEWORK = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
-async def _framework_refused(
-    request: falcon.asgi.Request,  # noqa: ARG001 - the framework's form
-    response: falcon.asgi.Response,
-    error: falcon.HTTPError,
-    params: dict[str, Any],  # noqa: ARG001
-) -> None:
-    """The framework itself refused: no such path, no such method."""
-    request_id = new_request_id()
-    response.set_header("X-Request-Id", request_id)
-    code = _FRAMEWORK.get(error.status_code, "bad_request")
-    headers = dict(error.headers or {})
-    write_problem(response, Problem(code, error.title or "see the reference at /docs", headers), request_id)
+def _refuser(door: FrontDoor) -> Responder:
+    watch, watched = door.watch, door.watch.route(NO_ROUTE)
+
+    async def refused(
+        request: falcon.asgi.Request,
+        response: falcon.asgi.Response,
+        error: falcon.HTTPError,
+        params: dict[str, Any],  # noqa: ARG001 - the framework's form
+    ) -> None:
+        """The framework itself refused: no such path, no such method."""
+        seen = begin(watch, request.scope)
+        name_request(response, seen)
+        code = _FRAMEWORK.get(error.status_code, "bad_request")
+        problem = Problem(code, error.title or "see the reference at /docs", dict(error.headers or {}))
+        write_problem(response, problem, seen.request_id)
+        watch.end(seen, watched, problem.status, code, size_of(request.scope))
+
+    return refused

@@ -15,10 +15,15 @@ JSON = ("application/json",)
 
 
 async def document(call: Call, max_bytes: int, types: Sequence[str] = JSON) -> dict[str, Any]:
-    """Return the body, a JSON object.
+    """Return the body, a JSON object; errors as of `received` and `parsed`."""
+    return parsed(await received(call, max_bytes, types))
+
+
+async def received(call: Call, max_bytes: int, types: Sequence[str] = JSON) -> bytes:
+    """Return the body as it arrived.
 
     Raises:
-        Problem: it is too large, of another type, or no JSON object.
+        Problem: it is too large, or of another type.
     """
     given = (call.request.content_type or "").partition(";")[0].strip().lower()
     if given not in types:
@@ -26,6 +31,15 @@ async def document(call: Call, max_bytes: int, types: Sequence[str] = JSON) -> d
     body = await call.request.stream.read(max_bytes + 1)
     if len(body) > max_bytes:
         raise Problem("too_large", f"the body is larger than {max_bytes:,} bytes")
+    return bytes(body)
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is.
+
+    Raises:
+        Problem: it is none.
+    """
     try:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as exc:

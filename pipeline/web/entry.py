@@ -4,11 +4,11 @@ The framework takes the end of a connection for the end of the body, and waits f
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.flows.request_ids import new_request_id
+from pipeline.flows.watch import NO_ROUTE, RequestWatch, Seen
 from pipeline.web.problems import MEDIA_TYPE, Problem
 
 Event = dict[str, Any]
@@ -38,13 +38,25 @@ class Incoming:
         cut: the connection ended before the body did.
         late: the deadline passed before the answer.
         first: what arrived of the body together with its head.
+        size: bytes of the body so far, as they arrived.
     """
 
-    __slots__ = ("_held_bytes", "_reader", "_receive", "_room", "_told", "cut", "deadline", "first", "late")
+    __slots__ = (
+        "_held_bytes",
+        "_reader",
+        "_receive",
+        "_room",
+        "_told",
+        "cut",
+        "deadline",
+        "first",
+        "late",
+        "size",
+    )
 
     def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
         self._receive, self.deadline, self.cut, self.late = receive, deadline, False, False
-        self._room, self._held_bytes = room, 0
+        self._room, self._held_bytes, self.size = room, 0, 0
         self.first: bytes | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._told: Callable[[], None] | None = None
@@ -84,22 +96,19 @@ class Incoming:
         if self._told is not None:
             self._told()
 
-    def _check(self) -> None:
-        if self.late:
-            raise BodyTimeout
-
     async def __call__(self) -> Event:
         """Return the next message (ASGI's `receive`).
 
         Raises:
             BodyTimeout: the deadline passed.
         """
-        self._check()
+        if self._is_late():
+            raise BodyTimeout
         reader = self._reader = asyncio.current_task()
         try:
             event = await self._receive()
         except asyncio.CancelledError as exc:
-            if not self.late or reader is None:
+            if not self._is_late() or reader is None:
                 raise
             reader.uncancel()  # it was `expire` that cancelled: the request goes on, to be refused
             raise BodyTimeout from exc
@@ -107,9 +116,15 @@ class Incoming:
             self._reader = None
         if event["type"] == "http.disconnect":
             self.cut = True
-        elif self.first is None:
-            self.first = event.get("body", b"")
+        else:
+            body = event.get("body") or b""
+            self.size += len(body)
+            if self.first is None:
+                self.first = body
         return event
+
+    def _is_late(self) -> bool:
+        return self.late
 
 
 class Deadlines:
@@ -153,7 +168,10 @@ class Deadlines:
 class Entry:
     """The application as the server calls it."""
 
-    def __init__(self, application: Asgi, deadline_seconds: float, max_bytes: int) -> None:
+    def __init__(
+        self, application: Asgi, deadline_seconds: float, max_bytes: int, watch: RequestWatch
+    ) -> None:
+        self._watch, self._watched = watch, watch.route(NO_ROUTE)
         self._room, self._deadlines = Room(max_bytes), Deadlines(deadline_seconds)
         self._application = application
         self.requests = 0  # being answered now
@@ -162,18 +180,55 @@ class Entry:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        if (
+            scope["http_version"] == "1"
+        ):  # HTTP/1.0, as this server names it; the framework knows only 1.0 and 1.1
+            scope["http_version"] = "1.0"
         deadlines = self._deadlines
         incoming = scope[SCOPE_KEY] = Incoming(receive, deadlines.next(), self._room)
         deadlines.watch(incoming)
         self.requests += 1
         try:
-            await self._application(scope, incoming, send)
+            if scope["method"] != "GET" and _is_coded(scope["headers"]):
+                await self._refuse(send, scope, _coded(), incoming.size)
+            else:
+                await self._application(scope, incoming, send)
         except BodyTimeout:
-            await _answer(send, body_timeout())
+            await self._refuse(send, scope, body_timeout(), incoming.size)
         finally:
             self.requests -= 1
             deadlines.answered(incoming)
             incoming.let_go()
+
+    async def _refuse(self, send: Send, scope: dict[str, Any], problem: Problem, size: int) -> None:
+        """Answer what the application does not see."""
+        seen = begin(self._watch, scope)
+        await _answer(send, problem, seen)
+        self._watch.end(seen, self._watched, problem.status, problem.code, size)
+
+
+def _is_coded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """True when the body's transfer coding is more than `chunked`: the server would hand it over as it is, still coded."""
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    return bool(codings) and codings != [b"chunked"]
+
+
+def _coded() -> Problem:
+    detail = "Transfer-Encoding must be chunked, once, or be left out; Content-Encoding: gzip is taken"
+    return Problem("bad_request", detail, {"Connection": "close"})
+
+
+def begin(watch: RequestWatch, scope: dict[str, Any]) -> Seen:
+    """Return a new request, with the trace that its headers name."""
+    return watch.begin(
+        [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
+    )
+
+
+def size_of(scope: dict[str, Any]) -> int:
+    """Return how many bytes of a request's body have arrived."""
+    incoming: Incoming | None = scope.get(SCOPE_KEY)
+    return incoming.size if incoming is not None else 0
 
 
 def body_timeout() -> Problem:
@@ -182,10 +237,10 @@ def body_timeout() -> Problem:
     return Problem("request_timeout", detail, {"Connection": "close"})
 
 
-async def _answer(send: Send, problem: Problem) -> None:
-    request_id = new_request_id()
-    body = problem.document(request_id)
-    headers = {**problem.headers, "content-type": MEDIA_TYPE, "x-request-id": request_id}
+async def _answer(send: Send, problem: Problem, seen: Seen) -> None:
+    body = problem.document(seen.request_id)
+    named = {"x-request-id": seen.request_id, "x-trace-id": seen.trace_id}
+    headers = {**problem.headers, **named, "content-type": MEDIA_TYPE}
     headers["content-length"] = str(len(body))
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": encoded})

@@ -7,6 +7,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -14,6 +15,8 @@ from pipeline.core.accept import WRONG_TENANT, Accepted, NewId, Refused
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.core.event import RefusalCode
+from pipeline.core.rules import Rules
 from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
@@ -25,9 +28,12 @@ from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
 from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, one_at_hand, units
+from pipeline.web.threads import in_thread
 from pipeline.wiring.front_door import FrontDoor
 
 RETRY_SECONDS = "2"  # a busy stream recovers by the second: Kinesis counts its limits so
+_LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
+_MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
 _ENCODE = msgspec.json.Encoder().encode
 _UNKNOWN = (
     "the stream did not answer in time, so the event may be there: send it again under the same event_id, "
@@ -98,9 +104,13 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     if not taken:
         door.tally.refused += len(verdicts)
         raise _all_refused(verdicts)
-    sent = _put(door, taken)
+    if len(verdicts) == 1:
+        call.seen.event = taken[0]
+    began, sent = door.watch.now(), _put(door, taken)
     when_late(call.request, sent.expire)
     await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
+    if all(sent.acknowledged):
+        door.watch.acknowledged(began)
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
 
@@ -117,18 +127,53 @@ async def _judged(
     door: FrontDoor, call: Call, now_us: int, new_id: NewId
 ) -> tuple[list[Accepted | Refused], int]:
     """Return the verdict on each event of the body, and how many bytes they have."""
-    tenant_id, limits, size_bytes = call.caller.tenant_id, _limits(door), 0
-    acceptor = door.acceptors.of(door.rules())
+    judging, limits = _Judging(door, call, now_us, new_id), _limits(door)
     alone = one_at_hand(call.request, limits)
     if alone is not None:
-        return acceptor.judge((alone,), tenant_id, now_us, new_id), len(alone)
-    verdicts: list[Accepted | Refused] = []
+        await judging.add((alone,))
+        return judging.verdicts, judging.size_bytes
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
-        if verdicts:
+        if judging.verdicts:
             await asyncio.sleep(0)  # other requests have their turn
-        verdicts += acceptor.judge(some, tenant_id, now_us, new_id, len(verdicts))
-        size_bytes += sum(map(len, some))
-    return verdicts, size_bytes
+        await judging.add(some)
+    return judging.verdicts, judging.size_bytes
+
+
+class _Judging:
+    """The verdicts on one request's events. What is unknown is looked for once more before it is refused."""
+
+    __slots__ = ("_acceptor", "_call", "_door", "_looked", "_new_id", "_now_us", "size_bytes", "verdicts")
+
+    def __init__(self, door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> None:
+        self._door, self._call, self._now_us, self._new_id = door, call, now_us, new_id
+        self._acceptor, self._looked = door.acceptors.of(door.rules()), False
+        self.verdicts: list[Accepted | Refused] = []
+        self.size_bytes = 0
+
+    async def add(self, units: Sequence[bytes]) -> None:
+        """Judge further events."""
+        found = self._judge(units)
+        if not self._looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found):
+            own = any(type(one) is Refused and one.code == RefusalCode.UNKNOWN_TENANT for one in found)
+            since_us = self._door.clock.now_us() - (0 if own else _LOOK_US)
+            self._looked, newer = True, await _newer(self._door, since_us)
+            if newer is not self._acceptor.rules:
+                self._acceptor = self._door.acceptors.of(newer)
+                found = self._judge(units)
+        self.verdicts += found
+        self.size_bytes += sum(map(len, units))
+
+    def _judge(self, units: Sequence[bytes]) -> list[Accepted | Refused]:
+        call, first = self._call, len(self.verdicts)
+        trace = call.seen.traceparent
+        return self._acceptor.judge(units, call.caller.tenant_id, self._now_us, self._new_id, first, trace)
+
+
+async def _newer(door: FrontDoor, since_us: int) -> Rules:
+    """Return rules as of then, or later: a tenant, type or version that is unknown may have been added since the last look."""
+    with suppress(Problem, ConfigProblem):  # the look told it; what is known decides
+        return await in_thread(door, door.rules.newest, since_us)
+    return door.rules()
 
 
 def _tell_crossing(door: FrontDoor, call: Call, verdicts: Sequence[Accepted | Refused]) -> None:
@@ -163,7 +208,7 @@ def _answer(
             events.append(AcceptedEvent(index, one.event_id))  # type: ignore[union-attr]
         else:
             events.append(RetryEvent(index, one.event_id, _UNKNOWN))  # type: ignore[union-attr]
-    accepted = sum(sent.acknowledged)
+    accepted = call.seen.events = sum(sent.acknowledged)
     retry = len(sent.acknowledged) - accepted
     refused = len(events) - accepted - retry
     _count(door, accepted, refused, retry)
@@ -207,6 +252,7 @@ ROUTES = (
         "`ce-` headers.",
         post_events,
         answers={202: EventsAnswer, 207: EventsAnswer},
+        refuses=("all_refused", "busy"),
         body={
             JSON: {
                 "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]

@@ -70,10 +70,12 @@ async def once(door: FrontDoor, call: Call, body: bytes, work: Work) -> Answer:
 
 def _key(request: Request) -> str | None:
     """Return the key of a request, if it has one; raises Problem."""
-    found = [value for name, value in request.scope["headers"] if name == HEADER.lower().encode()]
-    if not found:
+    found = request.get_header(HEADER)
+    if found is None:
         return None
-    key = parse_idempotency_key(found[0].decode("latin-1").strip()) if len(found) == 1 else None
+    key = parse_idempotency_key(
+        found.strip()
+    )  # two of them come joined by a comma, which no key has outside of quotes
     if key is None:
         limit = f"one string of 1 to {MAX_KEY_CHARS} visible ASCII characters, as a UUID"
         raise Problem("bad_request", f"`{HEADER}` must be {limit}", header=HEADER)
@@ -82,13 +84,12 @@ def _key(request: Request) -> str | None:
 
 def _begin(idempotency: Idempotency, call: Call, key: str, body: bytes) -> Beginning:
     request = call.request
-    says = sorted(
-        name + b": " + value
-        for name, value in request.scope["headers"]
-        if name in (b"content-type", b"content-encoding")
-        or name.startswith(b"ce-")  # of a CloudEvent in binary mode
+    about = "\n".join(
+        f"{name}: {value}"
+        for name, value in sorted(request.headers_lower.items())
+        if name in {"content-type", "content-encoding"}
+        or name.startswith("ce-")  # of a CloudEvent in binary mode
     )
-    about = b"\n".join(says).decode("latin-1")
     digest = fingerprint(request.method, request.relative_uri, about, body)
     return idempotency.begin(call.caller.tenant_id, key, digest)
 

@@ -11,6 +11,7 @@ import msgspec
 from pipeline import __version__
 from pipeline.core.accept import CODES
 from pipeline.core.event import RefusalCode
+from pipeline.web.idempotent import KEY_PARAMETER
 from pipeline.web.problems import MEDIA_TYPE, PROBLEMS
 from pipeline.web.route import OPEN, Answer, Call, Open, Parameter, Route
 from pipeline.wiring.front_door import FrontDoor
@@ -63,15 +64,13 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
         "operationId": route.handler.__name__,
         "summary": says,
         "parameters": [_parameter(one) for one in route.parameters],
-        "responses": {
-            str(status): _response(status, body, schema_of) for status, body in route.answers.items()
-        },
+        "responses": {str(status): _response(route, status, schema_of) for status in route.answers},
         "security": [] if isinstance(route.needs, Open) else [{"key": []}, {"token": []}],
     }
-    found["responses"]["default"] = {
-        "description": "A refusal.",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
-    }
+    for status, codes in refusals(route).items():
+        if str(status) not in found["responses"]:  # else the route describes it by itself
+            found["responses"][str(status)] = _refusal(f"A refusal: {', '.join(codes)}.")
+    found["responses"]["default"] = _refusal("A refusal.")
     if more:
         found["description"] = more
     if not isinstance(route.needs, Open):
@@ -85,6 +84,32 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     return found
 
 
+def refusals(route: Route) -> dict[int, list[str]]:
+    """Return the codes of the problems that a route answers with, by status."""
+    codes = ["internal", *route.refuses]
+    if not isinstance(route.needs, Open):
+        codes += ["bad_request", "unauthenticated", "forbidden", "invalid", "unavailable"]
+        codes += ["rate_limited", "quota_used_up"] if route.costs else []
+    if any(one.where == "path" for one in route.parameters):
+        codes.append("not_found")
+    if route.body:
+        codes += ["request_timeout", "too_large", "unsupported_media_type"]
+    if KEY_PARAMETER in route.parameters:
+        codes += ["in_flight", "key_reused"]
+    found: dict[int, list[str]] = {}
+    for code in sorted(set(codes), key=lambda code: (PROBLEMS[code].status, code)):
+        found.setdefault(PROBLEMS[code].status, []).append(code)
+    return found
+
+
+def _refusal(says: str) -> dict[str, Any]:
+    return {
+        "description": says,
+        "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+    }
+
+
 def _parameter(one: Parameter) -> dict[str, Any]:
     required = one.required or one.where == "path"
     return {
@@ -96,14 +121,15 @@ def _parameter(one: Parameter) -> dict[str, Any]:
     }
 
 
-def _response(status: int, body: Any, schema_of: dict[Any, Any]) -> dict[str, Any]:
+def _response(route: Route, status: int, schema_of: dict[Any, Any]) -> dict[str, Any]:
+    body = route.answers[status]
     found: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
-        "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+        "headers": {name: {"schema": {"type": "string"}} for name in ("X-Request-Id", "X-Trace-Id")},
     }
     if body is not None:
         schema = schema_of[body] if isinstance(body, type) else body
-        found["content"] = {"application/json": {"schema": schema}}
+        found["content"] = {route.gives: {"schema": schema}}
     return found
 
 
@@ -134,7 +160,8 @@ def _route_html(route: Route) -> str:
         + (f"<p>{html.escape(more)}</p>" if more else "")
         + f"<p>Needs: {needs}."
         + (f" Takes: {', '.join(f'<code>{kind}</code>' for kind in route.body)}." if route.body else "")
-        + f" Answers: {', '.join(map(str, route.answers))}.</p>"
+        + f" Answers: {', '.join(map(str, route.answers))}."
+        + f" Refuses: {', '.join(f'<code>{code}</code>' for codes in refusals(route).values() for code in codes)}.</p>"
         + (f"<table>{rows}</table>" if rows else "")
         + "</section>"
     )
@@ -149,7 +176,7 @@ code {{ background: #8882; padding: 0 .2em; border-radius: 3px; }} td {{ padding
 dt {{ margin-top: .6rem; }} :target {{ background: #fd83; }}
 </style></head><body>
 <h1>headrace HTTP API</h1>
-<p>Version {version}. For programs: <a href="/openapi.json">openapi.json</a>. Every answer carries <code>X-Request-Id</code>.</p>
+<p>Version {version}. For programs: <a href="/openapi.json">openapi.json</a>. Every answer carries <code>X-Request-Id</code> and <code>X-Trace-Id</code>.</p>
 <h2>Routes</h2>{routes}
 <h2>Problems</h2><p>A refusal is <code>application/problem+json</code> (RFC 9457) with one of these codes.</p><dl>{problems}</dl>
 <h2>Refused events</h2><p>In the answers of <code>POST /v1/events</code>, by event.</p><dl>{refusals}</dl>
@@ -185,5 +212,13 @@ ROUTES = (
         get_openapi,
         answers={200: {"type": "object"}},
     ),
-    Route("GET", "/docs", OPEN, "Describe the API for people.", get_docs, answers={200: None}),
+    Route(
+        "GET",
+        "/docs",
+        OPEN,
+        "Describe the API for people.",
+        get_docs,
+        answers={200: {"type": "string"}},
+        gives="text/html",
+    ),
 )

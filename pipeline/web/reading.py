@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from pipeline.core.errors import Corrupt, NotFound, OutcomeUnknown, Transient
+from pipeline.core.errors import Corrupt, Crossed, NotFound, OutcomeUnknown, Transient
 from pipeline.facts import DamageFound, ReadsStopped
-from pipeline.flows.tenant_reads import Crossed, TenantReads
+from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import route_of, tell_crossing
 from pipeline.web.problems import Problem
 from pipeline.web.route import Call

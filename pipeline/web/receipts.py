@@ -4,10 +4,12 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
-from pipeline.core.errors import OutcomeUnknown, Transient
+from pipeline.core.errors import Crossed, OutcomeUnknown, Transient
 from pipeline.core.span import instant_of
 from pipeline.flows.follow import ArrivalReceipts, State
+from pipeline.web.asked import tell_crossing
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
 from pipeline.wiring.front_door import FrontDoor
@@ -30,9 +32,7 @@ class ReceiptAnswer(msgspec.Struct, frozen=True):
 
 async def get_receipt(door: FrontDoor, call: Call) -> Answer:
     """Say how far the events of one request have come."""
-    receipt = receipts_of(door).read(call.caller.tenant_id, call.path["id"])
-    if receipt is None:
-        raise Problem("not_found", "there is no such receipt")
+    receipt = _read(door, call)
     wanted, seconds = _wanted(call), _seconds(call, door.settings.web.deadline_seconds)
     follower, places = receipts_of(door).follower, receipt.positions()
     try:
@@ -40,6 +40,17 @@ async def get_receipt(door: FrontDoor, call: Call) -> Answer:
     except (Transient, OutcomeUnknown) as exc:
         raise Problem("unavailable", "the ledger does not answer; try again", {"Retry-After": "2"}) from exc
     return Answer(ReceiptAnswer(state, instant_of(receipt.arrived_us)), headers={"Cache-Control": "no-store"})
+
+
+def _read(door: FrontDoor, call: Call) -> ArrivalReceipt:
+    try:
+        found = receipts_of(door).read(call.caller.tenant_id, call.path["id"])
+    except Crossed:
+        tell_crossing(door, call)
+        found = None
+    if found is None:
+        raise Problem("not_found", "there is no such receipt")
+    return found
 
 
 def receipts_of(door: FrontDoor) -> ArrivalReceipts:

@@ -11,15 +11,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pipeline.core.caller import Scope
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import HeadraceError, NotFound
 from pipeline.core.names import is_name
 from pipeline.core.replay import Selection
-from pipeline.core.replay_job import Job
+from pipeline.core.replay_job import Job, job_id
 from pipeline.core.span import END_US, FIRST_US, Span, instant_of
+from pipeline.flows.idempotency import Started
 from pipeline.flows.replay_plan import Plan
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import CURSOR, MAX_TEXT, after_of, asked, next_of, path, refused, span_of, text, whole
-from pipeline.web.document import JSON, converted, document
+from pipeline.web.document import JSON, converted, parsed, received
+from pipeline.web.idempotent import KEY_PARAMETER, once
 from pipeline.web.problems import Problem
 from pipeline.web.reading import read, reads_of
 from pipeline.web.results import DayResult, results_of
@@ -27,6 +29,7 @@ from pipeline.web.route import Answer, AnyOf, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384
+_NAME_DIGITS = 16  # hex: as many as an id of a job has otherwise
 _MISSING = "no replay job of this id: GET /v1/replays lists yours"
 _READERS = AnyOf(frozenset({Scope.READ, Scope.REPLAY}))
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
@@ -117,10 +120,24 @@ _RESULTS = (
 
 
 async def post_replay(door: FrontDoor, call: Call) -> Answer:
-    """Plan a job, or start it."""
+    """Plan a job, or start it; under an `Idempotency-Key` once, however often that is asked for."""
     asked(call, ())
-    wanted = converted(door, call, await document(call, MAX_BODY_BYTES), NewReplay)
+    body = await received(call, MAX_BODY_BYTES)
+    wanted = converted(door, call, parsed(body), NewReplay)
     slice_of = _selection(call, wanted)
+    return await once(door, call, body, lambda started: _start(door, call, wanted, slice_of, started))
+
+
+async def _start(
+    door: FrontDoor, call: Call, wanted: NewReplay, slice_of: Selection, started: Started | None
+) -> Answer:
+    """Answer with a plan, or with a job that is being sent.
+
+    A second attempt finds the job of the first by its name. Where the first ended before its job was whole there is none,
+    and what it stored is nobody's: then the job has a new name.
+    """
+    if started is not None and started.again and (job := await _begun(door, call, started)) is not None:
+        return _started(door, call, job)
 
     def plan(mine: TenantReads) -> Plan:
         return mine.plan(slice_of, wanted.granularity)
@@ -132,12 +149,33 @@ async def post_replay(door: FrontDoor, call: Call) -> Answer:
         raise Problem(
             "invalid", "nothing to replay: no event is in this slice; dry_run shows what a slice holds"
         )
+    name = None if started is None or started.again else _name(started)
 
     def freeze(mine: TenantReads) -> Job:
-        return mine.freeze(planned)
+        return mine.freeze(planned, name, call.seen.traceparent or None)
 
-    job = await read(door, call, freeze)
-    _send(door, call, job.id)
+    return _started(door, call, await read(door, call, freeze))
+
+
+async def _begun(door: FrontDoor, call: Call, started: Started) -> Job | None:
+    """Return the job that an earlier attempt made."""
+
+    def find(mine: TenantReads) -> Job | None:
+        with suppress(NotFound):
+            return mine.job(_name(started))
+        return None
+
+    return await read(door, call, find)
+
+
+def _name(started: Started) -> str:
+    """Return the id of the job of a request that has an `Idempotency-Key`."""
+    return job_id(started.begun_us, started.event_id(0).replace("-", "")[:_NAME_DIGITS])
+
+
+def _started(door: FrontDoor, call: Call, job: Job) -> Answer:
+    if job.state not in {"done", "stale"}:
+        _send(door, call, job.id)
     return Answer(_job(job), 202, {"Location": f"/v1/replays/{job.id}"})
 
 
@@ -295,6 +333,7 @@ ROUTES = (
         post_replay,
         answers={200: ReplayPlan, 202: ReplayJob},
         body=_BODY,
+        parameters=(KEY_PARAMETER,),
     ),
     Route(
         "GET",
@@ -321,6 +360,7 @@ ROUTES = (
         "Go on sending a replay job.",
         resume_replay,
         answers={202: ReplayJob},
+        refuses=("conflict",),
         parameters=_ID,
     ),
     Route(

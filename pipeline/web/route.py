@@ -9,6 +9,7 @@ import msgspec
 from falcon.asgi import Request
 
 from pipeline.core.caller import Caller, Scope
+from pipeline.flows.watch import Seen
 from pipeline.wiring.front_door import FrontDoor
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -20,9 +21,10 @@ class Call(msgspec.Struct, frozen=True):
     Attributes:
         caller: who; on an open route nobody.
         request_id: 32 hex digits, in the answer's `X-Request-Id` and in every log line.
-        trace_id: of the trace that this request is part of; 32 hex digits.
+        trace_id: of the trace that this request is part of; 32 hex digits, in the answer's `X-Trace-Id`.
         request: the framework's.
         path: the values of the path's parameters, decoded.
+        seen: what the log, metrics and traces say of it; handlers note what they learn.
     """
 
     caller: Caller
@@ -30,6 +32,7 @@ class Call(msgspec.Struct, frozen=True):
     trace_id: str
     request: Request
     path: dict[str, str] = msgspec.field(default_factory=dict)
+    seen: Seen = msgspec.field(default_factory=Seen)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -82,6 +85,8 @@ class Route:
         says: one sentence for the reference; the second paragraph, if any, is its description.
         answers: status -> the struct of its body, a dict that is a JSON Schema, or None for no body.
         body: media type -> the struct or JSON Schema that the request's body follows; empty: no body is taken.
+        gives: the media type of its answers' bodies.
+        refuses: codes of problems that the route's form does not imply (see `openapi.refusals`).
         costs: False: not counted against the plan (`/v1/usage` must answer when the plan is used up).
         handler: what answers.
     """
@@ -94,6 +99,8 @@ class Route:
     answers: dict[int, Any] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
+    gives: str = "application/json"
+    refuses: tuple[str, ...] = ()
     costs: bool = True
 
     @property

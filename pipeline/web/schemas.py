@@ -128,6 +128,7 @@ ROUTES = (
         "Show the JSON Schema of one version of an event type.",
         get_schema,
         answers={200: _DOCUMENT},
+        gives="application/schema+json",
         parameters=_PLACE,
     ),
     Route(
@@ -137,6 +138,7 @@ ROUTES = (
         "Publish a version of an event type; a published one never changes.",
         put_schema,
         answers={200: PublishedVersion, 201: PublishedVersion},
+        refuses=("conflict",),
         body=dict.fromkeys(_TYPES, _DOCUMENT),
         parameters=_PLACE,
     ),

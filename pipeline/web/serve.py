@@ -1,7 +1,7 @@
 """One process of the API: the server, its limits against abuse, and its end.
 
 An end in order: no new connection is taken, every request that was read is answered, what was taken is sent, the last
-receipt is written. The server hands over a request only with its head; a client whose request was not read yet sees its
+receipt is written; then the last uses of keys are noted, leases of plans are given back, threads end. The server hands over a request only with its head; a client whose request was not read yet sees its
 connection close, and may repeat it.
 """
 
@@ -118,7 +118,7 @@ async def _serve(
     stop(ask)
     door.ingest.start(loop)
     web = door.settings.web
-    entry = Entry(make_app(door, gate), web.deadline_seconds, web.max_buffer_bytes)
+    entry = Entry(make_app(door, gate), web.deadline_seconds, web.max_buffer_bytes, door.watch)
     server = make_server(entry, door, address)
     serving = asyncio.ensure_future(server.serve())
     telling = asyncio.ensure_future(_tell(door))
@@ -130,6 +130,7 @@ async def _serve(
     await asyncio.wait({serving, telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
     ended = await _drain(door, entry, server, serving)
     await gate.close()
+    await loop.run_in_executor(None, door.close)
     if telling.done():
         await telling  # raises what it died of
     for task in (telling, waiting):
@@ -143,9 +144,10 @@ async def _drain(door: FrontDoor, entry: Entry, server: Server, serving: "asynci
     began = loop.time()
     server.signal_handler_interrupt()  # what Server.stop does
     await asyncio.wait({serving}, timeout=door.settings.web.deadline_seconds + _GRACE_SECONDS)
+    if door.decision_log is not None:
+        await door.decision_log.drain(_CLOSE_SECONDS)
     ended = await loop.run_in_executor(None, door.ingest.close, _CLOSE_SECONDS)
-    if (told := door.tally.take()) is not None:
-        door.facts(told)
+    _tell_counts(door)
     lost = door.ingest.waiting()
     door.facts(ApiDrained(requests=requests, lost=lost, seconds=round(loop.time() - began, 3)))
     return ended and not lost
@@ -182,8 +184,14 @@ async def _tell(door: FrontDoor) -> None:
         await asyncio.sleep(_TALLY_SECONDS)
         if (why := door.ingest.broken()) is not None:
             raise HeadraceError(f"the API takes no more events: {why}")
-        if (told := door.tally.take()) is not None:
-            door.facts(told)
+        _tell_counts(door)
+
+
+def _tell_counts(door: FrontDoor) -> None:
+    if (told := door.tally.take()) is not None:
+        door.facts(told)
+    for fact in door.watch.take():
+        door.facts(fact)
 
 
 async def _listening(address: Address, serving: "asyncio.Future[None]") -> None:

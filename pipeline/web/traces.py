@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 
 from pipeline.core.caller import Scope
-from pipeline.core.errors import ConfigProblem, NotFound
+from pipeline.core.errors import ConfigProblem, Crossed, NotFound
 from pipeline.core.receipt import Receipt
 from pipeline.core.redriven import RefusedPlace
 from pipeline.core.sighting import Found, Hint, Trace
 from pipeline.core.span import instant_of, parse_day
 from pipeline.flows.quarantine import unit_name
-from pipeline.flows.tenant_reads import Crossed, TenantReads
+from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import asked, path, refused, tell_crossing, text
 from pipeline.web.problems import Problem
 from pipeline.web.reading import read, reads_of

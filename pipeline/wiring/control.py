@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
-from pipeline.laptop.home import PRIVATE_FOLDER, Home, disk_problems
+from pipeline.laptop.home import Home
+from pipeline.machine.files import PRIVATE_FILE, PRIVATE_FOLDER, disk_problems
 from pipeline.ports.clock import Clock, SystemClock
+from pipeline.wiring.secret_values import secret_text
 
 if TYPE_CHECKING:
     from pipeline.store.control import SqlControl
 
-_PRIVATE_FILE = 0o600  # hashes of keys are in it
 Progress = Callable[[float, str], None]
 
 
@@ -33,7 +34,7 @@ def control(settings: Settings, clock: Clock | None = None, progress: Progress |
     return open_control(
         control_url(settings),
         clock or SystemClock(),
-        replica_url=replica.get_secret_value() if replica else None,
+        replica_url=secret_text(settings, "control.replica_url", replica) if replica else None,
         patience=Patience(settings.control.wait_seconds, progress or unheard),
     )
 
@@ -43,11 +44,11 @@ def control_url(settings: Settings) -> str:
     from pipeline.store.connect import sqlite_url  # noqa: PLC0415 - see above
 
     if settings.control.url is not None:
-        return settings.control.url.get_secret_value()
+        return secret_text(settings, "control.url", settings.control.url)
     home = Home(settings.paths.home)
-    with disk_problems(home):
+    with disk_problems(home.path):
         home.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        os.close(os.open(home.control, os.O_CREAT | os.O_RDWR, _PRIVATE_FILE))
+        os.close(os.open(home.control, os.O_CREAT | os.O_RDWR, PRIVATE_FILE))
     return sqlite_url(home.control)
 
 

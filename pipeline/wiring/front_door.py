@@ -17,9 +17,12 @@ from pipeline.flows.limit import Limiter
 from pipeline.flows.ratelimits import RateLimits
 from pipeline.flows.ready import Readiness
 from pipeline.flows.rules import StoredRules
-from pipeline.ports.clock import Clock
+from pipeline.flows.watch import RequestWatch, WatchOptions
+from pipeline.ports.clock import Clock, SystemClock
 from pipeline.ports.control import Control
+from pipeline.ports.request_log import RequestLog
 from pipeline.ports.rules import NewestRules
+from pipeline.ports.spans import SpanSink
 from pipeline.sending.batches import MAX_EVENT_BYTES
 from pipeline.sending.coalesce import Ingest, OpenProducer
 from pipeline.sending.fates import BatchFate
@@ -28,7 +31,7 @@ from pipeline.sending.worker import WorkerPorts
 from pipeline.wiring.control import control
 from pipeline.wiring.limiting import limits
 from pipeline.wiring.loading import filed_rules
-from pipeline.wiring.reads import Reads, probes, reads
+from pipeline.wiring.reads import Reads, acked_by, probes, reads
 from pipeline.wiring.sending import sending_parts, sending_receipts
 from pipeline.wiring.signing import signing_key
 from pipeline.wiring.stores import Archive, archive
@@ -75,6 +78,7 @@ class FrontDoor:
         limiter: takes from plans; close it when the process stops.
         ratelimits: the rate-limit service for others, over the same leases.
         decision_log: where its decisions go as events; None: nowhere.
+        watch: counts requests, and writes of them; of the event loop.
     """
 
     settings: Settings
@@ -96,10 +100,40 @@ class FrontDoor:
     limiter: Limiter | None = None
     ratelimits: RateLimits | None = None
     decision_log: DecisionLog | None = None
+    watch: RequestWatch = field(default_factory=lambda: RequestWatch(SystemClock()))
+
+    def close(self) -> None:
+        """Give back leases, end threads, close connections; blocks for some seconds at most. No request comes any more."""
+        if self.limiter is not None:
+            self.limiter.close()
+        if self.reads is not None:
+            self.reads.close()
+        if self.ready is not None:
+            self.ready.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if self.control is not None:
+            self.control.close()
 
 
-def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
-    """Return the parts of one process of the API.
+def request_watch(
+    settings: Settings, clock: Clock, line: RequestLog, spans: SpanSink | None = None
+) -> RequestWatch:
+    """Return what watches the requests of a process, as the settings say."""
+    web, tracing = settings.web, settings.tracing
+    options = WatchOptions(
+        trace_share=tracing.sample,
+        traces_per_second=tracing.max_per_second,
+        log_share=web.log_share,
+        lines_per_second=web.log_lines_per_second,
+        tenants=settings.metrics.tenants,
+    )
+    return RequestWatch(clock, options, line, spans)
+
+
+def front_door(
+    settings: Settings, clock: Clock, facts: FactSink, watch: RequestWatch | None = None
+) -> FrontDoor:
+    """Return the parts of one process of the API; `watch` is told of its requests.
 
     Raises:
         ConfigProblem, NotFound, Transient: there is no stream, or the settings contradict it.
@@ -112,17 +146,19 @@ def front_door(settings: Settings, clock: Clock, facts: FactSink) -> FrontDoor:
     follower = Follower(stores.ledger, parts.stream, clock, door.threads)
     limiter, ratelimits = limits(settings, clock, facts)
     ingest = Ingest(_opener(settings, stores, clock, facts))
+    receipts = ArrivalReceipts(signing_key(settings), parts.stream, follower)
     return replace(
         door,
         authenticator=authenticator(settings, store, clock, facts),
         idempotency=idempotency(settings, clock, facts),
         ingest=ingest,
-        receipts=ArrivalReceipts(signing_key(settings), parts.stream, follower),
-        reads=reads(settings, clock, facts),
+        receipts=receipts,
+        reads=reads(settings, clock, facts, acked_by(receipts.read, parts.stream)),
         limiter=limiter,
         ratelimits=ratelimits,
         decision_log=DecisionLog(ingest.put, clock, facts),
-        ready=Readiness(probes(settings, facts) | {"control": store.revision}, clock),
+        watch=watch or door.watch,
+        ready=Readiness(probes(settings, facts) | {"control": store.revision, "limits": limiter.ask}, clock),
     )
 
 

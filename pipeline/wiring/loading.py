@@ -20,10 +20,11 @@ from pipeline.flows.redrive import RedrivePorts
 from pipeline.flows.rules import StoredRules
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
-from pipeline.laptop.child_probe import ChildProbe
-from pipeline.laptop.schema_files import load_envelope, load_schemas
+from pipeline.machine.child_probe import ChildProbe
+from pipeline.machine.schema_files import load_envelope, load_schemas
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.ports.rules import NewestRules
+from pipeline.ports.spans import SpanSink, nowhere
 from pipeline.wiring.control import stored_control
 from pipeline.wiring.stores import Archive, archive, stream
 
@@ -82,7 +83,7 @@ class LoaderParts:
     meter: Meter
 
 
-def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderParts:
+def loader_parts(settings: Settings, clock: Clock, facts: FactSink, spans: SpanSink = nowhere) -> LoaderParts:
     """Return the parts of a loading worker."""
     stores, source = archive(settings, facts), stream(settings, facts)
     judged_by = newest_rules(settings, clock, facts)
@@ -90,7 +91,7 @@ def loader_parts(settings: Settings, clock: Clock, facts: FactSink) -> LoaderPar
     return LoaderParts(
         rules=judged_by,
         limits=replace(load_limits(settings), keeping=Keeping(source.retention_us())),
-        ports=replace(write_ports(stores, clock, facts), probe=probe),
+        ports=replace(write_ports(stores, clock, facts), probe=probe, spans=spans),
         stream=source,
         meter=stores.meter,
     )

@@ -18,6 +18,7 @@ from pipeline.flows.process import ProcessLimits, ProcessPorts
 from pipeline.flows.replay import ReplayPorts
 from pipeline.flows.replay_plan import PlanPorts
 from pipeline.ports.clock import Clock
+from pipeline.ports.spans import SpanSink, nowhere
 from pipeline.wiring.reading import READERS, row_readers
 from pipeline.wiring.stores import archive, connection, queue_names
 
@@ -39,7 +40,11 @@ class ReplayParts:
 
 
 def replay_parts(
-    settings: Settings, clock: Clock, facts: FactSink, stopping: Callable[[], bool] = lambda: False
+    settings: Settings,
+    clock: Clock,
+    facts: FactSink,
+    stopping: Callable[[], bool] = lambda: False,
+    spans: SpanSink = nowhere,
 ) -> ReplayParts:
     """Return the parts of replay; `stopping` turns true when the process is asked to stop."""
     stores, visibility = archive(settings, facts), settings.replay.visibility_seconds
@@ -58,7 +63,7 @@ def replay_parts(
     return ReplayParts(
         plan=PlanPorts(stores.ledger, stores.manifest, stores.index, read, pool.map, clock, facts),
         start=ReplayPorts(jobs, queue, read, lambda: secrets.token_hex(3), clock, facts),
-        process=ProcessPorts(queue, jobs, days, read, ahead, clock, facts, stopping),
+        process=ProcessPorts(queue, jobs, days, read, ahead, clock, facts, stopping, spans),
         limits=ProcessLimits(settings.replay.max_attempts, visibility),
         jobs=jobs,
         days=days,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
+from pipeline.machine.files import PRIVATE_FILE
+from pipeline.wiring.secret_values import secret_text
 
 _FILE = "signing.key"
 _HEX_DIGITS = 64  # 256 bits
@@ -22,7 +24,7 @@ def signing_key(settings: Settings) -> bytes:
     """
     given = settings.web.signing_key
     if given is not None:
-        text = given.get_secret_value()
+        text = secret_text(settings, "web.signing_key", given)
         if len(text) < _LEAST_CHARACTERS:
             raise ConfigProblem(
                 f"web.signing_key: shorter than {_LEAST_CHARACTERS} characters; make one with `openssl rand -hex 32`"
@@ -51,7 +53,7 @@ def _own(path: Path) -> bytes:
 def _make(path: Path) -> None:
     """Write a key whole and link it into place: nobody reads half of one."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(_HEX_DIGITS // 2))

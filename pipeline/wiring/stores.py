@@ -16,7 +16,7 @@ from pipeline.aws.sqs import create_queues
 from pipeline.aws.tables import create_tables
 from pipeline.config import Settings
 from pipeline.facts import FactSink
-from pipeline.laptop.object_cache import ObjectCache
+from pipeline.machine.object_cache import ObjectCache
 
 LOCAL_RETENTION_HOURS = 8_760  # the emulator's iterators skip records once it drops old ones
 

@@ -378,6 +378,9 @@ def test_results_are_found_by_entity_and_day(place: World) -> None:
     assert days.find("acme", "nobody", "", "9999-12-31") == []
 
 
+TRACED = msgspec.structs.replace(JOB, traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+
+
 # What is stored ------------------------------------------------------------------------------------------
 
 
@@ -385,6 +388,7 @@ def test_results_are_found_by_entity_and_day(place: World) -> None:
     ("name", "item"),
     [
         ("replay_job", job_item(JOB)),
+        ("replay_job_traced", job_item(TRACED)),
         ("replay_chunk", chunk_item(CHUNKS[0])),
         ("replay_pointers", next(pointer_items(CHUNKS[0], POINTERS))),
         ("entity_day", day_item(DAY)),
@@ -408,6 +412,7 @@ def test_round_trips() -> None:
     for state in states:
         job = msgspec.structs.replace(JOB, state=state, ended_us=5, first_us=None, reason="r", sent_steps=3)
         assert job_of(job_item(job)) == job
+    assert job_of(job_item(TRACED)) == TRACED
     for done in (False, True):
         chunk = msgspec.structs.replace(CHUNKS[0], done=done)
         assert chunk_of(chunk_item(chunk)) == chunk

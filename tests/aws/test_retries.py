@@ -88,7 +88,7 @@ def _counted(told: list[Fact]) -> dict[str, float]:
     """Add up the metric `retried_calls` by its label."""
     total: dict[str, float] = {}
     for one in (one for fact in told for one in readings(fact) if one.metric.name == "retried_calls"):
-        total[one.key] = total.get(one.key, 0) + one.value
+        total[one.key] = total.get(one.key, 0) + one.amount
     return total
 
 

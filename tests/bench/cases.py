@@ -19,17 +19,19 @@ from pipeline.config import load_settings
 from pipeline.core.decode import Decoder
 from pipeline.core.encode import Place, encode_refusals, encode_rows
 from pipeline.core.event import Record
+from pipeline.core.keys import SegmentRef
 from pipeline.core.kpl import split
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rules import Rules
 from pipeline.core.segment import Lineage, SealState
 from pipeline.core.window import Window
-from pipeline.core.window_reach import SegmentAge, SegmentId
+from pipeline.core.window_reach import SegmentAge
 from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
 from tests.bench.hostile import hostile
 from tests.bench.http import http, http_memory
+from tests.bench.http_client import http_client
 from tests.bench.kcl import kcl
 from tests.bench.limits import checks, neighbour
 from tests.bench.packed import packed
@@ -53,7 +55,7 @@ def load(rules: Rules, wire: Sequence[Record]) -> int:
             size += sum(len(body) for _, body in encode_rows(held.chunks, flags, held.records, PLACE).files)
             if encode_refusals(held.refusals, held.records, PLACE):
                 raise AssertionError("the bench's events are all good")
-            window.add(SegmentAge(SegmentId("0001", ordinal), ordinal, len(prints)), prints)
+            window.add(SegmentAge(SegmentRef("0001", ordinal), ordinal, len(prints)), prints)
             held, ordinal = OpenSegment(decoder, rules.schemas), ordinal + 1
     return size
 
@@ -158,7 +160,8 @@ CASES = {
     "credentials": Case(credentials, 20_000, 2_000),
     "idempotency": Case(repeated_requests, 20_000, 2_000),
     "http": Case(http, 8_000, 2_000),
-    "http-memory": Case(http_memory, 150, 15),
+    "http_memory": Case(http_memory, 150, 15),
+    "http_client": Case(http_client, 200_000, 20_000),
     "checks": Case(checks, 50_000, 20_000),
     "neighbour": Case(neighbour, 1, 1),
     "memory": Case(loader_memory, 700_000, 140_000),

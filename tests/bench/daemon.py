@@ -11,7 +11,7 @@ from pipeline import wiring
 from pipeline.aws.client import make_client
 from pipeline.aws.kinesis import KinesisSink
 from pipeline.aws.meter import Meter
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from pipeline.ports.stream import OutgoingRecord
 from tests.aws.backends import ministack
 from tests.bench.figure import Figure

@@ -12,7 +12,7 @@ from pipeline.core.event import Limits, Record
 from pipeline.core.kpl import Aggregate
 from pipeline.core.rules import Rules, make_rules
 from pipeline.core.schema import parse_schema
-from pipeline.laptop.schema_files import load_envelope
+from pipeline.machine.schema_files import load_envelope
 
 TENANTS = tuple(f"tenant-{number:02d}" for number in range(20))
 SOURCES = tuple(f"shop-{number}" for number in range(10))

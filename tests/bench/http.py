@@ -88,6 +88,7 @@ def http(count: int, rounds: int) -> list[Figure]:
             tuple(_drive(wrk, server, one, seconds, 128) for server in (bare, falcon, api))
             for _ in range(rounds)
         ]
+        watching = _watching(wrk, api, one, seconds, rounds)
         batches = [_drive(wrk, api, many, seconds, 16) for _ in range(rounds)]
         singles = [load for *_, load in three]
         calm = _drive(wrk, api, one, seconds, 512, _pause_ms(singles, 512))
@@ -101,11 +102,22 @@ def http(count: int, rounds: int) -> list[Figure]:
         Figure("single events", _median(load.per_second for load in singles), "requests/s"),
         Figure("single events / bare handler", _ratio(three, 0), "x", ">= 0.4"),
         Figure("single events / bare handler in falcon", _ratio(three, 1), "x", ">= 0.4"),
+        Figure("single events with log, metrics, traces / without", watching, "x", ">= 0.9"),
         *_figures("single events", singles, calm, 1, "requests/s"),
         Figure(_MANY, _median(load.per_second for load in batches) * _BATCH, "events/s", ">= 100,000"),
         *_figures(_MANY, batches, calm_batches, _BATCH, "events/s"),
         Figure("answers that were no 202", sum(load.bad for load in loads), "", "0"),
     ]
+
+
+def _watching(wrk: str, api: _Server, one: tuple[Path, str], seconds: int, rounds: int) -> float:
+    """Return what a second of processor time answers, against a server that watches no request; in turns."""
+    with _server("unwatched") as blind:
+        pairs = [
+            (_drive(wrk, api, one, seconds, 128), _drive(wrk, blind, one, seconds, 128))
+            for _ in range(rounds)
+        ]
+    return _median(ours.per_core_second / theirs.per_core_second for ours, theirs in pairs)
 
 
 def _ratio(rounds: list[tuple[Load, ...]], other: int) -> float:

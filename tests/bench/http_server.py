@@ -1,11 +1,12 @@
-"""The server that the bench drives: `python -m tests.bench.http_server bare|falcon|api`; prints its port.
+"""The server that the bench drives: `python -m tests.bench.http_server bare|falcon|api|unwatched`; prints its port.
 
 All are the same server with the same limits: `bare` reads the body and says 202, `falcon` does so through the framework,
-`api` is the whole API over a null stream, with its log, its metrics, a key to be checked and a plan to be taken from.
+`api` is the whole API over a null stream, with its log, metrics and sampled traces, a key to be checked and a plan to be taken from; `unwatched` is that without the three.
 """
 
 import asyncio
 import random
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ light()
 
 import falcon.asgi  # noqa: E402 - after light()
 import uvloop  # noqa: E402
+from opentelemetry.sdk.trace import ReadableSpan  # noqa: E402
+from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: E402
 
 from consumers.telemetry import Telemetry  # noqa: E402
 from pipeline.config import load_settings  # noqa: E402
@@ -29,6 +32,7 @@ from pipeline.flows.follow import ArrivalReceipts, Follower  # noqa: E402
 from pipeline.flows.leases import Leases  # noqa: E402
 from pipeline.flows.limit import Limiter  # noqa: E402
 from pipeline.flows.rules import FixedRules  # noqa: E402
+from pipeline.flows.watch import RequestWatch, Seen  # noqa: E402
 from pipeline.ports.clock import SystemClock  # noqa: E402
 from pipeline.ports.stream import OutgoingRecord, PutAnswer  # noqa: E402
 from pipeline.sending import ProducerSettings  # noqa: E402
@@ -36,9 +40,11 @@ from pipeline.sending.coalesce import Ingest  # noqa: E402
 from pipeline.sending.fates import BatchFate  # noqa: E402
 from pipeline.sending.threaded import EventProducer, ProducerOptions  # noqa: E402
 from pipeline.sending.worker import WorkerPorts  # noqa: E402
+from pipeline.telemetry.page import Page  # noqa: E402
+from pipeline.telemetry.tracing import Tracer  # noqa: E402
 from pipeline.web.gate import gate_of  # noqa: E402
 from pipeline.web.serve import Address, hold_address, make_server, serve  # noqa: E402
-from pipeline.wiring.front_door import FrontDoor  # noqa: E402
+from pipeline.wiring.front_door import FrontDoor, request_watch  # noqa: E402
 from tests.bench.data import KEY, bench_rules  # noqa: E402
 from tests.bench.null_ports import NullLedger  # noqa: E402
 from tests.bench.producing import NullReceipts  # noqa: E402
@@ -84,7 +90,39 @@ def _falcon() -> Any:
     return app
 
 
-def _door(telemetry: Telemetry) -> FrontDoor:
+class _Blind(RequestWatch):
+    """Gives a request its ids, and looks no further."""
+
+    def begin(self, traceparents: Sequence[str] = ()) -> Seen:  # noqa: ARG002
+        request_id = secrets.token_hex(16)
+        return Seen(request_id, request_id)
+
+    def end(self, *_: Any) -> None:
+        pass
+
+    def acknowledged(self, began: float) -> None:
+        pass
+
+
+class _Kept:
+    """A collector that takes every span at once."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        pass
+
+
+def _watch(telemetry: Telemetry, *, blind: bool) -> RequestWatch:
+    if blind:
+        return _Blind(SystemClock())
+    telemetry.add(Page("bench").take)
+    spans = Tracer(_Kept(), "bench", "api", telemetry.fact)
+    return request_watch(load_settings(), SystemClock(), telemetry.requests, spans)
+
+
+def _door(telemetry: Telemetry, watch: RequestWatch) -> FrontDoor:
     settings, clock, threads = load_settings(), SystemClock(), ThreadPoolExecutor(4)
     judged_by, stream = bench_rules(settings.paths.schemas), ("bench", "1")
 
@@ -102,6 +140,7 @@ def _door(telemetry: Telemetry) -> FrontDoor:
         receipts=ArrivalReceipts(b"k" * 32, stream, Follower(NullLedger(), stream, clock, threads)),
         rules=FixedRules(judged_by),
         authenticator=Authenticator(_control(), clock, None),
+        watch=watch,
         limiter=Limiter(Leases(MemoryLimits(), clock, telemetry.fact), clock, 2**20),
     )
 
@@ -130,9 +169,9 @@ def _on_sigterm(stop: Callable[[], None]) -> None:
 def main(kind: str) -> None:
     """Serve until SIGTERM."""
     address = hold_address("127.0.0.1", 0)
-    with Telemetry(load_settings(), "bench", page=False) as telemetry:
-        door = _door(telemetry)
-        if kind != "api":
+    with Telemetry(load_settings(), "bench", page=None) as telemetry:
+        door = _door(telemetry, _watch(telemetry, blind=kind != "api"))
+        if kind in ("bare", "falcon"):
             uvloop.run(_serve_bare(_bare if kind == "bare" else _falcon(), door, address))
             return
         serve(

@@ -17,7 +17,7 @@ from pipeline.facts import Fact, SegmentCommitted  # noqa: E402
 from pipeline.flows.load import Loader, LoadLimits  # noqa: E402
 from pipeline.flows.window import WindowLimits  # noqa: E402
 from pipeline.flows.write import WritePorts  # noqa: E402
-from pipeline.laptop.processes import peak_memory_bytes  # noqa: E402
+from pipeline.machine.processes import peak_memory_bytes  # noqa: E402
 from pipeline.ports.clock import SystemClock  # noqa: E402
 from tests.bench.data import bench_rules, events, records  # noqa: E402
 from tests.bench.null_ports import NullAggregates, NullIndex, NullLedger, NullManifest, NullObjects  # noqa: E402

@@ -30,7 +30,7 @@ from pipeline.core.window import (  # noqa: E402
 )
 from pipeline.flows.window import DuplicateWindow, WindowLimits  # noqa: E402
 from pipeline.flows.write import WritePorts  # noqa: E402
-from pipeline.laptop.processes import memory_bytes, peak_memory_bytes  # noqa: E402
+from pipeline.machine.processes import memory_bytes, peak_memory_bytes  # noqa: E402
 from pipeline.ports.clock import SystemClock  # noqa: E402
 from pipeline.ports.objects import Objects  # noqa: E402
 from tests.bench.figure import Figure, cpu_seconds  # noqa: E402

@@ -12,8 +12,8 @@ from pipeline.cli.loader_state import LoaderState, loader_state
 from pipeline.config import Settings, load_settings
 from pipeline.core.audit import Line, Report
 from pipeline.laptop.home import Home, prepare
-from pipeline.laptop.processes import ProcessRef, process_ref
 from pipeline.laptop.stack import Stack, write_stack
+from pipeline.machine.processes import ProcessRef, process_ref
 
 HERE = "http://127.0.0.1:4567"
 NOW = 2_000_000_000.0

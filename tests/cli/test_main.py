@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.cli import group, main
 from pipeline.core.errors import ConfigProblem, Transient
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 
 COMMAND = [sys.executable, "-m", "pipeline.cli.main"]
 

@@ -20,7 +20,7 @@ from pipeline.core.errors import ConfigProblem, NotFound
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import Job, JobState
 from pipeline.facts import ReplayJobStarted
-from pipeline.laptop import processor
+from pipeline.machine import processor
 from tests.flows.replaying import Yard, made
 
 DOORS = ("--tenant", "acme", "--type", "door.opened")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from consumers import probe
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.event import Record
-from pipeline.laptop import child_probe
+from pipeline.machine import child_probe
 
 MARK = b"whoever decodes this is dead"
 _PAGE = 64 * 2**20

@@ -14,7 +14,7 @@ import pytest
 
 from consumers.java import find_jars, find_java
 from pipeline.core.errors import ConfigProblem
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.consumers.test_reader import Deployment
 
 PATIENCE = 90.0  # seconds; each wait ends as soon as what it waits for is there

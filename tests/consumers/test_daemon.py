@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -21,10 +20,10 @@ from consumers.telemetry import Telemetry
 from pipeline.config import Settings, load_settings
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.facts import DaemonEnded
-from pipeline.laptop import restarts
 from pipeline.laptop.emulator import free_port
-from pipeline.laptop.processes import alive, process_ref, wait_until
-from pipeline.laptop.restarts import Restarts
+from pipeline.machine import restarts
+from pipeline.machine.processes import alive, process_ref, wait_until
+from pipeline.machine.restarts import Restarts
 
 OPENED = (
     '{"time":"t","level":"INFO","fact":"LoaderOpened","lineage":"0001","shard_id":"s0","ordinal":3,"new":1}'
@@ -70,7 +69,7 @@ class Run:
 
     def stop(self) -> str:
         """Ask for the end and wait; return what went wrong."""
-        self.supervisor.stop(signal.SIGTERM, None)
+        self.supervisor.stop()
         return self.wait()
 
     def wait(self) -> str:

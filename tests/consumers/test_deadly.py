@@ -18,9 +18,9 @@ from pipeline.core.event import Record
 from pipeline.core.open_segment import OpenSegment
 from pipeline.core.rehearse import good_ones
 from pipeline.flows.rules import FixedRules
-from pipeline.laptop import child_probe
-from pipeline.laptop.child_probe import ChildProbe
-from pipeline.laptop.processes import wait_until
+from pipeline.machine import child_probe
+from pipeline.machine.child_probe import ChildProbe
+from pipeline.machine.processes import wait_until
 from pipeline.ports.probe import Death
 from pipeline.ports.stream import OutgoingRecord
 from tests.consumers.deadly import MARK

@@ -12,7 +12,7 @@ from pipeline import wiring
 from pipeline.aws.client import make_client
 from pipeline.aws.meter import Meter
 from pipeline.core.kpl import MAGIC
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.aws.backends import ministack
 from tests.consumers.kcl_kit import QUICK, Worker, Writer, needs_daemon
 from tests.consumers.test_reader import SECRET, Deployment

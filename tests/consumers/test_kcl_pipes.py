@@ -16,7 +16,7 @@ from pipeline import wiring
 from pipeline.core.event import Record
 from pipeline.core.kpl import split
 from pipeline.laptop.emulator import free_port
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.aws.backends import ministack
 from tests.consumers.test_reader import SECRET, Deployment, _accepted, _broken_row
 from tests.fakes.daemon import bare, initialize, process

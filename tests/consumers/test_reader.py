@@ -25,7 +25,7 @@ from pipeline.config import Settings, load_settings
 from pipeline.core.audit import Report
 from pipeline.core.segment import Segment
 from pipeline.laptop.emulator import free_port
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.aws.backends import ministack
 from tests.aws.test_items import SEGMENT
 from tests.core.kit import DOOR, SCHEMAS, event, wire

@@ -9,7 +9,7 @@ from pipeline.aws.client import make_client
 from pipeline.aws.kinesis import KinesisSink
 from pipeline.aws.meter import Meter
 from pipeline.flows.admin import Admin
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.stream import OutgoingRecord
 from tests.consumers.test_reader import PATIENCE, Deployment, deploy, endpoint

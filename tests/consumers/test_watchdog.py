@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.consumers.test_reader import PATIENCE, Deployment, deploy, endpoint
 
 __all__ = ["deploy", "endpoint"]  # fixtures

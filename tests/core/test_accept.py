@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import load_settings
@@ -15,7 +15,7 @@ from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Limits, Record
 from pipeline.core.rules import make_rules
 from pipeline.core.schema import parse_schema
-from pipeline.laptop.schema_files import load_envelope
+from pipeline.machine.schema_files import load_envelope
 
 NOW_US = 1_710_072_000_123_456
 NOW = "2024-03-10T12:00:00.123456Z"
@@ -205,6 +205,7 @@ _FIELDS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(_FIELDS, st.one_of(_VALUES, st.dictionaries(st.sampled_from(["n", "t"]), _VALUES))),
     st.booleans(),

@@ -229,6 +229,7 @@ def test_a_bad_gzip_is_kept_compressed(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [_gzip(BODY), _gzip(BODY, head=WITH_NAME), gzip.compress(BODY, compresslevel=1), gzip.compress(BODY, 0)],
+    ids=["plain", "named", "quick", "stored"],
 )
 def test_gzips_of_other_writers(data: bytes) -> None:
     """File names in the header and any level of compression are fine."""

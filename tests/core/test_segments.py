@@ -162,3 +162,25 @@ def test_stored_keys() -> None:
         "quarantine in the manifest": manifest.partition_name(keys.QUARANTINE_TABLE, "2013-01-01"),
     }
     matches_golden("keys.json", found)
+
+
+@given(st.from_regex(r"\A[a-z0-9_]{1,8}\Z"), st.integers(0, 10**12 - 1))
+def test_a_segment_is_read_back_from_all_that_names_it(lineage: str, ordinal: int) -> None:
+    """Name, writer, data keys and the key of fingerprints lead back to the segment that they were made of."""
+    segment = keys.SegmentRef(lineage, ordinal)
+    assert keys.SegmentRef.of_name(segment.name) == keys.SegmentRef.of_writer(segment.writer) == segment
+    assert keys.ids_segment(keys.ids_key(*segment)) == segment
+    for tier in ("open", "late", "quarantine", "redriven"):
+        key = keys.data_key(keys.Partition(tier, "a", "2013-01-01"), *segment)
+        assert (keys.data_segment(key), keys.name_in_key(key)) == (segment, segment.name)
+
+
+@pytest.mark.parametrize("text", ["", "0001-", "0001-x", "0001-1x", "0001-\u0661"])
+def test_what_does_not_end_in_an_ordinal_names_no_segment(text: str) -> None:
+    """Neither as a name nor as a writer is it taken for a segment, and keys like it are nobody's."""
+    with pytest.raises(ValueError, match="names no segment"):
+        keys.SegmentRef.of_name(text)
+    with pytest.raises(ValueError, match="names no segment"):
+        keys.SegmentRef.of_writer(text.replace("-", "#"))
+    assert keys.ids_segment(f"ids/{text}.ids") is None
+    assert keys.data_segment(f"events/event_type=a/dt=2013-01-01/{text}.parquet") is None

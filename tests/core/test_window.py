@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import Corrupt
+from pipeline.core.keys import SegmentRef
 from pipeline.core.window import Fingerprints, Window, decode_ids, encode_ids, fingerprints
-from pipeline.core.window_reach import Reach, SegmentAge, SegmentId
+from pipeline.core.window_reach import Reach, SegmentAge
 from pipeline.core.window_runs import Run
 
 
@@ -33,7 +34,7 @@ def _choose(segments: Iterable[SegmentAge], horizon: int, cap: int) -> list[Segm
 
 
 def _age(number: int, arrival: int, ids: int) -> SegmentAge:
-    return SegmentAge(SegmentId("0001", number), arrival, ids)
+    return SegmentAge(SegmentRef("0001", number), arrival, ids)
 
 
 _STEPS = st.lists(
@@ -48,8 +49,8 @@ _STEPS = st.lists(
 @settings(max_examples=150, deadline=None)
 def test_like_the_naive_window(steps: list[tuple[list[int], int, int, int]]) -> None:
     """Segments come, leave by horizon and cap, come back: what was seen is what a dictionary says."""
-    window, naive = Window(), dict[SegmentId, list[int]]()
-    ages, all_ids = dict[SegmentId, SegmentAge](), dict[SegmentId, list[int]]()
+    window, naive = Window(), dict[SegmentRef, list[int]]()
+    ages, all_ids = dict[SegmentRef, SegmentAge](), dict[SegmentRef, list[int]]()
     for number, (ids, arrival, horizon, cap) in enumerate(steps):
         seen = {one for kept in naive.values() for one in kept}
         expected = [one in seen or one in ids[:at] for at, one in enumerate(ids)]
@@ -90,19 +91,19 @@ def test_what_is_inside_is_what_a_look_at_all_finds(coming: list[tuple[int, int,
 
 def test_a_cut_looks_at_no_segment_that_stays() -> None:
     """Of ten thousand small segments one comes and one leaves, and what lies between costs nothing: each is ranked once."""
-    ranked: list[SegmentId] = []
+    ranked: list[SegmentRef] = []
 
     class Counted(SegmentAge):
         @property
-        def rank(self) -> tuple[int, SegmentId]:
+        def rank(self) -> tuple[int, SegmentRef]:
             ranked.append(self.id)
             return super().rank
 
     reach = Reach(10_000)
     for number in range(20_000):
-        segment = Counted(SegmentId("0001", number), number, 1)
+        segment = Counted(SegmentRef("0001", number), number, 1)
         assert reach.add(segment)
-        assert reach.slide(0) == ([SegmentId("0001", number - 10_000)] if number >= 10_000 else [])
+        assert reach.slide(0) == ([SegmentRef("0001", number - 10_000)] if number >= 10_000 else [])
     assert len(ranked) <= 2 * 20_000
 
 
@@ -148,7 +149,7 @@ def test_a_copy_renews_the_claim() -> None:
     window, ids = Window(), fingerprints([("acme", "a"), ("acme", "b")])
     window.add(_age(1, 1, 2), ids)
     window.add(_age(2, 2, 1), fingerprints([("acme", "a")]))
-    window.leave([SegmentId("0001", 1)])
+    window.leave([SegmentRef("0001", 1)])
     assert window.seen(ids).tolist() == [True, False]
 
 

@@ -23,8 +23,8 @@ LATER_US = 1_800_000_000_000_000  # after every event of the page
 
 def test_the_page_has_its_examples() -> None:
     """One for each form."""
-    assert len(EXAMPLES) == 6
-    assert PAGE.count("```json") == 7
+    assert len(EXAMPLES) == 7
+    assert PAGE.count("```json") == 8
 
 
 def _aggregate(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The examples of docs/producing.md run as they stand, against the local stack."""
+"""The examples of docs/producing.md run as they stand, against the local stack; those over HTTP with the others of HTTP."""
 
 import os
 import re
@@ -19,7 +19,11 @@ from pipeline.ports.stream import OutgoingRecord, PutAnswer
 from tests.aws.backends import ministack
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "producing.md"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+OVER_HTTP = re.compile(
+    r"^## Over HTTP\n.*?(?=^## )", re.MULTILINE | re.DOTALL
+)  # tests/docs/test_http.py runs these
+_TO_THE_STREAM = OVER_HTTP.sub("", PAGE.read_text(encoding="utf-8"))
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", _TO_THE_STREAM, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")

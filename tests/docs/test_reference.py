@@ -25,6 +25,7 @@ ROOMS = ("pipeline", "consumers", "tests", "docs", "schemas", "athena", "deploy"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
 COMPONENTS = {
+    "HTTP API",
     "producer",
     "stream reading",
     "loader",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import wiring
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.aws.backends import ministack
 from tests.e2e.yard import (
     PATIENCE,

@@ -16,7 +16,7 @@ from typing import Self
 import pytest
 
 from pipeline import wiring
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.aws.backends import ministack
 from tests.consumers import kcl_kit
 from tests.e2e.yard import (

@@ -12,7 +12,7 @@ from pipeline import wiring
 from pipeline.aws.client import make_client
 from pipeline.aws.meter import Meter
 from pipeline.core.segment import Lineage, Segment
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from pipeline.sending import Producer
 from tests.aws.backends import ministack
 from tests.core.kit import event, wire

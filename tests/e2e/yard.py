@@ -21,7 +21,7 @@ from pipeline.core.replay import Selection
 from pipeline.flows.events import EventSearch
 from pipeline.flows.replay import start
 from pipeline.flows.replay_plan import plan
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from pipeline.ports.clock import SystemClock
 from pipeline.sending import Producer
 from tests.consumers.test_reader import Deployment

@@ -108,6 +108,9 @@ class MemoryControl:
         self._called("acts")
         return [one for one in reversed(self._acts) if subject in (None, one.subject)][:limit]
 
+    def close(self) -> None:
+        self.calls.append("close")
+
     def revision(self) -> int:
         self._called("revision")
         return self._number

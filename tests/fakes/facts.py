@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.core.histogram import SECONDS, Histogram
 from pipeline.facts import Fact
 
 
@@ -28,6 +29,7 @@ _EXAMPLES: dict[Any, Any] = {
     float: 2.5,
     dict[str, int]: {"not_json": 3, "too_deep": 4},
     list[str]: ["0001"],
+    Histogram: Histogram((3, 4, *[0] * (len(SECONDS) - 1)), 0.01),
 }
 
 

@@ -10,6 +10,7 @@ from pipeline.core.event import Record
 from pipeline.core.rules import Rules
 from pipeline.core.segment import CutLimits, Lineage
 from pipeline.core.staging import StagedObject
+from pipeline.core.tracing import FinishedSpan
 from pipeline.flows.load import Loader, LoadLimits
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
@@ -76,7 +77,7 @@ class House:
         self.index, self.aggregates = MemoryIndex(), MemoryAggregates()
         self.stream = MemoryStream(self.clock, "doors")
         self.limits = LoadLimits(cut or CutLimits(), window or WindowLimits())
-        self.facts = FactList()
+        self.facts, self.spans = FactList(), list[FinishedSpan]()
         self.lineage = self.register("shardId-000000000000")
 
     def register(self, shard_id: str, parents: tuple[str, ...] = ()) -> Lineage:
@@ -100,6 +101,7 @@ class House:
             clock=WatchedClock(self.clock, watch),
             facts=self.facts,
             each=_in_order,
+            spans=self.spans.append,
         )
         return Loader(lineage or self.lineage, judged_by or rules(), self.limits, ports)
 

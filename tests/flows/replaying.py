@@ -135,6 +135,7 @@ class Yard(House):
             clock=WatchedClock(self.clock, watch),
             facts=self.facts,
             stopping=stopping,
+            spans=self.spans.append,
         )
         return Processor(ports, limits)
 

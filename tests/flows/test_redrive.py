@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.errors import Corrupt
 from pipeline.core.event import Record
-from pipeline.core.keys import segment_name
+from pipeline.core.keys import SegmentRef
 from pipeline.core.redriven import Wanted
 from pipeline.core.segment import CutLimits
 from pipeline.core.span import parse_span
@@ -82,7 +82,7 @@ def test_marks_name_rows_of_quarantine() -> None:
         mark.subsequence_number,
     )
     (segment,) = house.ledger.segments("0002")
-    assert mark.redriven_as == segment_name("0002", 1)
+    assert mark.redriven_as == SegmentRef("0002", 1).name
     assert mark.redriven_us == house.clock.now_us()
     assert segment.counts.plain_units == 0
     assert (segment.counts.records, segment.counts.units, segment.batches) == (1, 1, ())

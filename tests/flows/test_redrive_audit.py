@@ -9,7 +9,7 @@ import pytest
 from pipeline.core import redriven
 from pipeline.core.encode import Place
 from pipeline.core.event import Record
-from pipeline.core.keys import segment_name
+from pipeline.core.keys import SegmentRef
 from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.segment import Segment
 from pipeline.core.span import parse_span
@@ -197,7 +197,7 @@ def test_damaged_marks_are_named() -> None:
     assert {"file_missing", "redriven_unmarked"} <= set(house.kinds())
     house.put_object(key, body)
     assert not house.kinds()
-    house.put_object(key.replace("0002-000000000001", segment_name("0002", 7)), body)
+    house.put_object(key.replace("0002-000000000001", SegmentRef("0002", 7).name), body)
     assert {"file_stray", "segment_unknown", "redriven_twice"} <= set(house.kinds())
 
 

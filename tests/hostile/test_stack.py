@@ -7,7 +7,7 @@ import pytest
 from pipeline import wiring
 from pipeline.aws.client import make_client
 from pipeline.aws.kinesis import KinesisSink
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from pipeline.ports.stream import OutgoingRecord
 from tests.aws.backends import ministack
 from tests.consumers.test_reader import PATIENCE, Deployment

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from pipeline.laptop.home import Home
-from pipeline.laptop.processes import stop
 from pipeline.laptop.stack import Stack, read_stack
 from pipeline.laptop.stopping import adopt
+from pipeline.machine.processes import stop
 
 
 @pytest.fixture

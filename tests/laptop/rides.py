@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.laptop.duck import DuckEngine
-from pipeline.laptop.object_cache import ObjectCache
+from pipeline.machine.object_cache import ObjectCache
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.sql import QueryResult
 from tests.fakes.files import Archive, types_of

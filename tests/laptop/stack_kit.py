@@ -11,9 +11,9 @@ from pipeline.laptop import emulator
 from pipeline.laptop.emulator import ask
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import Launch, local_stack
-from pipeline.laptop.processes import alive, send, wait_until
 from pipeline.laptop.stack import Stack
 from pipeline.laptop.stopping import down
+from pipeline.machine.processes import alive, send, wait_until
 
 LOADER = """
 import os, pathlib, signal, sys, time

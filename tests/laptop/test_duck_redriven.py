@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.laptop.duck import DuckEngine
-from pipeline.laptop.object_cache import ObjectCache
+from pipeline.machine.object_cache import ObjectCache
 from tests.fakes.clock import SteppedClock
 from tests.flows.deployment import Deployment
 from tests.flows.redriving import FIXED, again, bare, labelled, send, strict_house

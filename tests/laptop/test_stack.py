@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator
-from pipeline.laptop.home import Home, prepare, wipe, write_atomically
+from pipeline.laptop.home import Home, prepare, wipe
 from pipeline.laptop.launch import local_stack
-from pipeline.laptop.processes import ProcessRef, alive, process_ref, send, wait_until
 from pipeline.laptop.stack import Stack, find_stack, write_stack
+from pipeline.machine.processes import ProcessRef, alive, process_ref, send, wait_until
 from tests.laptop.stack_kit import (
     kill_emulator,
     kinesis,
@@ -248,16 +248,6 @@ def test_a_missing_emulator_names_the_extra(folder: Path, monkeypatch: pytest.Mo
         local_stack(launch_in(folder)),
     ):
         pass
-
-
-def test_the_record_is_whole_or_absent(tmp_path: Path) -> None:
-    """A write that fails leaves the old file and no scrap."""
-    path = tmp_path / "stack.json"
-    write_atomically(path, b"old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "text")  # type: ignore[arg-type]
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_zombie_is_dead() -> None:

@@ -2,25 +2,31 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from pipeline.aws.kinesis import KinesisStream
 from pipeline.cli.settings import settings_with_stack
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import HeadraceError, Transient
 from pipeline.core.kpl import split
 from pipeline.laptop.api import api_url
+from pipeline.laptop.emulator import free_port
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import local_stack
-from pipeline.laptop.processes import alive, send, wait_until
 from pipeline.laptop.stack import find_stack, read_stack
+from pipeline.machine.processes import alive, send, wait_until
+from pipeline.producer import connect_http
+from pipeline.sending.fates import BatchFate
 from pipeline.wiring import stream
 from tests.laptop.stack_kit import LOADER, launch_in
 from tests.web.serving import event
@@ -92,17 +98,36 @@ def _sent(found: KinesisStream) -> set[str]:
     return ids
 
 
-def _send(url: str, name: str, told: list[str]) -> None:
-    number = 0
-    with httpx.Client(base_url=url, headers={"X-API-Key": "noaa"}, timeout=30) as client:
-        while True:
-            number += 1
-            try:
-                answer = client.post("/v1/events", json=event(event_id=f"{name}-{number}"))
-            except httpx.TransportError:
-                return
-            assert answer.status_code == 202, answer.text
-            told += [one["event_id"] for one in answer.json()["events"]]
+def _send(url: str, key: str, name: str, told: list[str], ended: threading.Event) -> None:
+    """Put events until the server is gone; tell the ids of those that are acknowledged."""
+    ids: list[str] = []
+
+    def noted(fate: BatchFate) -> None:
+        if fate.kind == "acknowledged":
+            told.extend(ids[ticket] for ticket in fate.tickets)
+
+    options: dict[str, Any] = {
+        "lanes": 2,
+        "max_batch_events": 3,
+        "linger_seconds": 0.0,
+        "retry_seconds": 1.0,
+        "close_seconds": 0.1,
+    }
+    producer = connect_http(url, api_key=key, on_batch=noted, max_buffer_bytes=4_000, **options)
+    while not ended.is_set():
+        ids.append(f"{name}-{len(ids)}")
+        try:
+            producer.put_json(event(event_id=ids[-1], entity_id=name), timeout=0.2)
+        except Transient:
+            ids.pop()
+    producer.close(0.5)
+
+
+def _key(home: Path) -> str:
+    words = ["keys", "create", "noaa", "--scope", "ingest", "--json", "--home", str(home)]
+    command = [sys.executable, "-m", "pipeline.cli.main", *words]
+    made = subprocess.run(command, check=True, env=_environment(), timeout=120, stdout=subprocess.PIPE)
+    return str(httpx.Response(200, content=made.stdout).json()["key"])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -121,16 +146,19 @@ def test_sigterm_under_load_loses_no_acknowledged_event(home: Path, workers: int
         url = httpx.Response(200, text=line).json()["url"]
         threading.Thread(target=api.stderr.read, daemon=True).start()
         assert wait_until(lambda: _is_up(url), 20)
+        key, ended = _key(home), threading.Event()
         threads = [
-            threading.Thread(target=_send, args=(url, f"{workers}-{number}", told)) for number in range(6)
+            threading.Thread(target=_send, args=(url, key, f"{workers}-{number}", told, ended))
+            for number in range(6)
         ]
         for thread in threads:
             thread.start()
         assert wait_until(lambda: len(told) >= 100, 30)
         api.send_signal(signal.SIGTERM)
+        assert api.wait(30) == 0
+        ended.set()
         for thread in threads:
             thread.join()
-        assert api.wait(30) == 0
     assert set(told) <= _sent(stream(settings_with_stack(home)))
 
 
@@ -139,3 +167,47 @@ def _is_up(url: str) -> bool:
         return httpx.get(f"{url}/healthz").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def _free_ports(count: int) -> int:
+    """Return the first of several free ports in a row."""
+    while True:
+        first = free_port()
+        if first + count > 65_535:
+            continue
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+
+
+def test_each_process_of_the_api_has_a_page(home: Path) -> None:
+    """The parent at the port that is set, its processes at the next ones; each shows its own requests."""
+    port = _free_ports(3)
+    words = ["serve", "--port", "0", "--workers", "2", "--home", str(home)]
+    env = _environment() | {"HEADRACE_METRICS__PROMETHEUS_PORT": str(port)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli.main", *words], env=env, stderr=subprocess.PIPE, text=True
+    ) as api:
+        assert api.stderr is not None
+        line = next(line for line in api.stderr if '"ApiStarted"' in line and '"rules":""' in line)
+        url = httpx.Response(200, text=line).json()["url"]
+        threading.Thread(target=api.stderr.read, daemon=True).start()
+        for _ in range(20):
+            assert httpx.get(f"{url}/healthz").status_code == httpx.codes.OK
+
+        def counted() -> int:
+            pages = [httpx.get(f"http://127.0.0.1:{port + number}/metrics").text for number in range(3)]
+            wanted = 'headrace_requests_total{route="GET /healthz",status="2xx",worker="api"}'
+            found = [
+                line.split()[-1] for page in pages for line in page.splitlines() if line.startswith(wanted)
+            ]
+            return int(sum(map(float, found)))
+
+        assert wait_until(lambda: counted() >= 20, 10)
+        assert httpx.get(f"{url}/metrics").status_code == httpx.codes.NOT_FOUND
+        api.send_signal(signal.SIGTERM)
+        assert api.wait(30) == 0

@@ -14,9 +14,9 @@ from pipeline.core.errors import HeadraceError
 from pipeline.laptop import launch
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import local_stack
-from pipeline.laptop.processes import alive, send, wait_until
-from pipeline.laptop.restarts import Restarts
 from pipeline.laptop.stack import find_stack, read_stack
+from pipeline.machine.processes import alive, send, wait_until
+from pipeline.machine.restarts import Restarts
 from tests.laptop.stack_kit import (
     DYING_LOADER,
     kill_emulator,

@@ -12,9 +12,9 @@ import pytest
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import local_stack
-from pipeline.laptop.processes import alive, wait_until
 from pipeline.laptop.stack import find_stack, read_stack
 from pipeline.laptop.stopping import down
+from pipeline.machine.processes import alive, wait_until
 from tests.laptop.stack_kit import (
     close,
     foreground_code,

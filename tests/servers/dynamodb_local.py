@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from pipeline.laptop.emulator import HOST, endpoint_url, free_port
-from pipeline.laptop.processes import wait_until
+from pipeline.machine.processes import wait_until
 from tests.servers.install import NotHere, installed, need, run
 from tests.servers.listening import listens
 

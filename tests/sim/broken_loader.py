@@ -9,10 +9,10 @@ from pipeline.core.aggregate import Aggregate, AggregateKey, fold_rows
 from pipeline.core.encode import EncodedRows
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.event import Record
+from pipeline.core.keys import SegmentRef
 from pipeline.core.segment import Lineage, Position
 from pipeline.core.staging import unstage
 from pipeline.core.window import Fingerprints
-from pipeline.core.window_reach import SegmentId
 from pipeline.flows.load import Cut, Loader, LoadLimits
 from pipeline.flows.window import DuplicateWindow
 from pipeline.flows.write import WritePorts, commit, write
@@ -81,7 +81,7 @@ class NotReadBack(Loader):
 
 
 class _Forgetful(DuplicateWindow):
-    def _read(self, segment: SegmentId) -> Fingerprints:
+    def _read(self, segment: SegmentRef) -> Fingerprints:
         none = np.zeros(0 * segment.ordinal, dtype=np.uint64)
         return Fingerprints(none, none)
 

@@ -22,8 +22,8 @@ from pipeline.cli.settings import emulator_overrides, processor_environment
 from pipeline.cli.up import launch_for
 from pipeline.config import load_settings
 from pipeline.laptop.launch import Running, local_stack
-from pipeline.laptop.processes import memory_bytes
-from pipeline.laptop.processor import PROCESSOR
+from pipeline.machine.processes import memory_bytes
+from pipeline.machine.processor import PROCESSOR
 from tests.bench.data import SCHEMA, TENANTS
 from tests.bench.data import events as events_made
 from tests.soak.verdict import EXEMPT, Sample, trends

@@ -10,7 +10,7 @@ from pipeline.core.catalogue import catalogue, columns_of_relation
 from pipeline.core.ddl import MAX_COMMENT_CHARS, ddl_files
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.schema import TypeSchema, group_types
-from pipeline.laptop.schema_files import load_schemas
+from pipeline.machine.schema_files import load_schemas
 from tests.fakes.files import types_of
 
 ROOT = Path(__file__).parents[2]

@@ -3,15 +3,19 @@
 from typing import Any
 
 import jsonschema
+import msgspec
 import orjson
 import pytest
 
 from pipeline.core.event import RefusalCode
+from pipeline.core.histogram import Timing
 from pipeline.facts import (
     FACTS,
     Fact,
     LagMeasured,
+    RequestsAnswered,
     SegmentCommitted,
+    TenantServed,
     UnitsRefused,
     WorkerCrashed,
     WritesMetered,
@@ -111,10 +115,14 @@ def test_every_fact_is_a_document_or_plain(kind: type[Fact]) -> None:
     assert line["_aws"]["Timestamp"] == NOON_US // 1_000
     for directive in directives(line):
         for metric in directive["Metrics"]:
-            assert type(line[metric["Name"]]) in (int, float), metric
+            found = line[metric["Name"]]
+            values = found if isinstance(found, list) else [found]
+            assert 1 <= len(values) <= 100
+            assert {type(value) for value in values} <= {int, float}, metric
         for dimension in (key for keys in directive["Dimensions"] for key in keys):
             assert type(line[dimension]) is str, dimension
-    own = {name: getattr(fact, name) for name in kind.__struct_fields__ if name != "worker"}
+    told = orjson.loads(orjson.dumps(msgspec.to_builtins(fact)))
+    own = {name: value for name, value in told.items() if name not in ("worker", "fact")}
     assert {name: line[name] for name in own} == own
     assert (line["worker"], line["fact"], line["level"]) == ("reader", kind.__name__, kind.level)
 
@@ -142,6 +150,32 @@ def test_a_label_is_a_dimension() -> None:
     assert (line["lag_seconds"], line["shard_id"]) == (2.5, "shardId-000000000001")
 
 
+def test_a_histogram_is_an_array_whose_percentiles_are_its_own() -> None:
+    """At most 100 values: of 900 fast and 100 slow requests the median is fast, and the 99th percentile slow."""
+    timing = Timing()
+    for seconds in [0.004] * 900 + [0.4] * 100:
+        timing.add(seconds)
+    line = embedded(RequestsAnswered("GET /healthz", "2xx", 1_000, 0, timing.take()))
+    values = line["request_seconds"]
+    assert len(values) == 100
+    assert 0.0025 < values[49] <= 0.005
+    assert 0.25 < values[98] <= 0.5
+    assert sum(value > 0.1 for value in values) == 10
+    assert line["requests"] == 1_000
+    assert directives(line)[0]["Dimensions"] == [["worker"], ["worker", "route", "status"]]
+
+
+def test_histograms_between_two_lines_are_added() -> None:
+    """No count and no second is lost between two lines of a sampled fact."""
+    log, timing = Log(), Timing()
+    for _ in range(3):
+        timing.add(0.5)
+        log.tell(RequestsAnswered("GET /healthz", "2xx", 1, 0, timing.take()))
+    log.tell.close()
+    assert [sum(line["seconds"]["counts"]) for line in log.lines] == [1, 2]
+    assert sum(line["seconds"]["sum"] for line in log.lines) == 1.5
+
+
 def test_refusals_are_one_metric_per_code() -> None:
     """One line for the fact, a metric of its own for every code; all codes there are fit into one document."""
     line = embedded(UnitsRefused(lineage="0001", ordinal=7, codes={"not_json": 3, "too_deep": 1}))
@@ -157,7 +191,8 @@ def test_refusals_are_one_metric_per_code() -> None:
 @every_fact
 def test_dimensions_are_no_data(kind: type[Fact]) -> None:
     """What varies with the data is in the line, for a person, and in no dimension; the shard is one of the lag only."""
-    allowed = {"worker", "call", "answer", "state"} | ({"shard_id"} if kind is LagMeasured else set())
+    allowed = {"worker", "call", "answer", "state", "route", "status", "code"}
+    allowed |= {LagMeasured: {"shard_id"}, TenantServed: {"tenant"}}.get(kind, set())
     if kind.metrics:
         keys = [keys for directive in directives(embedded(example(kind))) for keys in directive["Dimensions"]]
         assert {key for one in keys for key in one} <= allowed

@@ -5,11 +5,21 @@ import re
 import msgspec
 import pytest
 
+from pipeline.core.histogram import Histogram
 from pipeline.core.metric import LABELS
-from pipeline.facts import FACTS, METRICS, Fact, Reading, SegmentCommitted, UnitsRefused, readings
+from pipeline.facts import (
+    FACTS,
+    METRICS,
+    Fact,
+    Reading,
+    SegmentCommitted,
+    TenantServed,
+    UnitsRefused,
+    readings,
+)
 from tests.fakes.facts import example
 
-NUMBERS = (int, float, dict[str, int])
+NUMBERS = (int, float, dict[str, int], Histogram)
 SUFFIX = {"Bytes": "_bytes", "Seconds": "_seconds"}
 
 every_fact = pytest.mark.parametrize("kind", FACTS, ids=lambda kind: kind.__name__)
@@ -23,6 +33,8 @@ def test_a_metric_names_a_number_of_its_fact(kind: type[Fact]) -> None:
     for metric in kind.metrics:
         held = types[metric.field] if metric.field else int
         assert held in NUMBERS, metric
+        assert (held is Histogram) == (metric.kind == "histogram"), metric
+        assert {types[name] for name in metric.more} <= {str}, metric
         if metric.label and held != dict[str, int]:
             assert types[metric.label] is str, metric
         assert bool(metric.label) or held != dict[str, int], metric
@@ -33,7 +45,7 @@ def test_every_metric_of_a_fact_has_a_reading(kind: type[Fact]) -> None:
     """A metric that no fact would ever move is a name without a number."""
     found = list(readings(example(kind)))
     assert [metric for metric in kind.metrics if metric not in [one.metric for one in found]] == []
-    assert all(one.value > 0 for one in found)
+    assert all(one.amount > 0 for one in found)
 
 
 def test_one_name_is_one_metric() -> None:
@@ -55,16 +67,17 @@ def test_a_name_says_its_unit(name: str) -> None:
 
 @every_metric
 def test_labels_are_a_closed_set(name: str) -> None:
-    """No label follows events, tenants, segments, jobs or messages; the shard is one for the lag only."""
+    """No label follows events, segments, jobs or messages; the shard is one for the lag only, the tenant bounded by its flow."""
     label = METRICS[name].label
-    assert label in {"", *LABELS}
+    assert {label, *METRICS[name].more} <= {"", *LABELS}
+    assert (label == "tenant") == (METRICS[name] in TenantServed.metrics)
     assert (label == "shard_id") == (name == "lag_seconds")
 
 
 def test_no_label_grows_with_the_data() -> None:
     """Words that are as many as what flows through are no labels, whatever somebody adds to the list."""
     growing = r"tenant|entity|event|lineage|ordinal|sequence|job|chunk|error|message|reason|key|source|dt|rules|^id$|_id$"
-    assert [name for name in LABELS if re.search(growing, name)] == ["shard_id"]
+    assert [name for name in LABELS if re.search(growing, name)] == ["tenant", "shard_id"]
 
 
 @every_fact

@@ -11,10 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import RefusalCode
+from pipeline.core.histogram import SECONDS, Timing
 from pipeline.facts import (
     FACTS,
     METRICS,
     LagMeasured,
+    RequestsAnswered,
     SegmentCommitted,
     SegmentFinished,
     UnitsRefused,
@@ -65,7 +67,11 @@ def test_every_metric_is_there_before_the_first_fact(served: Served) -> None:
     for metric in METRICS.values():
         family = families[metric.prometheus_name.removesuffix("_total")]
         assert (family.type, family.documentation) == (metric.kind, metric.says)
-    plain = {metric.prometheus_name for metric in METRICS.values() if not metric.label}
+    plain = {
+        metric.prometheus_name
+        for metric in METRICS.values()
+        if not metric.label and metric.kind != "histogram"
+    }
     assert served.samples() == {(name,): 0.0 for name in plain}
 
 
@@ -108,9 +114,32 @@ def test_all_facts_make_few_series(served: Served) -> None:
                 if name in kind.__struct_fields__
             }
             served.page.take(example(kind, **given))
-    assert (
-        len(served.samples()) == len(METRICS) + 2
-    )  # the examples of refused and redriven units have two codes each
+    plain = [name for name in served.samples() if not name[0].endswith(("_bucket", "_count", "_sum"))]
+    histograms = [metric for metric in METRICS.values() if metric.kind == "histogram"]
+    by_key = [
+        one
+        for kind in FACTS
+        for one in kind.metrics
+        if one.field and isinstance(getattr(example(kind), one.field), dict)
+    ]
+    assert len(plain) == len(METRICS) - len(histograms) + len(by_key)  # such an example has two keys
+    assert len(served.samples()) == len(plain) + len(histograms) * (len(SECONDS) + 3)
+
+
+def test_a_histogram_is_read_by_prometheus(served: Served) -> None:
+    """Buckets are cumulative, and facts of one route and class add up; another class is a series of its own."""
+    for status, seconds in (("2xx", 0.004), ("2xx", 0.3), ("5xx", 99.0)):
+        timing = Timing()
+        timing.add(seconds)
+        served.page.take(RequestsAnswered("GET /healthz", status, 1, 0, timing.take()))
+    found, route = served.samples(), "GET /healthz"
+    assert found["headrace_request_seconds_bucket", "0.0025", route, "2xx"] == 0
+    assert found["headrace_request_seconds_bucket", "0.005", route, "2xx"] == 1
+    assert found["headrace_request_seconds_bucket", "0.5", route, "2xx"] == 2
+    assert found["headrace_request_seconds_bucket", "+Inf", route, "2xx"] == 2
+    assert found["headrace_request_seconds_count", route, "5xx"] == 1
+    assert found["headrace_request_seconds_bucket", "60.0", route, "5xx"] == 0
+    assert found["headrace_request_seconds_sum", route, "2xx"] == pytest.approx(0.304)
 
 
 def test_a_taken_port_is_a_problem_of_the_settings() -> None:

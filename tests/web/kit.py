@@ -13,7 +13,7 @@ from falcon.testing import Result, TestClient
 from pipeline.config import Settings, load_settings
 from pipeline.core.caller import Caller, Denied, Scope
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import NotFound
+from pipeline.core.errors import Crossed, NotFound
 from pipeline.core.event import Record
 from pipeline.core.plan import DELIVERED
 from pipeline.core.policy import Limit, Policy
@@ -23,6 +23,7 @@ from pipeline.core.segment import CutLimits
 from pipeline.core.staging import StagedObject
 from pipeline.flows.find import FindPorts
 from pipeline.flows.freshness import Freshness
+from pipeline.flows.idempotency import Idempotency
 from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.flows.load import Loader, LoadLimits
@@ -34,7 +35,7 @@ from pipeline.flows.replay_plan import PlanPorts, plan
 from pipeline.flows.rows import RowReader
 from pipeline.flows.rules import StoredRules
 from pipeline.flows.sight import TracePorts
-from pipeline.flows.tenant_reads import Crossed, ReadParts
+from pipeline.flows.tenant_reads import ReadParts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from pipeline.web.app import make_app
@@ -47,12 +48,15 @@ from tests.aws.backends import Memory, World
 from tests.fakes.clock import NOON_US, SteppedClock
 from tests.fakes.control import MemoryControl
 from tests.fakes.facts import FactList
+from tests.fakes.idempotency import MemoryRequests
 from tests.sim.events import rules
 from tests.web.doors import make_door
 
 OWN, OTHER = "acme", "globex"
 DAY = "2024-03-09"
 SECRET = "the vault's combination"  # in payloads of the other tenant alone
+_LOCK_SECONDS = 40.0  # of a request with an Idempotency-Key
+_ATTEMPTS = count(1)
 _SHARD = "shardId-000000000000"
 _PREMIUM = replace(DELIVERED[2], burst_requests=1_000_000)  # the clock of these tests stands
 
@@ -83,6 +87,7 @@ class Town:
         self.ledger, self.objects, self.manifest = made.ledger(), made.objects(), made.manifest()
         self.index, self.aggregates, self.receipts = made.index(), made.aggregates(), made.receipts()
         self.jobs, self.days, self.queue = made.jobs(), made.days(), made.queue()
+        self.requests = MemoryRequests()
         self.limits, self.policies, self.decisions = made.limits(), made.policies(), made.decisions()
         for tenant, name in ((OWN, "door-logins"), (OTHER, "vault-logins")):
             self.policies.put(tenant, Policy(name, Limit(5)))
@@ -231,6 +236,9 @@ class Api:
             reads=self.reads,
             ready=Readiness({"tables": self.town.ledger.seal_state}, self.town.clock),
             control=self.control,
+            idempotency=Idempotency(
+                self.town.requests, self.town.clock, lambda: f"attempt-{next(_ATTEMPTS)}", _LOCK_SECONDS
+            ),
             limiter=Limiter(leases, self.town.clock, 2**20),
             ratelimits=RateLimits(leases, self.town.policies, self.town.decisions, self.town.clock),
         )

@@ -11,7 +11,12 @@ import pytest
 from pipeline.core.errors import NotFound
 from pipeline.core.kpl import split
 from pipeline.facts import ApiDrained
+from pipeline.flows.leases import Leases
+from pipeline.flows.limit import Limiter
+from pipeline.ports.clock import SystemClock
+from pipeline.ports.limits import AccountKey
 from tests.fakes.facts import FactList
+from tests.fakes.limits import MemoryLimits
 from tests.web.doors import MemorySink, make_door, web_settings
 from tests.web.serving import Served, event, lines, serving
 
@@ -126,3 +131,16 @@ def test_a_stream_that_is_gone_ends_the_process() -> None:
         served.join()
     assert (answer.status_code, answer.json()["events"][0]["status"]) == (503, "retry")
     assert "stream events does not exist" in str(served.error)
+
+
+def test_at_the_end_what_was_not_used_is_given_back() -> None:
+    """Of the plan's leases only the requests that were made are used, however large the leases were."""
+    store, clock = MemoryLimits(), SystemClock()
+    limiter = Limiter(Leases(store, clock, FactList()), clock, 2**20)
+    with serving(make_door(MemorySink(), limiter=limiter)) as served, served.client() as client:
+        answers = [client.post("/v1/events", json=event()) for _ in range(3)]
+        assert {one.status_code for one in answers} == {202}
+        leased = store.accounts[AccountKey("demo", "plan")].used
+        served.ask_to_stop()
+        served.join()
+    assert leased > store.accounts[AccountKey("demo", "plan")].used == 3

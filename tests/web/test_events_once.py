@@ -1,113 +1,127 @@
-"""`POST /v1/events` under an `Idempotency-Key`, over the real server: what is sent again is in the stream once."""
+"""`POST /v1/events` and the rest of the API: sent again under a key, above the plan, of a tenant that was just added."""
 
-import gzip
-import itertools
-from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
-import pytest
 
+from pipeline.core.errors import Transient
+from pipeline.core.idempotency import Entry, StoredAnswer
 from pipeline.core.kpl import split
+from pipeline.core.rules import with_stored
 from pipeline.flows.idempotency import Idempotency
+from pipeline.flows.leases import Leases
+from pipeline.flows.limit import Limiter
 from pipeline.ports.clock import SystemClock
+from pipeline.wiring.loading import rules
+from tests.fakes.facts import FactList
 from tests.fakes.idempotency import MemoryRequests
-from tests.web.doors import MemorySink, OpenGate, make_door
+from tests.fakes.limits import MemoryLimits
+from tests.web.doors import MemorySink, OpenGate, make_door, web_settings
+from tests.web.kit import Api, Town, caller_of, settings_of
 from tests.web.serving import event, lines, serving
 
-FORMS: dict[str, tuple[str, Callable[[list[dict[str, Any]]], bytes]]] = {
-    "array": ("application/json", orjson.dumps),
-    "lines": ("application/x-ndjson", lambda events: lines(*events)),
-}
+_LOCK_SECONDS = 40.0
+_KEY = {"Idempotency-Key": "one-request", "Content-Type": "application/x-ndjson"}
+_BODY = lines(event(), event(), event(event_id="own"))
 
 
-class Table(MemoryRequests):
-    """Whose answers may be lost, as by a crash just before them."""
+class Dying(MemoryRequests):
+    """A table that a process no longer reaches once the stream has answered it: what a kill there leaves behind."""
 
-    keeps = True
-
-    def complete(self, entry: Any, answer: Any) -> bool:
-        """Keep the answer, or not."""
-        return self.keeps and super().complete(entry, answer)
+    def complete(self, entry: Entry, answer: StoredAnswer) -> bool:
+        """Store nothing."""
+        raise Transient(f"the process is gone: {entry.key} {answer.status}")
 
 
-@pytest.fixture
-def talk() -> Iterator[tuple[httpx.Client, MemorySink, Table]]:
-    """A client, the stream, the table."""
-    sink, table, owners = MemorySink(), Table(), itertools.count()
-    flow = Idempotency(table, SystemClock(), lambda: f"owner {next(owners)}", 35)
-    with serving(replace(make_door(sink), idempotency=flow), OpenGate()) as served, served.client() as client:
-        yield client, sink, table
+def _post(sink: MemorySink, table: MemoryRequests, owner: str) -> httpx.Response:
+    """Send the request to a process of its own."""
+    clock = SystemClock()
+    flow = Idempotency(table, clock, lambda: owner, _LOCK_SECONDS)
+    with serving(make_door(sink, idempotency=flow)) as served, served.client() as client:
+        return client.post("/v1/events", content=_BODY, headers=_KEY)
 
 
-def _in_stream(sink: MemorySink) -> list[dict[str, Any]]:
-    return [orjson.loads(part) for record in sink.records for part in split(record.data)]
+def _ids(answer: httpx.Response) -> list[str]:
+    return [one["event_id"] for one in answer.json()["events"]]
 
 
-def _post(client: httpx.Client, body: bytes, kind: str, key: str = "k1", **more: str) -> httpx.Response:
-    return client.post(
-        "/v1/events", content=body, headers={"Content-Type": kind, "Idempotency-Key": key, **more}
-    )
+def _payloads(sink: MemorySink) -> list[bytes]:
+    return [part for record in sink.records for part in split(record.data)]
 
 
-def _events() -> list[dict[str, Any]]:
-    """Return two events without id and time."""
-    return [event(entity_id=f"entity-{number}") for number in range(2)]
+def test_a_process_that_dies_behind_the_streams_answer_makes_no_second_event(tmp_path: Path) -> None:
+    """Sent again, the request has the same ids; the archive has each event once without a flag, and its copy flagged."""
+    sink, before, after = MemorySink(), Dying(), MemoryRequests()
+    first = _post(sink, before, "first")
+    after.stored = {key: replace(one, locked_until_us=0) for key, one in before.stored.items()}  # it ran out
+    second, third = (_post(sink, after, owner) for owner in ("second", "third"))
+    assert [one.status_code for one in (first, second, third)] == [202] * 3
+    assert _ids(first) == _ids(second) == _ids(third)
+    assert third.headers["Idempotent-Replayed"] == "true"
+    payloads = _payloads(sink)
+    assert len(payloads) == 2 * len(_ids(first))
+    town = Town(events=1)
+    town.rules = rules(web_settings())
+    town.clock.advance(SystemClock().now_us() / 1e6 - town.clock.now_us() / 1e6)
+    town.load(*payloads)
+    api = Api(town, settings_of(tmp_path))
+    asked: dict[str, Any] = {"entity": "IAH"}
+    found = api.get("/v1/events", caller_of("demo"), **asked).json["events"]
+    assert sorted(one["event_id"] for one in found) == sorted(_ids(first))
+    everything = api.get("/v1/events", caller_of("demo"), include_duplicates="true", **asked).json["events"]
+    assert sum(one["is_duplicate"] for one in everything) == len(_ids(first))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_sent_again(talk: tuple[httpx.Client, MemorySink, Table], form: str) -> None:
-    """The answer is the first one's, packed or not, and nothing more is in the stream."""
-    client, sink, _ = talk
-    kind, pack = FORMS[form]
-    body = pack(_events())
-    first, again = (_post(client, body, kind) for _ in range(2))
-    assert (first.status_code, again.status_code) == (202, 202), first.text
-    assert again.content == first.content
-    assert again.headers["idempotent-replayed"] == "true"
-    assert len(_in_stream(sink)) == 2
+def test_events_above_the_plan_are_refused_before_anything_is_sent() -> None:
+    """429 names the bucket; nothing of the request is in the stream, and a smaller one is taken."""
+    clock, sink = SystemClock(), MemorySink()
+    limiter = Limiter(Leases(MemoryLimits(), clock, FactList()), clock, 1_000)
+    gate = OpenGate(events_per_second=1, bytes_per_second=1_000, max_batch_events=5)
+    with serving(make_door(sink, limiter=limiter), gate) as served, served.client() as client:
+        answers = [
+            client.post("/v1/events", content=lines(*[event()] * count), headers={"Content-Type": _LINES})
+            for count in (2, 4)
+        ]
+        assert [one.status_code for one in answers] == [202, 429]
+        assert (answers[1].json()["code"], answers[1].json()["which"]) == ("rate_limited", "events")
+        large = client.post(
+            "/v1/events", content=lines(event(source="x" * 2_000)), headers={"Content-Type": _LINES}
+        )
+        assert (large.status_code, large.json()["which"]) == (413, "bytes")
+    assert len(_payloads(sink)) == 2
 
 
-def test_the_answer_was_lost(talk: tuple[httpx.Client, MemorySink, Table]) -> None:
-    """The stream had taken it: sent again, its events are the same, byte for byte, and the loader flags the copies."""
-    client, sink, table = talk
-    table.keeps = False
-    kind, pack = FORMS["array"]
-    first, again = (_post(client, pack(_events()), kind).json() for _ in range(2))
-    assert [one["event_id"] for one in first["events"]] == [one["event_id"] for one in again["events"]]
-    found = _in_stream(sink)
-    assert len(found) == 4
-    assert found[:2] == found[2:]
+_LINES = "application/x-ndjson"
 
 
-def test_another_body(talk: tuple[httpx.Client, MemorySink, Table]) -> None:
-    """It is refused, and nothing of it is in the stream; under another key it is another request with other ids."""
-    client, sink, _ = talk
-    kind, pack = FORMS["array"]
-    _post(client, pack(_events()), kind)
-    assert _post(client, pack(_events()[:1]), kind).status_code == 422
-    assert len(_in_stream(sink)) == 2
-    _post(client, pack(_events()), kind, "k2")
-    assert len({one["event_id"] for one in _in_stream(sink)}) == 4
+class Late:
+    """Rules to which a tenant is added that nobody has looked for yet."""
+
+    def __init__(self) -> None:
+        self.known, self.looks = rules(web_settings()), 0
+        self.stored = with_stored(self.known, ["late"], [])
+
+    def __call__(self) -> Any:
+        """Return what is known."""
+        return self.known
+
+    def newest(self, since_us: int) -> Any:
+        """Look."""
+        assert since_us > 0
+        self.looks += 1
+        self.known = self.stored
+        return self.known
 
 
-def test_a_packed_body(talk: tuple[httpx.Client, MemorySink, Table]) -> None:
-    """A gzip made anew has other bytes in its head: it is the same request."""
-    client, sink, _ = talk
-    body = orjson.dumps(_events())
-    packed = [gzip.compress(body, mtime=moment) for moment in (1, 2)]
-    kind = {"kind": "application/json", "Content-Encoding": "gzip"}
-    assert packed[0] != packed[1]
-    assert [_post(client, one, **kind).status_code for one in packed] == [202, 202]
-    assert len(_in_stream(sink)) == 2
-
-
-def test_all_refused(talk: tuple[httpx.Client, MemorySink, Table]) -> None:
-    """The key is free again for the mended body."""
-    client, _, table = talk
-    kind, pack = FORMS["array"]
-    assert _post(client, pack([{"no": "event"}]), kind).status_code == 400
-    assert table.stored == {}
-    assert _post(client, pack(_events()), kind).status_code == 202
+def test_a_tenant_that_was_just_added_is_taken_at_once() -> None:
+    """One look at the control store, and its first event goes in; what is known needs no look."""
+    late, sink = Late(), MemorySink()
+    with serving(make_door(sink, rules=late)) as served:
+        for tenant, looks in (("demo", 0), ("late", 1), ("late", 1)):
+            with served.client(tenant) as client:
+                assert client.post("/v1/events", json=event()).status_code == 202
+            assert late.looks == looks
+    assert [orjson.loads(one)["tenant_id"] for one in _payloads(sink)] == ["demo", "late", "late"]

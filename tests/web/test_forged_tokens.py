@@ -153,7 +153,8 @@ def _same(answers: list[httpx.Response]) -> set[tuple[int, str, str]]:
     found = set()
     for answer in answers:
         body = answer.json()
-        assert body.pop("request_id") == answer.headers.pop("x-request-id")
+        named = body.pop("request_id")
+        assert named == answer.headers.pop("x-request-id") == answer.headers.pop("x-trace-id")
         found.add((answer.status_code, json.dumps(body), json.dumps(sorted(answer.headers.items()))))
     return found
 

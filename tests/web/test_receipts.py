@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
+from pipeline.core.errors import Crossed
 from pipeline.core.segment import Counts, Position, Segment
 from pipeline.core.signed import sign, unsign
 from pipeline.flows.follow import Follower
@@ -27,26 +28,28 @@ def segment(lineage: str, ordinal: int, start: Position | None, end: Position) -
 
 def test_a_receipt_is_the_same_text_for_ever() -> None:
     """Clients keep it: a new release reads what an old one gave out."""
-    text = receipt_text(RECEIPT, KEY, "bound")
+    text = receipt_text(RECEIPT, KEY, "stream", "acme")
     matches_golden("receipt_text.json", {"text": text})
-    assert read_receipt(text, KEY, "bound") == RECEIPT
+    assert read_receipt(text, KEY, "stream", "acme") == RECEIPT
 
 
 def test_only_its_owner_can_use_a_receipt() -> None:
     """Another tenant, key or purpose, and any changed letter: no receipt at all."""
-    text = receipt_text(RECEIPT, KEY, "mine")
-    assert read_receipt(text, KEY, "theirs") is None
-    assert read_receipt(text, b"x" * 32, "mine") is None
+    text = receipt_text(RECEIPT, KEY, "mine", "acme")
+    with pytest.raises(Crossed):
+        read_receipt(text, KEY, "mine", "globex")
+    assert read_receipt(text, KEY, "theirs", "acme") is None
+    assert read_receipt(text, b"x" * 32, "mine", "acme") is None
     assert unsign(text, KEY, "mine") is None
-    assert read_receipt(sign(b"\x92\x05\x90", KEY, "mine"), KEY, "mine") is None
+    assert read_receipt(sign(b"\x92\x05\x90", KEY, "mine"), KEY, "mine", "acme") is None
     for at in range(len(text)):
         changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
-        assert read_receipt(changed, KEY, "mine") in (
+        assert read_receipt(changed, KEY, "mine", "acme") in (
             None,
             RECEIPT,
         )  # the last letter has bits that say nothing
     for odd in ("", "=", "é", "A", "A" * 100_000, "../x", "\0"):
-        assert read_receipt(odd, KEY, "mine") is None
+        assert read_receipt(odd, KEY, "mine", "acme") is None
 
 
 def states(ledger: MemoryLedger, *places: Position) -> list[str]:

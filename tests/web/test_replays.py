@@ -1,5 +1,6 @@
 """Replay over HTTP: a plan changes nothing, a job is frozen before it is answered and sent after, results by day."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.core.caller import Scope
+from pipeline.core.errors import Transient
 from pipeline.core.replay_job import Job
 from pipeline.flows.tenant_reads import Stopped
 from tests.fakes.replay import MemoryJobs, MemoryQueue
@@ -167,3 +169,45 @@ def test_a_process_that_ends_leaves_a_job_that_can_be_resumed(api: Api) -> None:
     assert again.call("POST", f"/v1/replays/{job}/resume").status_code == 202
     _sent(again)
     assert _jobs(api).get(job).state == "sent"
+
+
+def _again(api: Api) -> Api:
+    """Return another process over the same tables, after the one before died and its lock ran out."""
+    api.town.clock.advance(60)
+    return Api(api.town, api.settings)
+
+
+def test_a_job_is_started_once_under_a_key(api: Api) -> None:
+    """The same request again is answered with the same job; so it is when the first attempt died after freezing."""
+    headers = {"Idempotency-Key": "replay-1"}
+    before = len(_jobs(api).jobs)
+    answers = [api.call("POST", "/v1/replays", json=ENTITY, headers=headers) for _ in range(2)]
+    assert [one.status_code for one in answers] == [202, 202]
+    assert answers[0].content == answers[1].content
+    assert len(_jobs(api).jobs) == before + 1
+    for (
+        key,
+        entry,
+    ) in api.town.requests.stored.items():  # as if the process had died before it stored its answer
+        api.town.requests.stored[key] = replace(entry, answer=None)
+    third = _again(api).call("POST", "/v1/replays", json=ENTITY, headers=headers)
+    assert (third.status_code, third.json["job"]) == (202, answers[0].json["job"])
+    assert len(_jobs(api).jobs) == before + 1
+
+
+def test_an_attempt_that_died_before_its_job_was_whole_leaves_the_next_a_new_name(api: Api) -> None:
+    """Pointers of the first attempt and of the second never mix in one job."""
+    headers, whole = {"Idempotency-Key": "replay-1"}, _jobs(api).parts
+    before = set(_jobs(api).jobs)
+    _jobs(api).parts = lambda *given: [*whole(*given)[:-1], _fails]  # type: ignore[method-assign]
+    assert api.call("POST", "/v1/replays", json=ENTITY, headers=headers).status_code == 503
+    half = {job for job, _ in _jobs(api).frozen} - before
+    _jobs(api).parts = whole  # type: ignore[method-assign]
+    again = _again(api).call("POST", "/v1/replays", json=ENTITY, headers=headers)
+    assert again.status_code == 202
+    assert len(half) == 1
+    assert again.json["job"] not in half
+
+
+def _fails() -> None:
+    raise Transient("the table does not answer")

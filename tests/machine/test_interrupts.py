@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from pipeline.laptop.interrupts import Interrupts
+from pipeline.machine.interrupts import Interrupts
 
 
 def test_a_signal_raises_at_once() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigProblem
-from pipeline.laptop.schema_files import load_envelope, load_schemas
+from pipeline.machine.schema_files import load_envelope, load_schemas
 
 GOOD = '{"type": "object", "properties": {"a": {"type": "integer"}}}'
 

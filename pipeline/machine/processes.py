@@ -19,6 +19,7 @@ import msgspec
 POLL_SECONDS = 0.02  # short against the 0.2 s the emulator needs to stop
 KILL_SECONDS = 10.0  # the kernel ends a killed process at once, unless the disk hangs
 PR_SET_PDEATHSIG = 1  # prctl(2)
+_SETTINGS, _FOR_AWS = "HEADRACE_", "AWS_"  # what names of variables begin with
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -108,6 +109,15 @@ def stop(process: ProcessRef | None, grace_seconds: float) -> bool:
     send(process, signal.SIGKILL)
     wait_until(lambda: not alive(process), KILL_SECONDS)
     return False
+
+
+def outside_environment(*, with_aws: bool = False) -> dict[str, str]:
+    """Return our environment without what is set for headrace: a child is told its settings, or gets none.
+
+    What is set for AWS, credentials among it, is left out too, unless the child is to take them from there.
+    """
+    ours = (_SETTINGS,) if with_aws else (_SETTINGS, _FOR_AWS)
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def spawn(

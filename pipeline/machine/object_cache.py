@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.core.errors import ConfigProblem, Corrupt, NotFound
-from pipeline.core.keys import is_data_key, staged_digest, staging_prefix
+from pipeline.core.keys import SegmentRef, is_data_key, staged_digest, staging_prefix
 from pipeline.core.manifest import DataFile
 from pipeline.core.staging import unstage
 from pipeline.ports.objects import ObjectInfo, Objects
@@ -69,15 +69,14 @@ class ObjectCache:
 
         A segment's staging object, as long as it is kept, holds all of its files: one read instead of hundreds.
         """
-        segments: dict[tuple[str, str], dict[str, DataFile]] = defaultdict(dict)
+        segments: dict[SegmentRef, dict[str, DataFile]] = defaultdict(dict)
         for file in files:
             if file.digest:
-                _, lineage, ordinal = file.name.split("#")
-                segments[lineage, ordinal][file.key] = file
+                segments[file.segment][file.key] = file
         kept: set[str] = set()
-        for (lineage, ordinal), wanted in segments.items():
+        for segment, wanted in segments.items():
             if len(wanted) >= STAGED_FILES:
-                kept |= self._unpack(staging_prefix(lineage, int(ordinal)), wanted)
+                kept |= self._unpack(staging_prefix(*segment), wanted)
         return [file for file in files if file.key not in kept]
 
     def _unpack(self, prefix: str, wanted: Mapping[str, DataFile]) -> set[str]:

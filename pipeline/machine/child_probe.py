@@ -4,7 +4,6 @@ The child gets the records and the rules over its standard input, and neither se
 memory and time, so that it ends also when its parent is gone.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,11 +14,11 @@ import msgspec
 from pipeline.core.event import Record
 from pipeline.core.rehearse import good_ones
 from pipeline.core.rules import Rules
+from pipeline.machine.processes import outside_environment
 from pipeline.ports.probe import Death
 
 COMMAND = (sys.executable, "-m", "consumers.probe")
 NO_MEMORY = 71  # the child's status: an allocation was refused, and it noticed
-_OURS = ("HEADRACE_", "AWS_")
 # Address space is what is limited, and a process of many threads reserves far more of it than it uses: 1.4 GB where 0.2
 # are used on two cores. With these it is 0.3.
 _SLIM = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
@@ -55,14 +54,13 @@ class ChildProbe:
 
     def _death(self, rules: Rules, records: Sequence[Record], seconds: float) -> Death | None:
         job = ProbeJob(rules.document, list(records), self._memory_bytes, self._cpu_seconds, seconds)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         try:
             child = subprocess.run(
                 COMMAND,
                 input=msgspec.msgpack.encode(job),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # its last words might quote a payload
-                env=environment | _SLIM,
+                env=outside_environment() | _SLIM,
                 timeout=seconds,
                 check=False,
             )

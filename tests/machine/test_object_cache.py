@@ -10,7 +10,7 @@ from pipeline.core.errors import ConfigProblem, Corrupt
 from pipeline.core.keys import staging_key
 from pipeline.core.manifest import DataFile
 from pipeline.core.staging import Effects, StagedObject, digest_of, stage
-from pipeline.laptop.object_cache import FETCH_THREADS, IN_USE_SECONDS, ObjectCache
+from pipeline.machine.object_cache import FETCH_THREADS, IN_USE_SECONDS, ObjectCache
 from pipeline.ports.objects import ObjectInfo
 from tests.fakes.files import Archive, CountingObjects
 from tests.fakes.objects import Stored

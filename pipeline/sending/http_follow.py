@@ -1,0 +1,73 @@
+"""Follow the receipts of requests until every read finds their events: what to ask, and what the answers mean, without I/O."""
+
+from collections.abc import Callable, Generator, Iterable
+from urllib.parse import quote
+
+import msgspec
+
+from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.sending.http_answer import Answer, Lost, Outcome, retry_after, shown
+from pipeline.sending.http_credential import Ask
+
+_LONGEST_SECONDS = 20.0  # of one question; the server answers then in any case
+_PAUSE_SECONDS = 0.25  # between two questions about one receipt
+_OK, _BAD, _DENIED, _FAULT, _LATER = 200, 400, 401, 500, frozenset({408, 425, 429})
+
+Following = Generator[Ask | float, Outcome | None, bool]
+
+
+class _State(msgspec.Struct):
+    state: str = ""
+
+
+def following(url: str, receipts: Iterable[str], seconds: float, now: Callable[[], float]) -> Following:
+    """Yield requests, to be answered with their outcome, and pauses in seconds; return whether all are queryable in time.
+
+    Raises:
+        ConfigProblem: a receipt is not this caller's, or the credential does not let it read.
+        Transient: the last answer in time was a failure.
+    """
+    end, problem = now() + seconds, ""
+    for receipt in receipts:
+        renewed = False
+        while True:
+            left = max(0.0, end - now())
+            query = f"wait=queryable&timeout={min(left, _LONGEST_SECONDS):.3f}"
+            outcome = yield Ask("GET", f"{url}/v1/receipts/{quote(receipt, safe='')}?{query}")
+            if _is_queryable(outcome):
+                break
+            problem, wait = _meaning(outcome, renewed=renewed)
+            renewed = isinstance(outcome, Answer) and outcome.status == _DENIED
+            if now() + wait >= end:
+                if problem:
+                    raise Transient(f"the receipts cannot be followed: {problem}")
+                return False
+            yield wait
+    return True
+
+
+def _is_queryable(outcome: Outcome | None) -> bool:
+    if not isinstance(outcome, Answer) or outcome.status != _OK:
+        return False
+    try:
+        return msgspec.json.decode(outcome.body, type=_State).state == "queryable"
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _meaning(outcome: Outcome | None, *, renewed: bool) -> tuple[str, float]:
+    """Return what is wrong, if anything, and how long to wait."""
+    if isinstance(outcome, Lost):
+        return outcome.why, 1.0
+    if not isinstance(outcome, Answer):
+        raise ConfigProblem("no credential" if outcome is None else outcome.why)
+    if outcome.status == _OK:
+        return "", _PAUSE_SECONDS
+    said = f"HTTP {outcome.status} {shown(outcome.body[:200].decode(errors='replace'))}"
+    if outcome.status >= _FAULT or outcome.status in _LATER:
+        return said, min(max(retry_after(outcome, 0.0) or 1.0, _PAUSE_SECONDS), _LONGEST_SECONDS)
+    if outcome.status == _DENIED and not renewed:
+        return said, 0.0
+    raise ConfigProblem(
+        f"a receipt was refused: {said}; it is good for its tenant's credentials with the scope ingest"
+    )
