@@ -45,11 +45,6 @@ PROBLEMS: Mapping[str, Kind] = {
     "method_not_allowed": Kind(
         405, "The resource does not take this method", "The header Allow lists the methods."
     ),
-    "not_acceptable": Kind(
-        406,
-        "None of the accepted media types can be given",
-        "Leave the header Accept out, or name a type that the route answers with.",
-    ),
     "request_timeout": Kind(
         408, "The request did not arrive in time", "Nothing was taken: send it again, faster or in parts."
     ),
