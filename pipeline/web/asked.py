@@ -76,6 +76,18 @@ def choice(name: str, says: str, options: Sequence[str]) -> Asked:
     return Asked(name, "query", says, schema, False, read, ", ".join(options), options[0])
 
 
+def seconds(name: str, says: str, default: float, most: float) -> Asked:
+    """Return a parameter that is a time to wait; more than `most` means `most`."""
+
+    def read(given: str) -> float:
+        if not (given.isascii() and given.replace(".", "", 1).isdigit() and len(given) <= len("86400.000")):
+            raise ValueError
+        return min(float(given), most)
+
+    schema = {"type": "number", "minimum": 0}
+    return Asked(name, "query", says, schema, False, read, "a number of seconds", f"{default:g}", default)
+
+
 def flag(name: str, says: str) -> Asked:
     """Return a parameter that is true or false, and false where it is not given."""
 

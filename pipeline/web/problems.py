@@ -70,7 +70,6 @@ PROBLEMS: Mapping[str, Kind] = {
         "The plan's requests of this month are used up",
         "Wait for the next month, or take a larger plan.",
     ),
-    "headers_too_large": Kind(431, "The request's headers are too large", "Send fewer or shorter headers."),
     "internal": Kind(
         500, "The fault is ours", "Tell the operator the request_id; what was sent may have been taken."
     ),
