@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from pipeline.aws.errors import error_code, translated
+from pipeline.aws.errors import condition_failed, error_code, translated
 from pipeline.aws.items import Item, text
 from pipeline.core.errors import Transient
 
@@ -91,7 +91,7 @@ def _put_if(client: Any, put: dict[str, Any]) -> None:
         with translated(f"write {put['TableName']}"):
             client.put_item(**put)
     except ClientError as exc:
-        if error_code(exc) != "ConditionalCheckFailedException":
+        if not condition_failed(exc):
             raise
 
 

@@ -89,6 +89,11 @@ def error_code(exc: ClientError) -> str:
     return str(exc.response.get("Error", {}).get("Code", ""))
 
 
+def condition_failed(exc: ClientError) -> bool:
+    """True when DynamoDB refused a write for its condition: an answer, and no failure."""
+    return error_code(exc) == "ConditionalCheckFailedException"
+
+
 def _status(exc: ClientError) -> int:
     return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 

@@ -14,7 +14,7 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from pipeline.aws import tables
-from pipeline.aws.errors import error_code, translated
+from pipeline.aws.errors import condition_failed, translated
 from pipeline.aws.items import Item, number, text
 from pipeline.core.errors import Corrupt
 from pipeline.core.idempotency import Entry, StoredAnswer
@@ -28,7 +28,6 @@ MAX_ANSWER_BYTES = 300 * 1024  # packed; DynamoDB's limit is 400 KB an item
 _NAMES = {"#state": "state", "#owner": "owner"}
 _OWNER = {"#owner": "owner"}
 _IN_PROGRESS, _COMPLETE = text("in_progress"), text("complete")
-_REFUSED = "ConditionalCheckFailedException"
 
 
 class DynamoRequests:
@@ -53,7 +52,7 @@ class DynamoRequests:
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ClientError as exc:
-            if error_code(exc) != _REFUSED:
+            if not condition_failed(exc):
                 raise
             return request_of(exc.response["Item"])  # type: ignore[typeddict-item]  # boto3 puts the old item here
         return None
@@ -104,7 +103,7 @@ class DynamoRequests:
                     },
                 )
         except ClientError as exc:
-            if error_code(exc) != _REFUSED:
+            if not condition_failed(exc):
                 raise
 
     def _changed(self, entry: Entry, update: str, condition: str, values: Item) -> bool:
@@ -121,7 +120,7 @@ class DynamoRequests:
                     ExpressionAttributeValues=values,
                 )
         except ClientError as exc:
-            if error_code(exc) != _REFUSED:
+            if not condition_failed(exc):
                 raise
             return False
         return True

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.aws import tables
 from pipeline.aws.dynamo import cancelled, put_all, query
-from pipeline.aws.errors import error_code, translated
+from pipeline.aws.errors import condition_failed, translated
 from pipeline.aws.items import Item, number, text
 from pipeline.aws.replay_items import (
     JOBS,
@@ -27,7 +27,6 @@ from pipeline.core.replay_job import ENDED, Chunk, Job, JobState
 
 NOBODY_FROZE_IT = "attribute_not_exists(#name)"
 NOT_DONE = "done = :no"
-_REFUSED = "ConditionalCheckFailedException"
 _CHUNKS = ("chunk#", "chunk#~")
 
 
@@ -53,7 +52,7 @@ class DynamoJobs:
                     ExpressionAttributeNames={"#name": "name"},
                 )
         except ClientError as exc:
-            if error_code(exc) != _REFUSED:
+            if not condition_failed(exc):
                 raise
 
     def _exists(self, job: str) -> bool:
@@ -109,7 +108,7 @@ class DynamoJobs:
                     ExpressionAttributeValues=values,
                 )
         except ClientError as exc:
-            if error_code(exc) != _REFUSED:
+            if not condition_failed(exc):
                 raise
             return False
         return True

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.aws import tables
 from pipeline.aws.dynamo import cancelled
-from pipeline.aws.errors import error_code, translated
+from pipeline.aws.errors import condition_failed, translated
 from pipeline.aws.items import (
     Item,
     lineage_item,
@@ -92,7 +92,7 @@ class DynamoLedger:
                     ConditionExpression="attribute_not_exists(slots)",
                 )
             except ClientError as exc:
-                if error_code(exc) != "ConditionalCheckFailedException":
+                if not condition_failed(exc):
                     raise
         return int(self._get(self._state, key)["slots"]["N"])
 
@@ -213,7 +213,7 @@ class DynamoLedger:
                     },
                 )
         except ClientError as exc:
-            if error_code(exc) != "ConditionalCheckFailedException":
+            if not condition_failed(exc):
                 raise
             found = self._get(self._segments, key)
             if found.get("state") != text("committed") or found["staging_key"]["S"] != segment.staging_key:
@@ -287,7 +287,7 @@ class DynamoLedger:
                     **more,
                 )
         except ClientError as exc:
-            if error_code(exc) != "ConditionalCheckFailedException":
+            if not condition_failed(exc):
                 raise
             return None
         found: Item = answer["Attributes"]

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.aws import tables
 from pipeline.aws.dynamo import query
-from pipeline.aws.errors import error_code, translated
+from pipeline.aws.errors import condition_failed, translated
 from pipeline.aws.items import Item, number, text
 from pipeline.core.lease import Account, Change
 from pipeline.core.policy import Limit, Policy
@@ -38,7 +38,6 @@ SAME_MONTH = "#month = :month"
 QUOTA_LEFT = "used <= :most"
 SAME_REVISION = "revision = :before"
 NEVER_WRITTEN = "attribute_not_exists(#name)"
-_REFUSED = "ConditionalCheckFailedException"
 _CHECK, _POLICY = "check#", "policy#"
 _DECISION = "decision"
 
@@ -180,7 +179,7 @@ class DynamoLimits:
                     ReturnValues="ALL_NEW",
                 )
         except ClientError as exc:
-            if error_code(exc) != _REFUSED:
+            if not condition_failed(exc):
                 raise
             return None
         return account_of(answer["Attributes"])
@@ -196,7 +195,7 @@ class DynamoLimits:
             with translated(f"write {self._table}"):
                 self._dynamodb.put_item(TableName=self._table, Item=item, **condition)
         except ClientError as exc:
-            if error_code(exc) != _REFUSED:
+            if not condition_failed(exc):
                 raise
             return False
         return True

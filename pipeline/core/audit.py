@@ -313,6 +313,13 @@ def _check_batches(found: Witnesses, report: Report) -> None:
 
 def _balance(found: Witnesses, report: Report) -> None:
     """Receipts against objects, record by record; then the units nobody gave a receipt for."""
+    receipted = _balance_receipts(found, report)
+    report.plain = sum(one.counts.plain_units for one in found.segments if one.state == "committed")
+    report.unreceipted = max(0, _balance_records(found, report, receipted) - report.plain)
+
+
+def _balance_receipts(found: Witnesses, report: Report) -> set[tuple[str, str]]:
+    """Hold what was acknowledged against what is stored; return the records of which there is a receipt."""
     named = {one.name: one for one in found.lineages}
     ends = {
         segment.lineage: int(segment.end.sequence_number)
@@ -340,7 +347,11 @@ def _balance(found: Witnesses, report: Report) -> None:
                 report.in_flight_since_us = min(since_us, receipt.acked_from_us)
                 continue
             _balance_batch(report, receipt, batch, found.records.get(key))
-    report.plain = sum(one.counts.plain_units for one in found.segments if one.state == "committed")
+    return receipted
+
+
+def _balance_records(found: Witnesses, report: Report, receipted: set[tuple[str, str]]) -> int:
+    """Count what is stored, record by record; return the units without a receipt."""
     unreceipted = 0
     shards = {one.short: one.shard_id for one in found.lineages}
     for (short, sequence), count in found.records.items():
@@ -358,7 +369,7 @@ def _balance(found: Witnesses, report: Report) -> None:
                 f"{shards.get(short, short)}/{sequence}",
                 f"{count.total} rows for {count.distinct} units of this record",
             )
-    report.unreceipted = max(0, unreceipted - report.plain)
+    return unreceipted
 
 
 def _balance_batch(report: Report, receipt: Receipt, batch: AckedBatch, count: RecordCount | None) -> None:

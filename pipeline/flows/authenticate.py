@@ -21,7 +21,7 @@ from pipeline.core.access_token import Token, Trust, genuine, signer_of
 from pipeline.core.api_key import parse_key, secret_matches
 from pipeline.core.caller import Caller, Denied, Scope
 from pipeline.core.credential import Presented
-from pipeline.core.errors import HeadraceError, Transient
+from pipeline.core.errors import HeadraceError
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import ApiKey, Client, Tenant
 from pipeline.flows.remembered import MOST_NAMES, Known, NewNames, Remembered
@@ -100,31 +100,6 @@ class Authenticator:
             self._keys.learned(key.id, key)
         for client in self._control.clients()[:MOST_NAMES]:
             self._clients.learned(client.id, client)
-
-    def look_up(self, shown: Presented) -> Caller:
-        """Return who shows a credential, reading what must be read; for threads.
-
-        Raises:
-            Denied: it is not valid.
-            Transient: what it is checked against cannot be read.
-        """
-        for _ in range(_ROUNDS):
-            found = self.resolved(shown)
-            if isinstance(found, Caller):
-                return found
-            try:
-                self.reading(found)()
-            except HeadraceError:
-                bridged = self.resolved(shown)
-                if isinstance(bridged, Caller):
-                    return bridged
-                raise
-        raise Transient("what the credential is checked against changes too fast")
-
-    def cached(self, shown: Presented) -> Caller | None:
-        """Return who shows a credential, if that is known without reading anything; raises Denied."""
-        found = self.resolved(shown)
-        return found if isinstance(found, Caller) else None
 
     def resolved(self, shown: Presented) -> Caller | Missing:
         """Return who shows a credential, or what must be read first. No I/O.

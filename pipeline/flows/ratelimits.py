@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from pipeline.core.idempotency import LIFETIME_SECONDS
 from pipeline.core.names import NAME
 from pipeline.core.policy import MAX_TOKENS, Limit, Policy
 from pipeline.flows.held import STORE
@@ -21,7 +22,6 @@ from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey, Decided, Decisions, Policies
 
 POLICY_SECONDS = 10.0  # after so long a changed policy holds in every process
-KEPT_SECONDS = 86_400  # a decision under an idempotency key
 _MAX_POLICIES = 10_000  # remembered in a process
 
 Name = Annotated[str, Meta(pattern=rf"^{NAME.pattern}$(?!\n)")]  # `$` alone lets a line end follow
@@ -113,7 +113,7 @@ class RateLimits:
     ) -> Decided:
         """Store a decision, or give its tokens back and return the one that another request stored first."""
         mine = Decided(fingerprint, msgspec.json.encode(found))
-        expires_us = self._clock.now_us() + KEPT_SECONDS * 1_000_000
+        expires_us = self._clock.now_us() + LIFETIME_SECONDS * 1_000_000
         kept = self._decisions.keep(tenant, idempotency_key, mine, expires_us)
         if kept != mine and found.allowed:
             self.leases.put_back(_key(tenant, check), (check.cost,))

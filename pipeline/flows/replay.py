@@ -72,21 +72,7 @@ def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None, traceparent:
     """
     now_us = ports.clock.now_us()
     job = name or job_id(now_us, ports.new_id())
-    chunks = [
-        (
-            Chunk(
-                job=job,
-                number=one.number,
-                first_dt=one.first_dt,
-                last_dt=one.last_dt,
-                events=one.events,
-                rows=sum(pointer.rows for pointer in one.pointers),
-                messages=messages_of(one, plan.granularity),
-            ),
-            one.pointers,
-        )
-        for one in plan.chunks
-    ]
+    chunks = _chunks(job, plan)
     frozen = Job(
         id=job,
         selection=plan.selection,
@@ -104,6 +90,24 @@ def freeze(plan: Plan, ports: ReplayPorts, name: str | None = None, traceparent:
     )
     ports.ask("freeze", lambda: ports.jobs.freeze(frozen, chunks))
     return frozen
+
+
+def _chunks(job: str, plan: Plan) -> list[tuple[Chunk, Sequence[Pointer]]]:
+    return [
+        (
+            Chunk(
+                job=job,
+                number=one.number,
+                first_dt=one.first_dt,
+                last_dt=one.last_dt,
+                events=one.events,
+                rows=sum(pointer.rows for pointer in one.pointers),
+                messages=messages_of(one, plan.granularity),
+            ),
+            one.pointers,
+        )
+        for one in plan.chunks
+    ]
 
 
 def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = lambda _sent: None) -> Job:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.core.errors import OutcomeUnknown
-from pipeline.core.segment import Position
 from pipeline.sending.event import Wire
 from pipeline.sending.fates import BatchFate
 from pipeline.sending.threaded import EventProducer, Outgoing
@@ -36,10 +35,6 @@ class Sent:
     acknowledged: bytearray
     furthest: dict[str, tuple[int, int]] = field(default_factory=dict)
     open: int = 0
-
-    def places(self) -> dict[str, Position]:
-        """Return for each shard the furthest position of an acknowledged event."""
-        return {shard: Position(str(number), index) for shard, (number, index) in self.furthest.items()}
 
     def expire(self) -> None:
         """Let whoever waits go on with what is known now."""

@@ -76,6 +76,18 @@ def choice(name: str, says: str, options: Sequence[str]) -> Asked:
     return Asked(name, "query", says, schema, False, read, ", ".join(options), options[0])
 
 
+def seconds(name: str, says: str, default: float, most: float) -> Asked:
+    """Return a parameter that is a time to wait; more than `most` means `most`."""
+
+    def read(given: str) -> float:
+        if not (given.isascii() and given.replace(".", "", 1).isdigit() and len(given) <= len("86400.000")):
+            raise ValueError
+        return min(float(given), most)
+
+    schema = {"type": "number", "minimum": 0}
+    return Asked(name, "query", says, schema, False, read, "a number of seconds", f"{default:g}", default)
+
+
 def flag(name: str, says: str) -> Asked:
     """Return a parameter that is true or false, and false where it is not given."""
 
@@ -111,8 +123,8 @@ def asked(call: Call, wanted: Iterable[Parameter]) -> dict[str, Any]:
             names = ", ".join(sorted(known)) or "none"
             raise Problem(
                 "invalid",
-                f"there is no parameter {_shown(name)}{hint} this route takes: {names}",
-                parameter=_shown(name),
+                f"there is no parameter {printable(name)}{hint} this route takes: {names}",
+                parameter=printable(name),
             )
     return {name: _value(one, given.get(name)) for name, one in known.items()}
 
@@ -127,7 +139,7 @@ def _value(one: Asked, given: Any) -> Any:
     try:
         return one.read(given)
     except (ValueError, KeyError) as exc:
-        raise refused(one.name, f"{_shown(given)!r} is not allowed", one.allowed, one.example) from exc
+        raise refused(one.name, f"{printable(given)!r} is not allowed", one.allowed, one.example) from exc
 
 
 def refused(name: str, why: str, allowed: str, example: str) -> Problem:
@@ -141,9 +153,9 @@ def refused(name: str, why: str, allowed: str, example: str) -> Problem:
     )
 
 
-def _shown(value: str) -> str:
+def printable(text: str, most: int = 60) -> str:
     """Return the beginning of what somebody sent, fit for one line."""
-    return "".join(one if one.isprintable() else "?" for one in value[:60])
+    return "".join(one if one.isprintable() else "?" for one in text[:most])
 
 
 def check_query(door: FrontDoor, call: Call) -> None:
@@ -196,7 +208,7 @@ def span_of(query: Mapping[str, Any]) -> Span:
         try:
             parse_span(query["from"] if name == "from" else None, query["to"] if name == "to" else None)
         except ConfigProblem as exc:
-            shown = _shown(str(query[name]))
+            shown = printable(str(query[name]))
             raise refused(name, f"{shown!r} is no time", _TIME, "2013-07-04T10:30:00Z") from exc
     try:
         return parse_span(query["from"], query["to"])

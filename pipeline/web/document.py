@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
+from falcon.asgi import Request
 
-from pipeline.web.asked import TENANT_WORDS, check_tenant
+from pipeline.web.asked import TENANT_WORDS, check_tenant, printable
 from pipeline.web.problems import Problem
 from pipeline.web.route import Call
 from pipeline.wiring.front_door import FrontDoor
 
 T = TypeVar("T")
 JSON = ("application/json",)
+_ANYTHING = msgspec.json.Decoder[Any](Any)
+_SHOWN = 200  # characters of a decoder's sentence, which may quote what was sent
 
 
 async def document(call: Call, max_bytes: int, types: Sequence[str] = JSON) -> dict[str, Any]:
@@ -23,12 +26,21 @@ async def received(call: Call, max_bytes: int, types: Sequence[str] = JSON) -> b
     """Return the body as it arrived.
 
     Raises:
-        Problem: it is too large, or of another type.
+        Problem: it is of another type, or as `bounded` says.
     """
     given = (call.request.content_type or "").partition(";")[0].strip().lower()
     if given not in types:
         raise Problem("unsupported_media_type", f"send a body of type {' or '.join(types)}")
-    body = await call.request.stream.read(max_bytes + 1)
+    return await bounded(call.request, max_bytes)
+
+
+async def bounded(request: Request, max_bytes: int) -> bytes:
+    """Return the body as it arrived, whatever its type.
+
+    Raises:
+        Problem: it is too large.
+    """
+    body = await request.stream.read(max_bytes + 1)
     if len(body) > max_bytes:
         raise Problem("too_large", f"the body is larger than {max_bytes:,} bytes")
     return bytes(body)
@@ -40,13 +52,24 @@ def parsed(body: bytes) -> dict[str, Any]:
     Raises:
         Problem: it is none.
     """
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as exc:
-        raise Problem("bad_request", f"the body is no JSON: {_plain(exc)}") from exc
+    found = decoded(_ANYTHING, body)
     if not isinstance(found, dict):
         raise Problem("bad_request", "the body is no JSON object")
     return found
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Return what a body says, by the decoder of its form.
+
+    Raises:
+        Problem: it is no JSON, or not of this form.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        raise _not_valid(exc) from exc
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise Problem("bad_request", f"the body is no JSON: {printable(str(exc), _SHOWN)}") from exc
 
 
 def converted(door: FrontDoor, call: Call, given: dict[str, Any], kind: type[T]) -> T:
@@ -60,8 +83,8 @@ def converted(door: FrontDoor, call: Call, given: dict[str, Any], kind: type[T])
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as exc:
-        raise Problem("invalid", f"the body: {_plain(exc)}") from exc
+        raise _not_valid(exc) from exc
 
 
-def _plain(exc: Exception) -> str:
-    return "".join(one if one.isprintable() else "?" for one in str(exc))[:200]
+def _not_valid(exc: msgspec.ValidationError) -> Problem:
+    return Problem("invalid", f"the body: {printable(str(exc), _SHOWN)}")

@@ -1,4 +1,4 @@
-"""Who is let in: credential, scope, plan. The only place where a request becomes a caller."""
+"""Who is let in: credential and scope. The only place where a request becomes a caller; plans are `limits`'."""
 
 import asyncio
 from collections import Counter
@@ -30,11 +30,11 @@ class Gate(Protocol):
     nobody: Caller
 
     async def admit(self, request: Request, route: Route) -> Caller:
-        """Return who calls, when that credential has the route's scope and its plan has room.
+        """Return who calls, when that credential has the route's scope.
 
         Raises:
             Denied: there is no valid credential.
-            Problem: it is not for this route, or the plan is used up.
+            Problem: it is not for this route, or nobody can tell at the moment.
         """
         ...
 

@@ -52,7 +52,7 @@ async def once(door: FrontDoor, call: Call, body: bytes, work: Work) -> Answer:
     Raises:
         Problem: `in_flight`, `key_reused`, `bad_request`, `unavailable`; and what `work` raises.
     """
-    key = _key(call.request)
+    key = key_of(call.request)
     if key is None:
         return _plain(await work(None))
     if door.idempotency is None:
@@ -68,14 +68,17 @@ async def once(door: FrontDoor, call: Call, body: bytes, work: Work) -> Answer:
     raise Problem("in_flight", f"the request with this {HEADER} is not answered yet; try again later", wait)
 
 
-def _key(request: Request) -> str | None:
-    """Return the key of a request, if it has one; raises Problem."""
+def key_of(request: Request) -> str | None:
+    """Return the key of a request, if it has one.
+
+    Raises:
+        Problem: it is none.
+    """
     found = request.get_header(HEADER)
     if found is None:
         return None
-    key = parse_idempotency_key(
-        found.strip()
-    )  # two of them come joined by a comma, which no key has outside of quotes
+    # Two of them come joined by a comma, which no key has outside of quotes.
+    key = parse_idempotency_key(found.strip())
     if key is None:
         limit = f"one string of 1 to {MAX_KEY_CHARS} visible ASCII characters, as a UUID"
         raise Problem("bad_request", f"`{HEADER}` must be {limit}", header=HEADER)

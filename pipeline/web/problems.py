@@ -45,11 +45,6 @@ PROBLEMS: Mapping[str, Kind] = {
     "method_not_allowed": Kind(
         405, "The resource does not take this method", "The header Allow lists the methods."
     ),
-    "not_acceptable": Kind(
-        406,
-        "None of the accepted media types can be given",
-        "Leave the header Accept out, or name a type that the route answers with.",
-    ),
     "request_timeout": Kind(
         408, "The request did not arrive in time", "Nothing was taken: send it again, faster or in parts."
     ),
@@ -75,7 +70,6 @@ PROBLEMS: Mapping[str, Kind] = {
         "The plan's requests of this month are used up",
         "Wait for the next month, or take a larger plan.",
     ),
-    "headers_too_large": Kind(431, "The request's headers are too large", "Send fewer or shorter headers."),
     "internal": Kind(
         500, "The fault is ours", "Tell the operator the request_id; what was sent may have been taken."
     ),

@@ -1,15 +1,16 @@
 """`/v1/ratelimit`: rate limits for others, as a service; each tenant has its own namespaces and policies."""
 
 import hashlib
-from typing import Any
+from dataclasses import replace
 
 import msgspec
-from falcon.asgi import Request
 
 from pipeline.core.caller import Scope
 from pipeline.core.names import is_name
 from pipeline.core.policy import Limit, Policy
 from pipeline.flows.ratelimits import Check, Checked, RateLimits
+from pipeline.web.document import bounded, decoded
+from pipeline.web.idempotent import KEY_PARAMETER, REPLAYED, key_of
 from pipeline.web.limits import renewed
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
@@ -17,7 +18,6 @@ from pipeline.web.threads import in_thread
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384
-MAX_IDEMPOTENCY_KEY = 255
 _CHECK, _LIMIT = msgspec.json.Decoder(Check), msgspec.json.Decoder(Limit)
 _JSON = "application/json"
 
@@ -31,9 +31,9 @@ class PolicyList(msgspec.Struct, frozen=True):
 async def check(door: FrontDoor, call: Call) -> Answer:
     """Answer whether a key may have tokens."""
     service, tenant = _service(door), call.caller.tenant_id
-    body = await _body(call.request)
-    asked = _decoded(_CHECK, body)
-    idempotency_key = call.request.get_header("Idempotency-Key")
+    body = await bounded(call.request, MAX_BODY_BYTES)
+    asked = decoded(_CHECK, body)
+    idempotency_key = key_of(call.request)
     if idempotency_key is None:
         found = await _decide(door, service, tenant, asked)
         _record(door, tenant, asked, found)
@@ -51,11 +51,14 @@ async def _decide(door: FrontDoor, service: RateLimits, tenant: str, asked: Chec
 async def _decide_once(
     door: FrontDoor, service: RateLimits, tenant: str, asked: Check, key: str, body: bytes
 ) -> Answer:
-    """Decide, unless that was decided under this key: then give the same answer again."""
-    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
-        raise Problem("bad_request", f"Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    """Decide, unless that was decided under this key: then give the same answer again.
+
+    Not by `idempotent.once`, which would store before the work and after it: a decision that came second gives its tokens
+    back, so it may be made twice, and one write is enough.
+    """
     fingerprint = hashlib.sha256(body).hexdigest()
     kept = await in_thread(door, service.decided, tenant, key)
+    headers = {} if kept is None else REPLAYED
     if kept is None:
         found = await _decide(door, service, tenant, asked)
         kept = await in_thread(door, service.keep, tenant, key, fingerprint, asked, found)
@@ -63,7 +66,7 @@ async def _decide_once(
             _record(door, tenant, asked, found)
     if kept.fingerprint != fingerprint:
         raise Problem("key_reused", "this Idempotency-Key was used for another check; use a new one")
-    return Answer(kept.answer)
+    return Answer(kept.answer, headers=headers)
 
 
 async def _limit(door: FrontDoor, service: RateLimits, tenant: str, asked: Check) -> Limit:
@@ -92,7 +95,7 @@ async def put_policy(door: FrontDoor, call: Call) -> Answer:
     name = call.path["name"]
     if not is_name(name):
         raise Problem("invalid", "a policy's name is lower case letters, digits, '.', '_', '-', 63 at most")
-    policy = Policy(name, _decoded(_LIMIT, await _body(call.request)))
+    policy = Policy(name, decoded(_LIMIT, await bounded(call.request, MAX_BODY_BYTES)))
     await in_thread(door, _service(door).put_policy, call.caller.tenant_id, policy)
     return Answer(policy)
 
@@ -130,26 +133,8 @@ def _service(door: FrontDoor) -> RateLimits:
     return door.ratelimits
 
 
-async def _body(request: Request) -> bytes:
-    found = b""
-    async for chunk in request.stream:
-        found += chunk
-        if len(found) > MAX_BODY_BYTES:
-            raise Problem("too_large", f"the body has more than {MAX_BODY_BYTES} bytes")
-    return found
-
-
-def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as exc:
-        raise Problem("invalid", f"the body does not follow its schema: {exc}") from exc
-    except msgspec.DecodeError as exc:
-        raise Problem("bad_request", f"the body is not JSON: {exc}") from exc
-
-
+_KEY = replace(KEY_PARAMETER, says="The same key and body gives the same decision for 24 hours.")
 _NAME = Parameter("name", "path", "Name of the policy.", required=True)
-_KEY = Parameter("Idempotency-Key", "header", "The same key and body gives the same decision for 24 hours.")
 _POLICIES = "/v1/ratelimit/policies"
 
 ROUTES = (
@@ -161,6 +146,7 @@ ROUTES = (
         check,
         answers={200: Checked},
         body={_JSON: Check},
+        refuses=("key_reused",),
         parameters=(_KEY,),
     ),
     Route(

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pipeline.core.errors import Corrupt, Crossed, NotFound, OutcomeUnknown, Transient
@@ -51,12 +52,22 @@ async def read(
     seconds = door.settings.web.deadline_seconds
     over = threading.Event()
     try:
-        async with asyncio.timeout(seconds):
-            reader = reads.of(call.caller, lambda: not over.is_set())
-            return await _in_turn(reads, call, turn, lambda: work(reader))
+        with _refusing(door, call, missing):
+            async with asyncio.timeout(seconds):
+                reader = reads.of(call.caller, lambda: not over.is_set())
+                return await _in_turn(reads, call, turn, lambda: work(reader))
     except TimeoutError as exc:
         door.facts(ReadsStopped(route=route_of(call), request_id=call.request_id))
         raise unavailable(_SLOW.format(seconds=seconds, less=less)) from exc
+    finally:
+        over.set()
+
+
+@contextmanager
+def _refusing(door: FrontDoor, call: Call, missing: str) -> Iterator[None]:
+    """Turn what a read raises into what its caller is told, and what the operator is."""
+    try:
+        yield
     except Crossed as exc:
         tell_crossing(door, call)
         raise Problem("not_found", missing) from exc
@@ -67,8 +78,6 @@ async def read(
     except Corrupt as exc:
         door.facts(DamageFound(route=route_of(call), request_id=call.request_id, error=str(exc)))
         raise Problem("internal", "stored data contradict each other; the operator was told") from exc
-    finally:
-        over.set()
 
 
 async def _in_turn(reads: Reads, call: Call, turn: Turn, work: Callable[[], T]) -> T:

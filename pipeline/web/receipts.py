@@ -9,14 +9,23 @@ from pipeline.core.caller import Scope
 from pipeline.core.errors import Crossed, OutcomeUnknown, Transient
 from pipeline.core.span import instant_of
 from pipeline.flows.follow import ArrivalReceipts, State
-from pipeline.web.asked import tell_crossing
+from pipeline.web.asked import asked, choice, seconds, tell_crossing
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
 from pipeline.wiring.front_door import FrontDoor
 
 _MAX_WAIT_SECONDS = 60.0
 _DEFAULT_WAIT_SECONDS = 20.0
-_WANTED: dict[str, State] = {"archived": "archived", "queryable": "queryable"}
+_SHARE = 0.9  # of the request's deadline: the answer comes before it
+_WAIT = (
+    choice("wait", "Answer once this is reached.", ("archived", "queryable")),
+    seconds(
+        "timeout",
+        "Seconds to wait; then the answer says how far it is.",
+        _DEFAULT_WAIT_SECONDS,
+        _MAX_WAIT_SECONDS,
+    ),
+)
 
 
 class ReceiptAnswer(msgspec.Struct, frozen=True):
@@ -32,11 +41,12 @@ class ReceiptAnswer(msgspec.Struct, frozen=True):
 
 async def get_receipt(door: FrontDoor, call: Call) -> Answer:
     """Say how far the events of one request have come."""
-    receipt = _read(door, call)
-    wanted, seconds = _wanted(call), _seconds(call, door.settings.web.deadline_seconds)
+    query, receipt = asked(call, _WAIT), _read(door, call)
+    wanted: State | None = query["wait"]
+    patience = min(query["timeout"], door.settings.web.deadline_seconds * _SHARE)
     follower, places = receipts_of(door).follower, receipt.positions()
     try:
-        state = await (follower.wait(places, wanted, seconds) if wanted else follower.state(places))
+        state = await (follower.wait(places, wanted, patience) if wanted else follower.state(places))
     except (Transient, OutcomeUnknown) as exc:
         raise Problem("unavailable", "the ledger does not answer; try again", {"Retry-After": "2"}) from exc
     return Answer(ReceiptAnswer(state, instant_of(receipt.arrived_us)), headers={"Cache-Control": "no-store"})
@@ -64,26 +74,6 @@ def receipts_of(door: FrontDoor) -> ArrivalReceipts:
     return door.receipts
 
 
-def _wanted(call: Call) -> State | None:
-    text = call.request.get_param("wait")
-    if text is None:
-        return None
-    if text not in _WANTED:
-        raise Problem("invalid", "wait must be archived or queryable", None, parameter="wait")
-    return _WANTED[text]
-
-
-def _seconds(call: Call, deadline_seconds: float) -> float:
-    """Return how long to wait: what was asked for, at most as long as a request may take."""
-    text = call.request.get_param("timeout")
-    most = min(_MAX_WAIT_SECONDS, deadline_seconds * 0.9)
-    if text is None:
-        return min(_DEFAULT_WAIT_SECONDS, most)
-    if not (text.isascii() and text.replace(".", "", 1).isdigit() and len(text) <= len("86400.000")):
-        raise Problem("invalid", "timeout must be a number of seconds", None, parameter="timeout")
-    return min(float(text), most)
-
-
 ROUTES = (
     Route(
         "GET",
@@ -95,18 +85,7 @@ ROUTES = (
         answers={200: ReceiptAnswer},
         parameters=(
             Parameter("id", "path", "`receipt` of the answer to `POST /v1/events`.", required=True),
-            Parameter(
-                "wait",
-                "query",
-                "Answer once this is reached.",
-                {"type": "string", "enum": ["archived", "queryable"]},
-            ),
-            Parameter(
-                "timeout",
-                "query",
-                "Seconds to wait; then the answer says how far it is.",
-                {"type": "number", "minimum": 0},
-            ),
+            *_WAIT,
         ),
     ),
 )

@@ -1,8 +1,8 @@
 """One process of the API: the server, its limits against abuse, and its end.
 
 An end in order: no new connection is taken, every request that was read is answered, what was taken is sent, the last
-receipt is written; then the last uses of keys are noted, leases of plans are given back, threads end. The server hands over a request only with its head; a client whose request was not read yet sees its
-connection close, and may repeat it.
+receipt is written; then the last uses of keys are noted, leases of plans are given back, threads end. The server hands
+over a request only with its head; a client whose request was not read yet sees its connection close, and may repeat it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from pipeline.wiring.front_door import FrontDoor
 _MAX_HEAD_BYTES = 65_536  # request line and headers: a longer head is answered 431
 _BACKLOG = 1_024  # connections that wait to be taken
 _TALLY_SECONDS = 1.0  # between two looks at what came in
-_CLOSE_SECONDS = 10.0  # for what was taken, and for the last receipt, once every request is answered
+_CLOSE_SECONDS = 10.0  # once every request is answered: for decisions' records, then for what was taken and the last receipt
 _GRACE_SECONDS = 5.0  # beyond the deadline of requests, for answers on their way
 
 

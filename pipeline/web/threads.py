@@ -1,4 +1,4 @@
-"""Work that waits for something: in a thread, never on the event loop, and never longer than a request may take."""
+"""Short calls to stores: in a thread, never on the event loop, and waited for no longer than a request may take."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the HTTP API is made of."""
+"""What one process of the HTTP API is made of: `front_door` joins it from the settings, handlers get all of it."""
 
 import random
 from collections.abc import Callable
@@ -37,9 +37,8 @@ from pipeline.wiring.signing import signing_key
 from pipeline.wiring.stores import Archive, archive
 from pipeline.wiring.trusting import authenticator, idempotency
 
-_THREADS = (
-    16  # calls to stores that one process has under way; further ones wait, bounded by the request's deadline
-)
+# Calls to stores that one process has under way; further ones wait, bounded by the request's deadline.
+_THREADS = 16
 
 
 @dataclass
@@ -66,16 +65,22 @@ def _unopened(_told: Callable[[BatchFate], None]) -> EventProducer:
 class FrontDoor:
     """Everything that handlers use. Made once in a process; safe from its event loop and its threads.
 
+    `front_door` makes all of it; what is None was left out by a process, or test, that does not need it.
+
     Attributes:
+        settings, clock, facts: of the process.
+        rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
+        control: the control store: from threads only.
+        threads: where short calls to stores run (`web.threads`); reads have their own.
         authenticator: says who callers are; asked by the gate alone.
         idempotency: says which requests were seen before; None: keys are not taken here.
-        control: the control store: from threads only.
-        rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
         ingest: takes events to the stream; of the event loop.
-        receipts: what was taken, and how far it is; None in a process that only reads.
+        receipts: what was taken, and how far it is.
         acceptors: judges, kept while the rules stay the same.
         tally: what came in.
-        limiter: takes from plans; close it when the process stops.
+        reads: gives each caller its own reader, in threads of its own.
+        ready: what this process depends on, and whether it answers.
+        limiter: takes from plans.
         ratelimits: the rate-limit service for others, over the same leases.
         decision_log: where its decisions go as events; None: nowhere.
         watch: counts requests, and writes of them; of the event loop.

@@ -35,9 +35,8 @@ THREADS = 8  # reads of one process at once, in threads of their own: ingest nev
 _SENDERS = 2  # replay jobs of one process that are being sent; further ones wait, frozen
 TENANT_READS = 4  # of these threads one tenant has half at most
 TENANT_WAITING = 16  # further requests of a tenant are told that the service is busy
-_AHEAD = (
-    4  # reads of one request that stand in the queue to S3: a request of ten thousand keeps nobody waiting
-)
+# Reads of one request that stand in the queue to S3: a request of ten thousand keeps nobody waiting.
+_AHEAD = 4
 _ABSENT = "rules/0"  # no object has this name: asking for it is the cheapest question to a bucket
 
 

@@ -23,7 +23,7 @@ def credentials(count: int, rounds: int) -> list[Figure]:
     house = House()
     key, token = Presented("key", house.key()), Presented("token", house.token())
     for shown in (key, token):
-        house.authenticator.look_up(shown)
+        house.look_up(shown)
 
     def remembered(shown: Presented) -> None:
         for _ in range(count):

@@ -16,7 +16,8 @@ from jwt.algorithms import RSAAlgorithm
 from pipeline.config import load_settings
 from pipeline.core.access_token import Trust
 from pipeline.core.api_key import RANDOM_BYTES, make_key
-from pipeline.core.caller import Scope
+from pipeline.core.caller import Caller, Scope
+from pipeline.core.credential import Presented
 from pipeline.core.errors import Transient
 from pipeline.core.tenant import Act, ApiKey, Client, Tenant
 from pipeline.flows.authenticate import Authenticator, Issuer
@@ -103,6 +104,12 @@ class House:
         granted = frozenset(scopes or (Scope.READ,))
         self.control.put_key(ApiKey(made.id, tenant, "", granted, made.secret_hash, 0, **more), ACT, new=True)
         return made.text
+
+    def look_up(self, shown: Presented) -> Caller:
+        """Return who shows a credential, reading what must be read, as the gate does it."""
+        while not isinstance(found := self.authenticator.resolved(shown), Caller):
+            self.authenticator.reading(found)()
+        return found
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         """Return the claims of a good access token, as Cognito writes them; a change to None leaves one out."""

@@ -8,7 +8,7 @@ import pytest
 from jwt.algorithms import RSAAlgorithm
 
 from pipeline.core.api_key import RANDOM_BYTES, make_key
-from pipeline.core.caller import Denied, Scope
+from pipeline.core.caller import Caller, Denied, Scope
 from pipeline.core.credential import Presented
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.core.plan import DELIVERED
@@ -291,7 +291,7 @@ def test_last_use(house: House) -> None:
 def test_last_use_while_the_store_is_away(house: House) -> None:
     """It is kept for the next time."""
     key = house.key()
-    house.authenticator.look_up(Presented("key", key))
+    house.look_up(Presented("key", key))
     house.control.down = True
     with pytest.raises(Transient):
         house.authenticator.hand_over()
@@ -435,12 +435,12 @@ def test_the_first_of_two_keys_with_one_name(house: House) -> None:
 def test_without_an_event_loop(house: House) -> None:
     """The same in one thread: look up, then from memory."""
     shown = Presented("token", house.token())
-    assert house.authenticator.cached(shown) is None
-    caller = house.authenticator.look_up(shown)
-    assert house.authenticator.cached(shown) == caller
+    assert not isinstance(house.authenticator.resolved(shown), Caller)
+    caller = house.look_up(shown)
+    assert house.authenticator.resolved(shown) == caller
     assert caller.plan == DELIVERED[1]
     with pytest.raises(Denied):
-        house.authenticator.look_up(Presented("key", "x"))
+        house.look_up(Presented("key", "x"))
 
 
 def test_a_door_without_credentials(house: House) -> None:

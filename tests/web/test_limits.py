@@ -119,8 +119,15 @@ def test_the_same_idempotency_key_gives_the_same_decision() -> None:
     """Asked again, in any process, nothing more is taken; for another check the key is refused."""
     api = Limited()
     client, headers = api.client(), {"Idempotency-Key": "k1"}
-    answers = [client.simulate_post(CHECK, json=THREE, headers=headers).json for _ in range(5)]
+    found = [client.simulate_post(CHECK, json=THREE, headers=headers) for _ in range(5)]
+    answers = [one.json for one in found]
     assert answers == [answers[0]] * 5
+    assert [one.headers.get("idempotent-replayed") for one in found] == [None, *["true"] * 4]
+    quoted = client.simulate_post(
+        CHECK, json=THREE, headers={"Idempotency-Key": '"k1"'}
+    )  # the same key, as the draft writes it
+    assert quoted.headers["idempotent-replayed"] == "true"
+    assert client.simulate_post(CHECK, json=THREE, headers={"Idempotency-Key": "k" * 129}).status_code == 400
     assert len(api.sent) == 1
     assert client.simulate_post(CHECK, json=THREE).json["remaining"] == 1
     other = client.simulate_post(CHECK, json={**THREE, "cost": 2}, headers=headers)
