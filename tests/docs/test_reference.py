@@ -37,7 +37,6 @@ COMPONENTS = {
     "replay and processor",
     "audit",
     "SQL views",
-    "HTTP API",
 }
 MAX_DECISION_WORDS = 450  # half a page; the table of 0003 apart
 WORDS = (
