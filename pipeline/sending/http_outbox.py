@@ -10,8 +10,9 @@ Time (`now`, monotonic seconds), randomness and keys are arguments; whoever send
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
+
+from msgspec.structs import replace
 
 from pipeline.sending.fates import BatchFate, Kind
 from pipeline.sending.http_answer import Again, Outcome, Refuse, Renew, Settled, Split, verdict
