@@ -38,6 +38,8 @@ SAME_MONTH = "#month = :month"
 QUOTA_LEFT = "used <= :most"
 SAME_REVISION = "revision = :before"
 NEVER_WRITTEN = "attribute_not_exists(#name)"
+EXPIRED = "expires_s <= :now"
+_NAME = {"#name": "name"}
 _CHECK, _POLICY = "check#", "policy#"
 _DECISION = "decision"
 
@@ -185,15 +187,17 @@ class DynamoLimits:
         return account_of(answer["Attributes"])
 
     def _put_if(self, item: Item, before: str | None) -> bool:
-        condition: dict[str, Any] = {
-            "ConditionExpression": SAME_REVISION,
-            "ExpressionAttributeValues": {":before": text(before or "")},
-        }
         if before is None:
-            condition = {"ConditionExpression": NEVER_WRITTEN, "ExpressionAttributeNames": {"#name": "name"}}
+            return self._put(item, NEVER_WRITTEN, ExpressionAttributeNames=_NAME)
+        return self._put(item, SAME_REVISION, ExpressionAttributeValues={":before": text(before)})
+
+    def _put(self, item: Item, condition: str, **expression: Any) -> bool:
+        """Put an item; False when the condition does not hold."""
         try:
             with translated(f"write {self._table}"):
-                self._dynamodb.put_item(TableName=self._table, Item=item, **condition)
+                self._dynamodb.put_item(
+                    TableName=self._table, Item=item, ConditionExpression=condition, **expression
+                )
         except ClientError as exc:
             if not condition_failed(exc):
                 raise
@@ -223,16 +227,20 @@ class DynamoLimits:
         found = query(self._dynamodb, self._table, tenant, (_POLICY, _POLICY + "~"))
         return [policy_of(item) for item in found]
 
-    def find(self, tenant: str, key: str) -> Decided | None:
-        """Return what was decided under a key; see the port."""
+    def find(self, tenant: str, key: str, now_us: int) -> Decided | None:
+        """Return what was decided under a key; see the port. DynamoDB deletes expired items days late, or never."""
         item = self._get(_decision_key(tenant, key))
-        return None if item is None else decided_of(item)
+        if item is None or int(item["expires_s"]["N"]) <= now_us // 1_000_000:
+            return None
+        return decided_of(item)
 
-    def keep(self, tenant: str, key: str, decided: Decided, expires_us: int) -> Decided:
+    def keep(self, tenant: str, key: str, decided: Decided, now_us: int, expires_us: int) -> Decided:
         """Store a decision unless one is there; see the port."""
-        if self._put_if(decision_item(tenant, key, decided, expires_us), None):
+        item, condition = decision_item(tenant, key, decided, expires_us), f"{NEVER_WRITTEN} OR {EXPIRED}"
+        values = {":now": number(now_us // 1_000_000)}
+        if self._put(item, condition, ExpressionAttributeNames=_NAME, ExpressionAttributeValues=values):
             return decided
-        return self.find(tenant, key) or decided
+        return self.find(tenant, key, now_us) or decided
 
     def _get(self, key: Item) -> Item | None:
         with translated(f"read {self._table}"):

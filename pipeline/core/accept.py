@@ -120,7 +120,8 @@ class _Judging:
             self._head += b'"traceparent":"%b",' % traceparent.encode()
 
     def verdict(self, unit: bytes, index: int) -> Accepted | Refused:
-        unit = unit.strip(_SPACE)
+        if unit[:1] != b"{" or unit[-1:] != b"}":
+            unit = unit.strip(_SPACE)
         quick = self._quick(unit, unit[1:])
         if quick is not None:
             return quick

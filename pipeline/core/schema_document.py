@@ -7,6 +7,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from pipeline.core.errors import ConfigProblem
+from pipeline.core.schema_cost import check_cost
 
 MAX_DOCUMENT_BYTES = 256 * 1024
 _MAX_DEPTH = 64  # of a document; ours have about six
@@ -16,7 +17,7 @@ def check_document(document: Mapping[str, Any]) -> None:
     """Check that a document is a JSON Schema (Draft 2020-12) that stands by itself.
 
     Raises:
-        ConfigProblem: it is none, is nested too deeply, or refers to what is outside of it. The message names the place.
+        ConfigProblem: it is none, is nested too deeply, refers to what is outside of it, or judges one value too often. The message names the place.
     """
     for place, name, value, depth in _members(document, "$", 1):
         if depth > _MAX_DEPTH:
@@ -27,6 +28,7 @@ def check_document(document: Mapping[str, Any]) -> None:
         Draft202012Validator.check_schema(document)
     except SchemaError as exc:
         raise ConfigProblem(f"{exc.json_path}: {exc.message}") from exc
+    check_cost(document)
 
 
 def _members(value: Any, place: str, depth: int) -> Iterator[tuple[str, str, Any, int]]:

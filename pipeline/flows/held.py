@@ -28,6 +28,9 @@ class Taken(NamedTuple):
     low: bool = False
 
 
+_TAKEN, _TAKEN_LOW = Taken(True), Taken(True, low=True)
+
+
 class _Denial(NamedTuple):
     which: int
     need: int
@@ -97,7 +100,7 @@ class Held:
         for number, need in enumerate(needs):
             left[number] -= need
         self.used_at = now
-        return Taken(True, low=self.is_low(now))
+        return _TAKEN_LOW if self.is_low(now) else _TAKEN
 
     def is_low(self, now: float) -> bool:
         """True when so little is left that a lease should be renewed beside the work."""
@@ -197,8 +200,11 @@ class Held:
         if self._account is None:
             return self.left[number]
         bucket, elapsed_us = self.terms.buckets[number], round((now - self._at) * MICROSECONDS)
-        stored = bucket.there(bucket.refilled(self._account.units[number], elapsed_us))
-        return min(bucket.holds, self.left[number] + stored)
+        refilled = self._account.units[number] + bucket.tokens * max(
+            0, elapsed_us
+        )  # as Bucket has it, in half the time
+        have = self.left[number] + max(0, refilled // (bucket.seconds * MICROSECONDS))
+        return min(bucket.holds, have)
 
     def month_left(self) -> int:
         """Return what is left of the quota, as far as this process knows."""

@@ -76,10 +76,16 @@ class Limiter:
             if not taken.allowed:
                 return self._decision(caller, taken, "credential")
         key, terms = self._account(caller)
-        found = self._leases.take(key, terms, (requests, events, size_bytes))
+        found, remaining, month_left, month = self._leases.take_told(
+            key, terms, (requests, events, size_bytes)
+        )
         if own and (found is None or not found.allowed):
             self._leases.put_back(credential_key(caller), (requests,))
-        return None if found is None else self._decision(caller, found)
+        if found is None or not found.allowed:
+            return None if found is None else self._decision(caller, found)
+        first = _share("requests", terms.buckets[0], remaining)
+        shares = first, self._month(caller, month, month_left)
+        return Decision(True, first.limit, remaining, first.reset_seconds, 0, "", shares, found.low)
 
     def spend(self, caller: Caller, events: int, size_bytes: int) -> Decision | None:
         """Take what a request brought, once it is read: like `take` without a request, and without shares when allowed."""
@@ -174,27 +180,20 @@ class Limiter:
         )
         first, month = shares or (_share("requests", self._terms(caller).buckets[0], 0), None)
         shown = (first,) if month is None else (first, month)
-        if taken.allowed:
-            return Decision(
-                True, first.limit, first.remaining, first.reset_seconds, shares=shown, low=taken.low
-            )
         decided = month if which == "month" and month is not None else first
         return refused(taken, which, decided, () if which == "store" else shown)
 
     def _shares(self, caller: Caller, held: Held, now: float, number: int) -> tuple[Share, Share]:
         bucket = held.terms.buckets[number]
         first = _share(NAMES[number], bucket, held.remaining(number, now))
+        return first, self._month(caller, held.month, held.month_left())
+
+    def _month(self, caller: Caller, month: str, left: int) -> Share:
         now_us = self._clock.now_us()
-        ends_us = month_ends_us(held.month) if held.month else now_us
-        window_us = ends_us - month_begins_us(held.month) if held.month else 0
-        month = Share(
-            "month",
-            caller.plan.requests_per_month,
-            window_us // MICROSECONDS,
-            held.month_left(),
-            max(0, (ends_us - now_us) // MICROSECONDS),
-        )
-        return first, month
+        ends_us = month_ends_us(month) if month else now_us
+        window_us = ends_us - month_begins_us(month) if month else 0
+        reset_seconds = max(0, (ends_us - now_us) // MICROSECONDS)
+        return Share("month", caller.plan.requests_per_month, window_us // MICROSECONDS, left, reset_seconds)
 
 
 def refused(taken: Taken, which: Which, of: Share, shares: tuple[Share, ...]) -> Decision:
@@ -237,6 +236,6 @@ def credential_key(caller: Caller) -> AccountKey:
 
 
 def _share(name: str, bucket: Bucket, remaining: int) -> Share:
-    window = ceil(bucket.holds * bucket.seconds / bucket.tokens)
-    missing = bucket.holds - remaining
-    return Share(name, bucket.holds, window, remaining, ceil(missing * bucket.seconds / bucket.tokens))
+    holds, seconds, tokens = bucket.holds, bucket.seconds, bucket.tokens
+    window = ceil(holds * seconds / tokens)
+    return Share(name, holds, window, remaining, ceil((holds - remaining) * seconds / tokens))

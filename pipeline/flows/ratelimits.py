@@ -106,15 +106,16 @@ class RateLimits:
 
     def decided(self, tenant: str, idempotency_key: str) -> Decided | None:
         """Return what was decided under an idempotency key; asks the store."""
-        return self._decisions.find(tenant, idempotency_key)
+        return self._decisions.find(tenant, idempotency_key, self._clock.now_us())
 
     def keep(
         self, tenant: str, idempotency_key: str, fingerprint: str, check: Check, found: Checked
     ) -> Decided:
         """Store a decision, or give its tokens back and return the one that another request stored first."""
         mine = Decided(fingerprint, msgspec.json.encode(found))
-        expires_us = self._clock.now_us() + LIFETIME_SECONDS * 1_000_000
-        kept = self._decisions.keep(tenant, idempotency_key, mine, expires_us)
+        now_us = self._clock.now_us()
+        expires_us = now_us + LIFETIME_SECONDS * 1_000_000
+        kept = self._decisions.keep(tenant, idempotency_key, mine, now_us, expires_us)
         if kept != mine and found.allowed:
             self.leases.put_back(_key(tenant, check), (check.cost,))
         return kept

@@ -77,10 +77,12 @@ class StoredRules:
         now_us = self._clock.now_us()
         if self._failure is not None and now_us - self._tried_us < _AGAIN_SECONDS * 1e6:
             raise self._failure
-        self._tried_us = now_us
         try:
             self._take(self._control())
         except (Transient, OutcomeUnknown, ConfigProblem) as exc:
+            self._tried_us = (
+                self._clock.now_us()
+            )  # after the look: one that hangs takes longer than the pause itself
             self._failure = exc if isinstance(exc, ConfigProblem) else Transient(str(exc))
             self._facts(RulesNotRefreshed(rules=self._known.digest, error=str(exc)))
             raise self._failure from exc

@@ -74,12 +74,14 @@ class Decided(NamedTuple):
 class Decisions(Protocol):
     """Decisions under idempotency keys. Called from threads."""
 
-    def find(self, tenant: str, key: str) -> Decided | None:
-        """Return what was decided under a key, in a consistent read."""
+    def find(self, tenant: str, key: str, now_us: int) -> Decided | None:
+        """Return what was decided under a key and is kept still, in a consistent read."""
         ...
 
-    def keep(self, tenant: str, key: str, decided: Decided, expires_us: int) -> Decided:
+    def keep(self, tenant: str, key: str, decided: Decided, now_us: int, expires_us: int) -> Decided:
         """Store a decision unless one is there, and return the one that is there now; may be repeated.
+
+        One that has expired is not there, whether or not it was deleted already.
 
         Raises:
             Transient, OutcomeUnknown: repeat the call.

@@ -10,8 +10,9 @@ Time (`now`, monotonic seconds), randomness and keys are arguments; whoever send
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
+
+from msgspec import structs
 
 from pipeline.sending.fates import BatchFate, Kind
 from pipeline.sending.http_answer import Again, Outcome, Refuse, Renew, Settled, Split, verdict
@@ -220,4 +221,4 @@ class HttpOutbox:
         if not indexes:
             return
         tickets = array("q", [batch.tickets[index] for index in indexes])
-        self._settle(replace(fate, tickets=tickets), batch.cost_bytes(indexes))
+        self._settle(structs.replace(fate, tickets=tickets), batch.cost_bytes(indexes))

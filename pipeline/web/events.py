@@ -198,6 +198,9 @@ def _answer(
 ) -> Answer:
     acknowledged = iter(sent.acknowledged)
     events: list[EventAnswer] = []
+    if len(verdicts) == sum(sent.acknowledged):  # all of them, as nearly always
+        events += [AcceptedEvent(index, one.event_id) for index, one in enumerate(verdicts)]  # type: ignore[union-attr]
+        verdicts = ()
     for index, one in enumerate(verdicts):
         if type(one) is Refused:
             events.append(RefusedEvent(index, one.code, one.pointer, one.message))

@@ -35,6 +35,8 @@ async def take(
         raise unavailable("this process was made without a limiter")
     while (found := _taken(limiter, caller, requests, events, size_bytes)) is None:
         await renewed(door, limiter.renewal(caller, requests, events, size_bytes, door.threads.submit))
+    if found.allowed and not found.low:
+        return found
     if found.low:
         limiter.renewal(caller, 0, 0, 0, door.threads.submit)
     if not found.allowed:

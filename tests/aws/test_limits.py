@@ -139,11 +139,20 @@ def test_policies(place: World) -> None:
 def test_a_decision_stays(place: World) -> None:
     """The first decision under a key is the one that everybody is told."""
     decisions = place.decisions()
-    assert decisions.find("acme", "k") is None
-    assert decisions.keep("acme", "k", DECIDED, 10**15) == DECIDED
-    assert decisions.keep("acme", "k", Decided("cd", b"{}"), 10**15) == DECIDED
-    assert decisions.find("acme", "k") == DECIDED
-    assert decisions.find("globex", "k") is None
+    assert decisions.find("acme", "k", 0) is None
+    assert decisions.keep("acme", "k", DECIDED, 0, 10**15) == DECIDED
+    assert decisions.keep("acme", "k", Decided("cd", b"{}"), 0, 10**15) == DECIDED
+    assert decisions.find("acme", "k", 10**15 - 1_000_000) == DECIDED
+    assert decisions.find("globex", "k", 0) is None
+
+
+def test_a_decision_is_given_again_until_it_expires(place: World) -> None:
+    """A key names a new request once its decision has expired, also where nobody has deleted it."""
+    decisions, newer = place.decisions(), Decided("cd", b"{}")
+    assert decisions.keep("acme", "k", DECIDED, 0, 10**15) == DECIDED
+    assert decisions.find("acme", "k", 10**15) is None
+    assert decisions.keep("acme", "k", newer, 10**15, 2 * 10**15) == newer
+    assert decisions.find("acme", "k", 10**15) == newer
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from tests.bench.daemon import daemon
 from tests.bench.data import bench_rules, events, records
 from tests.bench.figure import Figure, paired
 from tests.bench.hostile import hostile
-from tests.bench.http import http
+from tests.bench.http import http, http_memory
 from tests.bench.http_client import http_client
 from tests.bench.kcl import kcl
 from tests.bench.limits import checks, neighbour
@@ -161,6 +161,7 @@ CASES = {
     "idempotency": Case(repeated_requests, 20_000, 2_000),
     "http": Case(http, 8_000, 2_000),
     "http_client": Case(http_client, 200_000, 20_000),
+    "http-memory": Case(http_memory, 150, 15),
     "checks": Case(checks, 50_000, 20_000),
     "neighbour": Case(neighbour, 1, 1),
     "memory": Case(loader_memory, 700_000, 140_000),

@@ -6,7 +6,6 @@ All are the same server with the same limits: `bare` reads the body and says 202
 
 import asyncio
 import random
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from pipeline.flows.authenticate import Authenticator  # noqa: E402
 from pipeline.flows.follow import ArrivalReceipts, Follower  # noqa: E402
 from pipeline.flows.leases import Leases  # noqa: E402
 from pipeline.flows.limit import Limiter  # noqa: E402
+from pipeline.flows.request_ids import new_request_id  # noqa: E402
 from pipeline.flows.rules import FixedRules  # noqa: E402
 from pipeline.flows.watch import RequestWatch, Seen  # noqa: E402
 from pipeline.ports.clock import SystemClock  # noqa: E402
@@ -94,7 +94,7 @@ class _Blind(RequestWatch):
     """Gives a request its ids, and looks no further."""
 
     def begin(self, traceparents: Sequence[str] = ()) -> Seen:  # noqa: ARG002
-        request_id = secrets.token_hex(16)
+        request_id = new_request_id()
         return Seen(request_id, request_id)
 
     def end(self, *_: Any) -> None:

@@ -132,6 +132,25 @@ def test_times_in_envelope_and_data(text: str) -> None:
         assert found.code in ("bad_envelope", "time_in_future")
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^(a+)+$",
+        "^(a|aa)*$",
+        "^a*a*a*a*b$",
+        "^a?a?a?a?a?a?a?a?aaaaaaaa$",
+        "^[a-z]{1,99}[a-z]{1,99}$",
+        "^a{2,}a+$",
+    ],
+)
+def test_a_pattern_that_could_take_for_ever_is_left_to_the_exact_judge(pattern: str) -> None:
+    """A pattern of which one text can be matched in very many ways has no fast path, and is judged in no time."""
+    schema = {**CLOSED, "properties": {"v": {"type": "string", "pattern": pattern}}}
+    version = Version(parse_schema("t", 1, schema))
+    assert not version.shape.decode
+    assert not version.validator.is_valid({"v": "a" * 300 + "!"})
+
+
 @pytest.mark.parametrize("pattern", [*PATTERNS, *SET_OPERATIONS])
 def test_patterns(pattern: str) -> None:
     """A pattern of the subset means to msgspec what it means to ECMA 262, also before a newline."""

@@ -25,6 +25,7 @@ ROOMS = ("pipeline", "consumers", "tests", "docs", "schemas", "athena", "deploy"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
 COMPONENTS = {
+    "HTTP API",
     "producer",
     "stream reading",
     "loader",
@@ -36,7 +37,6 @@ COMPONENTS = {
     "replay and processor",
     "audit",
     "SQL views",
-    "HTTP API",
 }
 MAX_DECISION_WORDS = 450  # half a page; the table of 0003 apart
 WORDS = (

@@ -17,7 +17,7 @@ from tests.e2e.test_front_door import EVENT, Deployment
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.xdist_group("front_door")]
 
-_KILLS = int(os.environ.get("API_KILLS", "3"))
+_KILLS = int(os.environ.get("API_KILLS", "1"))
 _CLIENTS, _BATCH = 4, 5
 _PATIENCE_SECONDS = 120.0
 _AGAIN = {httpx.codes.CONFLICT, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS}

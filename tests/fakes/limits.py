@@ -66,13 +66,17 @@ class MemoryDecisions:
     """Decisions by tenant and key."""
 
     def __init__(self) -> None:
-        self.decided: dict[tuple[str, str], Decided] = {}
+        self.decided: dict[tuple[str, str], tuple[Decided, int]] = {}
 
-    def find(self, tenant: str, key: str) -> Decided | None:
+    def find(self, tenant: str, key: str, now_us: int) -> Decided | None:
         """Return what was decided."""
-        return self.decided.get((tenant, key))
+        found, expires_us = self.decided.get((tenant, key), (None, 0))
+        return found if expires_us > now_us else None
 
-    def keep(self, tenant: str, key: str, decided: Decided, expires_us: int) -> Decided:
+    def keep(self, tenant: str, key: str, decided: Decided, now_us: int, expires_us: int) -> Decided:
         """Store a decision unless one is there."""
-        del expires_us
-        return self.decided.setdefault((tenant, key), decided)
+        found = self.find(tenant, key, now_us)
+        if found is not None:
+            return found
+        self.decided[tenant, key] = decided, expires_us
+        return decided

@@ -203,3 +203,24 @@ def test_no_store_means_the_settings_until_somebody_makes_one() -> None:
     add_tenant(site.control, "later")
     site.clock.advance(1)
     assert "later" in newest.newest(site.clock.now_us()).tenants
+
+
+def test_a_store_that_hangs_is_left_alone_after_it_failed() -> None:
+    """Whoever waited for a look that took long and failed does not make another one at once."""
+    site, looks = Site(), 0
+
+    def hangs() -> MemoryControl:
+        nonlocal looks
+        looks += 1
+        site.clock.advance(12)
+        raise Transient("control store: connection timed out")
+
+    newest = StoredRules(rules(), hangs, site.clock, site.facts)
+    for _ in range(10):
+        with pytest.raises(Transient):
+            newest.newest(site.clock.now_us())
+    assert looks == 1
+    site.clock.advance(6)
+    with pytest.raises(Transient):
+        newest.newest(site.clock.now_us())
+    assert looks == 2
