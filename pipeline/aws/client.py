@@ -38,6 +38,19 @@ def _moment(value: Any) -> Any:
     return value if isinstance(value, str) else parse_timestamp(value)
 
 
+def _config(connection: Connection) -> Config:
+    return Config(
+        connect_timeout=connection.connect_timeout_seconds,
+        read_timeout=connection.read_timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": 1},  # `Retries` does it, and tells it
+        max_pool_connections=32,
+        s3={"addressing_style": "path" if connection.endpoint_url else "auto"},
+        proxies={} if connection.endpoint_url else None,  # an endpoint of one's own is never behind a proxy
+        user_agent=f"headrace/{__version__}",  # the usual one is built anew for every call, a quarter of its cost
+        parameter_validation=False,  # the stubs check at lint time; costs 15 % of a small call
+    )
+
+
 def make_client(
     service: str,
     connection: Connection,
@@ -55,16 +68,7 @@ def make_client(
         facts: where every further try of a request is told.
         max_attempts: instead of the connection's; 1 where a repeated call is not harmless.
     """
-    config = Config(
-        connect_timeout=connection.connect_timeout_seconds,
-        read_timeout=connection.read_timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": 1},  # `Retries` does it, and tells it
-        max_pool_connections=32,
-        s3={"addressing_style": "path" if connection.endpoint_url else "auto"},
-        proxies={} if connection.endpoint_url else None,  # an endpoint of one's own is never behind a proxy
-        user_agent=f"headrace/{__version__}",  # the usual one is built anew for every call, a quarter of its cost
-        parameter_validation=False,  # the stubs check at lint time; costs 15 % of a small call
-    )
+    config = _config(connection)
     with translated(f"client of {service}"):
         core = botocore.session.get_session()
         parsers = core.get_component("response_parser_factory")

@@ -28,9 +28,8 @@ from pipeline.core.tiers import OPEN
 UNKNOWN = "_unknown"
 HOURS = 24
 MAX_SOURCES = 100  # named in one item; events of further sources are counted in `other_sources`
-MAX_SOURCES_BYTES = (
-    8_192  # of their names: a hundred items fit into one transaction of 4 MB, at a few write units each
-)
+# Of their names: a hundred items fit into one transaction of 4 MB, at a few write units each.
+MAX_SOURCES_BYTES = 8_192
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,9 @@ def audit(found: Witnesses, packed: PackedReport | None = None, others: Iterable
     _check_ledger(found, report)
     _check_ids(found, report)
     _check_batches(found, report)
-    _balance(found, report)
+    unreceipted = _balance_records(found, report, _balance_receipts(found, report))
+    report.plain = sum(one.counts.plain_units for one in found.segments if one.state == "committed")
+    report.unreceipted = max(0, unreceipted - report.plain)
     report.differences.sort(key=lambda one: (one.kind, one.subject))
     return report
 
@@ -311,13 +313,6 @@ def _check_batches(found: Witnesses, report: Report) -> None:
     report.sent_twice = sum(count - 1 for count in times.values())
 
 
-def _balance(found: Witnesses, report: Report) -> None:
-    """Receipts against objects, record by record; then the units nobody gave a receipt for."""
-    receipted = _balance_receipts(found, report)
-    report.plain = sum(one.counts.plain_units for one in found.segments if one.state == "committed")
-    report.unreceipted = max(0, _balance_records(found, report, receipted) - report.plain)
-
-
 def _balance_receipts(found: Witnesses, report: Report) -> set[tuple[str, str]]:
     """Hold what was acknowledged against what is stored; return the records of which there is a receipt."""
     named = {one.name: one for one in found.lineages}
@@ -340,13 +335,12 @@ def _balance_receipts(found: Witnesses, report: Report) -> set[tuple[str, str]]:
                 line = report.lines[batch.shard_id, day_of(receipt.acked_until_us)]
                 line.received += batch.events
                 line.in_gap += batch.events
-                continue
-            if int(batch.sequence_number) > ends.get(key[0], -1):
+            elif int(batch.sequence_number) > ends.get(key[0], -1):
                 report.in_flight += batch.events
                 since_us = report.in_flight_since_us or receipt.acked_from_us
                 report.in_flight_since_us = min(since_us, receipt.acked_from_us)
-                continue
-            _balance_batch(report, receipt, batch, found.records.get(key))
+            else:
+                _balance_batch(report, receipt, batch, found.records.get(key))
     return receipted
 
 

@@ -32,9 +32,8 @@ _KEY_BYTES = 5  # of the shortest key with its value and comma: `"":0,`
 _ITEM_BYTES = 2  # of the shortest item with its comma: `0,`
 
 
-_ROWS_AT_ONCE = (
-    5_000  # of what batches and gzips became: rows as objects take ten times the memory of columns
-)
+# Of what batches and gzips became: rows as objects take ten times the memory of columns.
+_ROWS_AT_ONCE = 5_000
 _INFLATED_AT_ONCE = 4 * 2**20
 
 

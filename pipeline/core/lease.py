@@ -27,9 +27,8 @@ from pipeline.core.quota import month_ends_us, month_of
 LEASE_MS = 110
 LEASE_SHARE = 100  # or this part of what the bucket holds: a large burst that refills slowly
 AHEAD_US = MICROSECONDS  # furthest that tokens are given out before they are there
-FAST = (
-    10  # tokens a second from which on they are; of a slower bucket, a token promised to one misses another
-)
+# Tokens a second from which on they are promised ahead; of a slower bucket, a token promised to one misses another.
+FAST = 10
 QUOTA = -1  # stands where the number of a bucket would
 KEPT_US = 86_400 * MICROSECONDS  # how long an account is stored after it became full again
 

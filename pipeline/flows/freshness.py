@@ -12,9 +12,8 @@ from pipeline.core.segment import Lineage
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
 
-KEPT_SECONDS = (
-    5.0  # an answer of this age is given to everybody: two reads a shard are not made for each request
-)
+# An answer of this age is given to everybody: two reads a shard are not made for each request.
+KEPT_SECONDS = 5.0
 
 
 class StreamFreshness(NamedTuple):

@@ -18,9 +18,8 @@ from pipeline.ports.probe import Death, Probe
 # Two deaths at one position may be accidents (a deploy, a machine). A third would cost a quarter of what a supervisor
 # usually allows in a minute (5), with more shards than one to find something in.
 PROBED_START = 3
-_LEAST_SECONDS = (
-    4.0  # a child takes one to start, and good ones get half: with less, a death would say nothing
-)
+# A child takes one to start, and good ones get half: with less, a death would say nothing.
+_LEAST_SECONDS = 4.0
 _alone = (
     threading.Lock()
 )  # of all loaders in this process one hunts: children beside each other would only slow each other

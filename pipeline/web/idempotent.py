@@ -10,13 +10,12 @@ from http import HTTPStatus
 import msgspec
 from falcon.asgi import Request
 
-from pipeline.core.errors import ConfigProblem
 from pipeline.core.idempotency import MAX_KEY_CHARS, StoredAnswer, fingerprint, parse_idempotency_key
 from pipeline.facts import AnswerUnstored
 from pipeline.flows.idempotency import Beginning, Idempotency, Reused, Started
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter
-from pipeline.web.threads import in_thread
+from pipeline.web.threads import in_thread, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 HEADER = "Idempotency-Key"
@@ -56,7 +55,7 @@ async def once(door: FrontDoor, call: Call, body: bytes, work: Work) -> Answer:
     if key is None:
         return _plain(await work(None))
     if door.idempotency is None:
-        raise ConfigProblem("this process has no table of requests")
+        raise unavailable("this process was made without a table of requests")
     begun = await in_thread(door, _begin, door.idempotency, call, key, body)
     if isinstance(begun, Started):
         return await _work(door, door.idempotency, begun, work)

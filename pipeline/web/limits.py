@@ -11,6 +11,7 @@ from pipeline.core.decision import Decision
 from pipeline.core.plan import Plan
 from pipeline.flows.limit import Limiter
 from pipeline.web.problems import Problem
+from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 _OF_PLAN = {
@@ -31,7 +32,7 @@ async def take(
     """
     limiter = door.limiter
     if limiter is None:
-        raise Problem("unavailable", "this process was made without a limiter")
+        raise unavailable("this process was made without a limiter")
     while (found := _taken(limiter, caller, requests, events, size_bytes)) is None:
         await renewed(door, limiter.renewal(caller, requests, events, size_bytes, door.threads.submit))
     if found.allowed and not found.low:

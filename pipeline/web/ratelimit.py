@@ -14,7 +14,7 @@ from pipeline.web.idempotent import KEY_PARAMETER, REPLAYED, key_of
 from pipeline.web.limits import renewed
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
-from pipeline.web.threads import in_thread
+from pipeline.web.threads import in_thread, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384
@@ -129,7 +129,7 @@ async def list_policies(door: FrontDoor, call: Call) -> Answer:
 
 def _service(door: FrontDoor) -> RateLimits:
     if door.ratelimits is None:
-        raise Problem("unavailable", "this process was made without the rate-limit service")
+        raise unavailable("this process was made without the rate-limit service")
     return door.ratelimits
 
 

@@ -12,6 +12,7 @@ from pipeline.flows.follow import ArrivalReceipts, State
 from pipeline.web.asked import asked, choice, seconds, tell_crossing
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
+from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 _MAX_WAIT_SECONDS = 60.0
@@ -70,7 +71,7 @@ def receipts_of(door: FrontDoor) -> ArrivalReceipts:
         Problem: `unavailable`: this process serves no stream.
     """
     if door.receipts is None:
-        raise Problem("unavailable", "this process of the API serves no stream")
+        raise unavailable("this process of the API serves no stream")
     return door.receipts
 
 

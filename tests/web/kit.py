@@ -39,7 +39,6 @@ from pipeline.flows.tenant_reads import ReadParts
 from pipeline.flows.window import WindowLimits
 from pipeline.flows.write import WritePorts
 from pipeline.web.app import make_app
-from pipeline.web.gate import NOBODY
 from pipeline.web.problems import Problem
 from pipeline.web.route import Route
 from pipeline.web.routes import ROUTES
@@ -50,7 +49,7 @@ from tests.fakes.control import MemoryControl
 from tests.fakes.facts import FactList
 from tests.fakes.idempotency import MemoryRequests
 from tests.sim.events import rules
-from tests.web.doors import make_door
+from tests.web.doors import OpenGate, make_door
 
 OWN, OTHER = "acme", "globex"
 DAY = "2024-03-09"
@@ -176,12 +175,11 @@ def _in_order(write: Callable[[StagedObject], None], objects: Iterable[StagedObj
         write(one)
 
 
-class KnownKeys:
+class KnownKeys(OpenGate):
     """A gate that knows some keys and tokens; scopes are checked as the real one does."""
 
-    nobody = NOBODY
-
     def __init__(self, callers: Mapping[str, Caller]) -> None:
+        super().__init__()
         self.callers = callers
 
     async def admit(self, request: Request, route: Route) -> Caller:
@@ -193,14 +191,6 @@ class KnownKeys:
         if not route.lets_in(caller.scopes):
             raise Problem("forbidden", "the credential lacks the scope that this route needs")
         return caller
-
-    def problem(self, denied: Denied) -> Problem:
-        """Tell nothing."""
-        del denied
-        return Problem("unauthenticated", "send X-API-Key, or Authorization: Bearer")
-
-    async def close(self) -> None:
-        """Finish."""
 
 
 def caller_of(tenant: str, scopes: Iterable[Scope] = tuple(Scope), kind: str = "key") -> Caller:

@@ -8,7 +8,7 @@ import falcon.testing
 from falcon.asgi import Request
 
 from pipeline.config import Settings
-from pipeline.core.caller import Caller, Denied, Scope
+from pipeline.core.caller import Caller, Scope
 from pipeline.core.event import Limits
 from pipeline.core.plan import DELIVERED, Plan
 from pipeline.core.rules import make_rules
@@ -17,39 +17,30 @@ from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.flows.ratelimits import RateLimits
 from pipeline.web.app import make_app
-from pipeline.web.gate import NOBODY
 from pipeline.web.problems import Problem
-from pipeline.web.route import OPEN, Answer, Call, Route
+from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.fakes.limits import MemoryDecisions, MemoryLimits, MemoryPolicies
-from tests.web.doors import make_door
+from tests.web.doors import OpenGate, make_door
 
 ROOMY = Plan("roomy", 100_000, 100_000, 10**9, 100_000, 2**30, 500)
 
 
-class OneCaller:
+class OneCaller(OpenGate):
     """Lets everybody in as one caller, which tests may change."""
 
-    nobody = NOBODY
-
     def __init__(self, caller: Caller) -> None:
+        super().__init__()
         self.caller = caller
 
     async def admit(self, request: Request, route: Route) -> Caller:
         """Return the caller, if it has the scope."""
         del request
-        if route.needs is not OPEN and route.needs not in self.caller.scopes:
+        if not route.lets_in(self.caller.scopes):
             raise Problem("forbidden", "no")
         return self.caller
-
-    def problem(self, denied: Denied) -> Problem:
-        """Return a refusal."""
-        return Problem("unauthenticated", str(denied))
-
-    async def close(self) -> None:
-        """Finish."""
 
 
 class Limited:
