@@ -277,5 +277,6 @@ def test_down_and_up_keep_everything(home: Path) -> None:
     assert "headrace up" in headrace("audit", home=home, check=False).stderr
     headrace("up", "--detach", home=home)
     after = json.loads(headrace("audit", "--json", home=home).stdout)
+    assert (after.pop("waiting")["events"], before.pop("waiting")["events"]) == (0, 0)
     assert after == before
     assert after["balanced"]
