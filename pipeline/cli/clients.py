@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.administer import acting, desk, label_option, looking, moment, scope_option, show, table
+from pipeline.cli.answers import say
 from pipeline.core.caller import Scope
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def add(
     """Say whose an OAuth client is, and what it may do at most."""
     with desk(home, actor) as at:
         show(_row(at.admin.add_client(client_id, tenant, scopes, label)), as_json=as_json)
+        if not at.settings.auth.issuer:
+            say("no token of it is taken yet: set auth.issuer to the user pool's URL where the API runs")
 
 
 @command.command("revoke")

@@ -75,6 +75,18 @@ class _Lines:
         unknown = f", {self.unknown:,} may be there or not" if self.unknown else ""
         return f"{self.report.accepted:,} events are acknowledged{unknown}; all lines up to {last:,} are done"
 
+    def must_be_done(self, problem: str) -> None:
+        """Be sure that each line has an answer, whatever became of the sending thread.
+
+        Raises:
+            Transient: some have none.
+        """
+        if self._open:
+            text = (
+                f"{len(self._open):,} lines have no answer ({problem or 'no reason is known'}). {self.done()}"
+            )
+            raise Transient(f"{text}: send the lines after that again")
+
     def _refuse(self, number: int, code: str, pointer: str, message: str) -> None:
         self.report.refused += 1
         where = f" at {pointer}" if pointer else ""
@@ -172,11 +184,12 @@ def _put(number: int, line: bytes, producer: HttpProducer, noted: _Lines, interr
 
 def _finish(producer: HttpProducer, noted: _Lines, interrupts: Interrupts, progress: Progress) -> None:
     told = ""
-    while producer.close(_LOOK_SECONDS).waiting:
+    while producer.close(_LOOK_SECONDS).waiting and not producer.ended:
         told = _wait_told(told, producer, noted, interrupts)
         progress.update(noted.report.accepted)
     if noted.stopped is not None:
         raise _Stopped
+    noted.must_be_done(producer.problem)
 
 
 def _wait_told(told: str, producer: HttpProducer, noted: _Lines, interrupts: Interrupts) -> str:

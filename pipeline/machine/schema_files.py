@@ -41,7 +41,7 @@ def load_document(path: Path) -> dict[str, Any]:
     Raises:
         ConfigProblem: it is missing, no JSON, or no JSON Schema.
     """
-    return _read(path)
+    return _read(path, "give the file of one schema")
 
 
 def load_envelope(directory: Path) -> dict[str, Any]:
@@ -71,11 +71,11 @@ def _parse(path: Path) -> EventSchema:
         raise ConfigProblem(f"{path}: {exc}") from exc
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, next_step: str = "see `paths.schemas`") -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except OSError as exc:
-        raise ConfigProblem(f"{path}: cannot be read: {exc.strerror}; see `paths.schemas`") from exc
+        raise ConfigProblem(f"{path}: cannot be read: {exc.strerror}; {next_step}") from exc
     except UnicodeDecodeError as exc:
         raise ConfigProblem(f"{path}: is not UTF-8 text") from exc
     except json.JSONDecodeError as exc:

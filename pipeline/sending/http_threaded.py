@@ -158,6 +158,11 @@ class HttpProducer:
         if self._forked:
             raise ConfigProblem(FORKED)
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more is sent: it is closed and all is settled, or its thread ended by an error (`problem`)."""
+        return self._sender.ended
+
     def _send(self, batch: HttpBatch) -> Any:
         return self._requests.send(self._target.ask(batch))
 

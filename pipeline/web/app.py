@@ -188,6 +188,11 @@ def write_problem(response: Response, problem: Problem, request_id: str) -> str:
 
 
 _FRAMEWORK = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+_REFERENCE = "see the reference at /docs"
+_SAYS = {
+    404: "no route has this path: GET /docs lists them",
+    405: "this path does not take this method: the header Allow lists those that it takes",
+}
 
 
 def _refuser(door: FrontDoor) -> Responder:
@@ -203,7 +208,9 @@ def _refuser(door: FrontDoor) -> Responder:
         seen = begin(watch, request.scope)
         name_request(response, seen)
         code = _FRAMEWORK.get(error.status_code, "bad_request")
-        problem = Problem(code, error.title or "see the reference at /docs", dict(error.headers or {}))
+        problem = Problem(
+            code, _SAYS.get(error.status_code, error.title or _REFERENCE), dict(error.headers or {})
+        )
         write_problem(response, problem, seen.request_id)
         watch.end(seen, watched, problem.status, code, size_of(request.scope))
 

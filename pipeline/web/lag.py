@@ -18,7 +18,7 @@ _EVERY_SCOPE = AnyOf(frozenset(Scope))
 class StreamLag(msgspec.Struct, frozen=True):
     """One stream: everything that arrived until `archived_until` can be read. Null: nobody can say yet.
 
-    A quiet stream's time moves on every few minutes only; `behind_seconds` is at most so much.
+    A quiet shard's time moves on every few minutes only; `behind_seconds` is at most so much.
     """
 
     stream: str

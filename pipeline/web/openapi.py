@@ -10,9 +10,9 @@ import msgspec
 
 from pipeline import __version__
 from pipeline.core.accept import CODES
-from pipeline.core.event import RefusalCode
 from pipeline.web.idempotent import KEY_PARAMETER
 from pipeline.web.problems import MEDIA_TYPE, PROBLEMS
+from pipeline.web.refusal_words import MEANINGS
 from pipeline.web.route import OPEN, Answer, Call, Open, Parameter, Route
 from pipeline.wiring.front_door import FrontDoor
 
@@ -141,7 +141,7 @@ def reference(routes: Iterable[Route]) -> str:
         f"{html.escape(kind.next_step)}</dd>"
         for code, kind in PROBLEMS.items()
     )
-    said = {str(code): "As the loader says it: docs/formats.md." for code in RefusalCode} | CODES
+    said = {str(code): meaning for code, meaning in MEANINGS.items()} | CODES
     refusals = "".join(
         f"<dt><code>{code}</code></dt><dd>{html.escape(text)}</dd>" for code, text in said.items()
     )

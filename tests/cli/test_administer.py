@@ -82,6 +82,24 @@ def test_errors_say_what_to_do(home: Path, words: list[str]) -> None:
     assert answer(home, "acts") == []
 
 
+def test_a_client_without_a_user_pool_is_told_what_lacks(home: Path) -> None:
+    """As long as no issuer is set none of its tokens can be taken."""
+    told(home, "tenants", "add", "acme")
+    done = CliRunner().invoke(
+        cli, ["clients", "add", "c1", "acme", "--scope", "read", "--home", str(home), "--json"]
+    )
+    assert done.exit_code == 0
+    assert "auth.issuer" in done.stderr
+    assert "auth.issuer" not in done.stdout
+
+
+def test_a_missing_file_is_named_by_what_was_typed(home: Path) -> None:
+    """A file that is published has nothing to do with the setting of those that come along."""
+    done = CliRunner().invoke(cli, ["schema", "publish", "nowhere/1.json", "--home", str(home)])
+    assert "nowhere/1.json: cannot be read" in str(done.exception)
+    assert "paths.schemas" not in str(done.exception)
+
+
 def test_a_published_schema_is_listed(home: Path, tmp_path: Path) -> None:
     """A version that is published is one of the event types, and stays as it is."""
     file = tmp_path / "door.opened" / "1.json"

@@ -1,5 +1,6 @@
 """`headrace produce --to URL`: the command as a user starts it, against the real API and against a hostile server."""
 
+import io
 import os
 import re
 import signal
@@ -11,7 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
+from pipeline.cli.destination import Destination
+from pipeline.cli.produce_http import send_http
+from pipeline.core.errors import Transient
 from pipeline.core.kpl import split
+from pipeline.sending.http_outbox import HttpOutbox
 from tests.producer.http_server import KEY, SECRET, Reply, Sent, hostile, real_api, said
 from tests.web.doors import MemorySink
 from tests.web.serving import event
@@ -52,6 +57,22 @@ def test_a_file_and_a_pipe(tmp_path: Path) -> None:
     assert orjson.loads(piped.stdout) == {"lines": 3, "accepted": 3, "refused": 0}
     assert (piped.returncode, piped.stderr) == (0, b"")
     assert sorted(_ids(sink)) == sorted([f"e{number}" for number in range(700)] + ["e0", "e1", "e2"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sending_thread_that_ends_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that nobody answered for are counted out, with the reason, and are not passed over."""
+
+    def broken(*_: Any) -> None:
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(HttpOutbox, "answered", broken)
+    with real_api(MemorySink()) as url:
+        to = Destination(url, KEY, None, None, None, "", None, plain_http=False)
+        with pytest.raises(
+            Transient, match=r"3 lines have no answer \(.*TypeError: a defect\).*lines up to 0 are done"
+        ):
+            send_http(io.BytesIO(_lines(3)), to, print, arriving=False)
 
 
 def test_a_wrong_key_stops_at_once(tmp_path: Path) -> None:

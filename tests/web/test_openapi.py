@@ -1,10 +1,13 @@
 """What describes the API is made of the table of routes, and of nothing else."""
 
+import html
 import re
 from typing import Any
 
+from pipeline.core.event import RefusalCode
 from pipeline.web.openapi import openapi, reference
 from pipeline.web.problems import PROBLEMS
+from pipeline.web.refusal_words import MEANINGS
 from pipeline.web.route import OPEN, Open
 from pipeline.web.routes import ROUTES
 from tests.web.doors import MemorySink, make_door
@@ -45,6 +48,14 @@ def test_every_problem_has_its_place_on_the_page() -> None:
         assert kind.next_step.endswith(".")
 
 
+def test_every_code_of_an_event_is_explained_on_the_page() -> None:
+    """Its meaning is on the page itself: a caller has no other."""
+    page = reference(ROUTES)
+    assert set(MEANINGS) == set(RefusalCode)
+    for code, meaning in MEANINGS.items():
+        assert f"<code>{code}</code></dt><dd>{html.escape(meaning)}</dd>" in page
+
+
 def test_the_page_needs_nothing_from_elsewhere() -> None:
     """It is read where there is no internet."""
     assert not re.search(r"(src|href)=.?(https?:)?//", reference(ROUTES))
@@ -59,7 +70,10 @@ def test_both_are_served_to_anybody() -> None:
         assert (client.head("/healthz").status_code, client.head("/healthz").content) == (200, b"")
         refused = client.get("/nothing/here")
         assert (refused.status_code, refused.json()["type"]) == (404, "/docs#problem-not-found")
-        assert client.delete("/healthz").status_code == 405
+        assert "/docs" in refused.json()["detail"]
+        wrong = client.delete("/healthz")
+        assert (wrong.status_code, "GET" in wrong.headers["Allow"]) == (405, True)
+        assert "Allow" in wrong.json()["detail"]
     assert [route.path for route in ROUTES if route.needs is OPEN] == [
         "/healthz",
         "/readyz",
