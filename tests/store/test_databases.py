@@ -4,6 +4,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from socket import socket
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -24,7 +25,7 @@ from pipeline.store.open import Patience, open_control, state
 from pipeline.store.tables import Base
 from pipeline.wiring.control import control, control_url, has_control
 from tests.fakes.clock import SteppedClock
-from tests.servers.postgres import PASSWORDS, PostgresServer, free_port
+from tests.servers.postgres import PASSWORDS, PostgresServer
 from tests.store.several import together
 from tests.store.values import ACME, act, key
 
@@ -111,9 +112,11 @@ def test_processes_write_at_once(control: SqlControl, url: str) -> None:
 def test_a_start_waits_for_its_server_and_says_so() -> None:
     """It tells each second what it waits for, and gives up with the setting that says how long."""
     clock, told = SteppedClock(), list[float]()
-    url = f"postgresql://jo:{PASSWORDS[1]}@127.0.0.1:{free_port()}/x"
-    with pytest.raises(Transient, match=r"control\.wait_seconds") as refused:
-        open_control(url, clock, patience=Patience(5.0, lambda seconds, _reason: told.append(seconds)))
+    with socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # nobody else can take the port, and nobody listens there
+        url = f"postgresql://jo:{PASSWORDS[1]}@127.0.0.1:{silent.getsockname()[1]}/x"
+        with pytest.raises(Transient, match=r"control\.wait_seconds") as refused:
+            open_control(url, clock, patience=Patience(5.0, lambda seconds, _reason: told.append(seconds)))
     assert told == [0, 1, 2, 3, 4]
     assert not any(word in str(refused.value) for word in PASSWORDS)
 
