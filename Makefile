@@ -78,7 +78,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing what headrace and its tests need into $(VENV), once: about a minute"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local]' --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,postgres]' --group dev
 	@touch $@ $(VENV)/.runtime
 
 # KCL's jars come from Maven Central while amazon-kclpy is built. Without Java, or without a way there, its tests are skipped.
