@@ -27,7 +27,7 @@ from pipeline.sending.http_parts import outbox
 from pipeline.sending.http_sender import HttpSender, Wait
 from pipeline.sending.http_target import Requests, Target
 from pipeline.sending.inbox import Item
-from pipeline.sending.threaded import FORKED, PUT_SECONDS, harmless, tell_of_forks
+from pipeline.sending.threaded import FORKED, PUT_SECONDS, harmless, run_rounds, tell_of_forks
 
 
 class HttpProducer:
@@ -181,20 +181,7 @@ class HttpProducer:
         return self.last_report
 
     def _run(self) -> None:
-        wake = self._inbox.wake
-        try:
-            while not self._sender.finished:
-                wait = self._sender.round()
-                with suppress(Empty):
-                    if wait and not self._sender.finished:
-                        wake.get(timeout=wait)
-                    while True:
-                        wake.get_nowait()
-        except BaseException as exc:
-            self._sender.give_up(f"its thread ended by {type(exc).__name__}: {exc}")
-            raise
-        finally:
-            self._sender.end()
+        run_rounds(self._sender, self._inbox.wake)
 
     def _at_exit(self) -> None:
         """The program ends and did not close; the sending threads still run now."""

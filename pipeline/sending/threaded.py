@@ -256,20 +256,7 @@ class EventProducer:
         return self.last_report
 
     def _run(self) -> None:
-        wake = self._inbox.wake
-        try:
-            while not self._worker.finished:
-                wait = self._worker.round()
-                with suppress(Empty):
-                    if wait and not self._worker.finished:
-                        wake.get(timeout=wait)
-                    while True:
-                        wake.get_nowait()
-        except BaseException as exc:
-            self._worker.give_up(f"its thread ended by {type(exc).__name__}: {exc}")
-            raise
-        finally:
-            self._worker.end()
+        run_rounds(self._worker, self._inbox.wake)
 
     def _at_exit(self) -> None:
         """The program ends and did not close; the sending thread still runs now."""
@@ -288,6 +275,44 @@ class EventProducer:
         """In a forked child: it is the parent's."""
         self._forked = True
         self._worker.left_by_fork()
+
+
+class Rounds(Protocol):
+    """What a sending thread drives."""
+
+    @property
+    def finished(self) -> bool:
+        """True when all is done."""
+        ...
+
+    def round(self) -> float:
+        """Do what is to be done; return the seconds until there may be more."""
+        ...
+
+    def give_up(self, why: str) -> None:
+        """Nothing will ever be sent again."""
+        ...
+
+    def end(self) -> None:
+        """Let go of whoever waits: there will be no further round."""
+        ...
+
+
+def run_rounds(of: Rounds, wake: "SimpleQueue[None]") -> None:
+    """Go round until all is done, at once when woken; an unknown error gives up what is left, and ends the thread."""
+    try:
+        while not of.finished:
+            wait = of.round()
+            with suppress(Empty):
+                if wait and not of.finished:
+                    wake.get(timeout=wait)
+                while True:
+                    wake.get_nowait()
+    except BaseException as exc:
+        of.give_up(f"its thread ended by {type(exc).__name__}: {exc}")
+        raise
+    finally:
+        of.end()
 
 
 def harmless(tell: Any) -> Any:
