@@ -1,6 +1,7 @@
 """The receipt of one request of the API: where its events went, in a text that its tenant holds. Nothing is stored."""
 
 import hashlib
+from functools import lru_cache
 
 import msgspec
 
@@ -56,5 +57,6 @@ def read_receipt(text: str, key: bytes, stream: str, tenant_id: str) -> ArrivalR
     return held.receipt
 
 
+@lru_cache(maxsize=4_096)
 def _digest(tenant_id: str) -> bytes:
     return hashlib.blake2b(tenant_id.encode(), digest_size=12).digest()

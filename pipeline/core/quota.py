@@ -12,6 +12,12 @@ def month_of(now_us: int) -> str:
 
 
 @lru_cache(16)
+def month_span(month: str) -> tuple[int, int]:
+    """Return the first moment after a month, in microseconds, and how many seconds the month has."""
+    ends_us = month_ends_us(month)
+    return ends_us, (ends_us - month_begins_us(month)) // MICROSECONDS
+
+
 def month_begins_us(month: str) -> int:
     """Return the first moment of a month."""
     year, number = map(int, month.split("-"))

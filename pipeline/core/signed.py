@@ -8,11 +8,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-from functools import lru_cache
 
-_MAC_BYTES = 16  # of SHA-256: 128 bits, as nobody can try offline
-_BLOCK_BYTES = 64  # of SHA-256
-_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+_MAC_BYTES = 16  # 128 bits, as nobody can try offline
+_MAX_KEY_BYTES = hashlib.blake2b.MAX_KEY_SIZE
 _MAX_CHARACTERS = 8_192  # far more than a receipt over all shards of a large stream
 
 
@@ -34,16 +32,7 @@ def unsign(text: str, key: bytes, bound_to: str) -> bytes | None:
 
 
 def _mac(body: bytes, key: bytes, bound_to: str) -> bytes:
-    begun_inner, begun_outer = _begun(key)
-    inner, outer = begun_inner.copy(), begun_outer.copy()
-    inner.update(bound_to.encode() + b"\0" + body)
-    outer.update(inner.digest())
-    return outer.digest()[:_MAC_BYTES]
-
-
-@lru_cache(maxsize=8)  # a process has a key or two
-def _begun(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
-    """Return the two hashes of HMAC (RFC 2104) with the key in them: half of what a short text costs."""
-    block = hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key
-    block = block.ljust(_BLOCK_BYTES, b"\0")
-    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
+    """Return the keyed hash of both: BLAKE2b (RFC 7693), which needs no HMAC around it and takes a third of its time."""
+    if len(key) > _MAX_KEY_BYTES:
+        key = hashlib.blake2b(key).digest()
+    return hashlib.blake2b(bound_to.encode() + b"\0" + body, digest_size=_MAC_BYTES, key=key).digest()

@@ -31,6 +31,7 @@ from pipeline.ports.control import Control
 
 USED_EVERY_SECONDS = 60.0  # last use is kept to the minute
 MOST_TOKENS = 10_000  # verified ones that are remembered; 1 kB each
+_MICROSECONDS = 1_000_000
 _ROUNDS = 4  # the issuer's keys, a client, its tenant, and the answer
 
 V = TypeVar("V")
@@ -53,13 +54,17 @@ class Tenancy:
 
 
 class Proven(NamedTuple):
-    """A key that was shown whole and compared, and what it was compared with: while that is what is known, it holds."""
+    """A key that was shown whole and compared, and what it was compared with: while that is what is known, it holds.
+
+    Up to `until`, on the monotonic clock, nothing of it ends or should be read again: it need not be looked at.
+    """
 
     key: Known[ApiKey]
     tenancy: Known[Tenancy]
     caller: Caller
     key_id: str
     ends_us: int | None
+    until: float
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,11 @@ class Authenticator:
     def _by_key(self, text: str) -> Caller | Missing:
         digest = hashlib.sha256(text.encode()).digest()
         proven = self._proven.get(digest)
-        if proven is not None and (caller := self._still(proven)) is not None:
-            return caller
+        if proven is not None:
+            if self._clock.monotonic() < proven.until:
+                return proven.caller
+            if (caller := self._still(proven)) is not None:
+                return caller
         shown = parse_key(text)
         known = self._keys.usable(shown.id)
         if known is None:
@@ -203,9 +211,12 @@ class Authenticator:
         tenancy = self._tenants.usable(key.tenant)
         if tenancy is None:
             return
-        ends = [at for at in (key.revoked_us, key.expires_us) if at is not None]
+        ends_us = min([at for at in (key.revoked_us, key.expires_us) if at is not None], default=None)
+        until = min(known.soon_at, tenancy.soon_at)
+        if ends_us is not None:
+            until = min(until, self._clock.monotonic() + (ends_us - self._clock.now_us()) / _MICROSECONDS)
         with self._lock:
-            self._proven[digest] = Proven(known, tenancy, caller, key.id, min(ends, default=None))
+            self._proven[digest] = Proven(known, tenancy, caller, key.id, ends_us, until)
             if len(self._proven) > MOST_TOKENS:
                 self._proven.popitem(last=False)
 

@@ -13,7 +13,7 @@ from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision, Share, Which
 from pipeline.core.lease import QUOTA, Terms
 from pipeline.core.plan import Plan
-from pipeline.core.quota import month_begins_us, month_ends_us
+from pipeline.core.quota import month_ends_us, month_span
 from pipeline.flows.held import Held, Taken
 from pipeline.flows.leases import Leases, Submit
 from pipeline.ports.clock import Clock
@@ -189,11 +189,11 @@ class Limiter:
         return first, self._month(caller, held.month, held.month_left())
 
     def _month(self, caller: Caller, month: str, left: int) -> Share:
-        now_us = self._clock.now_us()
-        ends_us = month_ends_us(month) if month else now_us
-        window_us = ends_us - month_begins_us(month) if month else 0
-        reset_seconds = max(0, (ends_us - now_us) // MICROSECONDS)
-        return Share("month", caller.plan.requests_per_month, window_us // MICROSECONDS, left, reset_seconds)
+        if not month:
+            return Share("month", caller.plan.requests_per_month, 0, left, 0)
+        ends_us, window_seconds = month_span(month)
+        reset_seconds = max(0, (ends_us - self._clock.now_us()) // MICROSECONDS)
+        return Share("month", caller.plan.requests_per_month, window_seconds, left, reset_seconds)
 
 
 def refused(taken: Taken, which: Which, of: Share, shares: tuple[Share, ...]) -> Decision:

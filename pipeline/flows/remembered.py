@@ -37,6 +37,11 @@ class Known(Generic[V]):
     read_at: float
     failed_at: float | None = None
 
+    @property
+    def soon_at(self) -> float:
+        """Return when it should be read again: up to then it may be used as it is."""
+        return self.read_at + (SOON_SECONDS if self.failed_at is None else 0.0)
+
 
 class Remembered(Generic[V]):
     """Answers of a store by name. Any thread. Absent names are kept apart, so that no flood of them drives out others."""

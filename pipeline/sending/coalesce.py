@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.sending.event import Wire
@@ -20,6 +21,14 @@ _SETTLED_KEPT = 256  # first tickets of settled requests, before the list of the
 OpenProducer = Callable[[Callable[[BatchFate], None]], EventProducer]
 
 
+class Place(NamedTuple):
+    """A position in a shard: sequence numbers are decimal, so of two the longer one is further."""
+
+    digits: int
+    number: str
+    index: int
+
+
 @dataclass(eq=False, slots=True)
 class Sent:
     """Events that were taken together.
@@ -27,13 +36,13 @@ class Sent:
     Attributes:
         done: resolved, with nothing, once the fate of each is known, or at `expire`.
         acknowledged: for each event, whether the stream has it.
-        furthest: shard -> the furthest position of an acknowledged event, as numbers, which compare quickly.
+        furthest: shard -> the furthest position of an acknowledged event.
     """
 
     first_ticket: int
     done: "asyncio.Future[None]"
     acknowledged: bytearray
-    furthest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    furthest: dict[str, Place] = field(default_factory=dict)
     open: int = 0
 
     def expire(self) -> None:
@@ -41,7 +50,7 @@ class Sent:
         if not self.done.done():
             self.done.set_result(None)
 
-    def settle(self, tickets: "array[int]", index: int, end: int, shard_id: str, number: int) -> None:
+    def settle(self, tickets: "array[int]", index: int, end: int, shard_id: str, number: str) -> None:
         """Note the fate of events that share a record.
 
         Args:
@@ -56,8 +65,9 @@ class Sent:
             for ticket in tickets[index:end]:
                 acknowledged[ticket - first] = 1
             known = self.furthest.get(shard_id)
-            if known is None or known < (number, end - 1):
-                self.furthest[shard_id] = (number, end - 1)
+            place = Place(len(number), number, end - 1)
+            if known is None or known < place:
+                self.furthest[shard_id] = place
         self.open -= end - index
         if not self.open and not self.done.done():
             self.done.set_result(None)
@@ -113,8 +123,8 @@ class Ingest:
         """
         sent = self.put_all([Wire(tenant_id, entity_id, payload)])
         await sent.done
-        for shard_id, (number, _) in sent.furthest.items():
-            return shard_id, str(number)
+        for shard_id, place in sent.furthest.items():
+            return shard_id, place.number
         raise OutcomeUnknown("the producer to the stream gave up; the event may be there")
 
     def waiting(self) -> int:
@@ -145,12 +155,12 @@ class Ingest:
         while fates:
             fate = fates.popleft()
             has_it = fate.kind == "acknowledged"
-            shard_id, number = (fate.shard_id, int(fate.sequence_number)) if has_it else ("", 0)
+            shard_id, number = (fate.shard_id, fate.sequence_number) if has_it else ("", "")
             self._settle(fate.tickets, shard_id, number)
         if len(self._firsts) > 2 * len(self._sent) + _SETTLED_KEPT:
             self._firsts = [first for first in self._firsts if first in self._sent]
 
-    def _settle(self, tickets: "array[int]", shard_id: str, number: int) -> None:
+    def _settle(self, tickets: "array[int]", shard_id: str, number: str) -> None:
         """Settle the events of one record; those of a request stand together in it, as tickets come in order."""
         index, count = 0, len(tickets)
         while index < count:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 
 from falcon.asgi import Request
 
@@ -26,6 +27,9 @@ class BodyLimits:
 
     def __init__(self, max_bytes: int, max_inflation: int) -> None:
         self.max_bytes, self.max_inflation = max_bytes, max_inflation
+
+
+body_limits = lru_cache(maxsize=8)(BodyLimits)  # a process has one or two
 
 
 async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
@@ -69,10 +73,12 @@ def at_hand(request: Request, limits: BodyLimits) -> bytes | None:
     if _HELD in request.scope:
         return request.scope[_HELD]  # type: ignore[no-any-return] # put there by `held`
     incoming: Incoming | None = request.scope.get(SCOPE_KEY)
-    if incoming is None or incoming.first is None or request.get_header("Content-Encoding") is not None:
+    if incoming is None or incoming.first is None or incoming.fields is None:
         return None
-    size = len(incoming.first)
-    if size != request.content_length or size > limits.max_bytes:
+    size, fields = len(incoming.first), incoming.fields
+    if fields.get(b"content-length") != b"%d" % size or size > limits.max_bytes:
+        return None
+    if b"content-encoding" in fields:
         return None
     incoming.hold(size)
     request.scope[_HELD] = incoming.first  # counted once, however often it is asked for

@@ -4,7 +4,7 @@ The framework takes the end of a connection for the end of the body, and waits f
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from pipeline.flows.watch import NO_ROUTE, RequestWatch, Seen
 from pipeline.web.problems import MEDIA_TYPE, Problem
 
 Event = dict[str, Any]
+Headers = Sequence[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Asgi = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
@@ -35,6 +36,7 @@ class Incoming:
 
     Attributes:
         deadline: on the event loop's clock: the latest moment for the answer.
+        fields: the head by lower-case name, where no name comes twice, as nearly always; else None (see `values_of`).
         cut: the connection ended before the body did.
         late: the deadline passed before the answer.
         first: what arrived of the body together with its head.
@@ -49,13 +51,16 @@ class Incoming:
         "_told",
         "cut",
         "deadline",
+        "fields",
         "first",
         "late",
         "size",
     )
 
-    def __init__(self, receive: Receive, deadline: float, room: Room) -> None:
+    def __init__(self, receive: Receive, deadline: float, room: Room, headers: Headers = ()) -> None:
         self._receive, self.deadline, self.cut, self.late = receive, deadline, False, False
+        fields = dict(headers)
+        self.fields = fields if len(fields) == len(headers) else None
         self._room, self._held_bytes, self.size = room, 0, 0
         self.first: bytes | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -185,11 +190,11 @@ class Entry:
         ):  # HTTP/1.0, as this server names it; the framework knows only 1.0 and 1.1
             scope["http_version"] = "1.0"
         deadlines = self._deadlines
-        incoming = scope[SCOPE_KEY] = Incoming(receive, deadlines.next(), self._room)
+        incoming = scope[SCOPE_KEY] = Incoming(receive, deadlines.next(), self._room, scope["headers"])
         deadlines.watch(incoming)
         self.requests += 1
         try:
-            if scope["method"] != "GET" and _is_coded(scope["headers"]):
+            if scope["method"] != "GET" and _is_coded(scope):
                 await self._refuse(send, scope, _coded(), incoming.size)
             else:
                 await self._application(scope, incoming, send)
@@ -207,10 +212,19 @@ class Entry:
         self._watch.end(seen, self._watched, problem.status, problem.code, size)
 
 
-def _is_coded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def values_of(scope: dict[str, Any], name: bytes) -> list[bytes]:
+    """Return the values of all headers of a lower-case name."""
+    incoming: Incoming | None = scope.get(SCOPE_KEY)
+    if incoming is None or incoming.fields is None:
+        return [value for one, value in scope["headers"] if one == name]
+    value = incoming.fields.get(name)
+    return [] if value is None else [value]
+
+
+def _is_coded(scope: dict[str, Any]) -> bool:
     """True when the body's transfer coding is more than `chunked`: the server would hand it over as it is, still coded."""
-    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    return bool(codings) and codings != [b"chunked"]
+    codings = values_of(scope, b"transfer-encoding")
+    return bool(codings) and [one.lower() for one in codings] != [b"chunked"]
 
 
 def _coded() -> Problem:
@@ -220,9 +234,8 @@ def _coded() -> Problem:
 
 def begin(watch: RequestWatch, scope: dict[str, Any]) -> Seen:
     """Return a new request, with the trace that its headers name."""
-    return watch.begin(
-        [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
-    )
+    traceparents = values_of(scope, b"traceparent")
+    return watch.begin([one.decode("latin-1") for one in traceparents] if traceparents else ())
 
 
 def size_of(scope: dict[str, Any]) -> int:

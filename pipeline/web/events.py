@@ -21,8 +21,8 @@ from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
 from pipeline.web.asked import asked, tell_crossing
-from pipeline.web.body import BodyLimits, held, when_late
-from pipeline.web.idempotent import HEADER, KEY_PARAMETER, Unfinished, once
+from pipeline.web.body import BodyLimits, body_limits, held, when_late
+from pipeline.web.idempotent import KEY_PARAMETER, Unfinished, has_key, once
 from pipeline.web.limits import take
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
@@ -84,7 +84,7 @@ async def post_events(door: FrontDoor, call: Call) -> Answer:
     if call.request.query_string:
         asked(call, ())  # refuses whatever is there
     door.tally.requests += 1
-    if call.request.get_header(HEADER) is None:
+    if not has_key(call.request):
         done = await _taken(door, call, None)
         return done.answer if isinstance(done, Unfinished) else done
     body = await held(call.request, _limits(door))
@@ -120,7 +120,7 @@ def _any_id(_index: int) -> str:
 
 
 def _limits(door: FrontDoor) -> BodyLimits:
-    return BodyLimits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
+    return body_limits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
 
 
 async def _judged(
@@ -130,8 +130,10 @@ async def _judged(
     judging, limits = _Judging(door, call, now_us, new_id), _limits(door)
     alone = one_at_hand(call.request, limits)
     if alone is not None:
-        await judging.add((alone,))
-        return judging.verdicts, judging.size_bytes
+        found = judging.judge((alone,))
+        if type(found[0]) is Refused:
+            found = await judging.looked_again((alone,), found)
+        return found, len(alone)
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if judging.verdicts:
             await asyncio.sleep(0)  # other requests have their turn
@@ -152,18 +154,25 @@ class _Judging:
 
     async def add(self, units: Sequence[bytes]) -> None:
         """Judge further events."""
-        found = self._judge(units)
-        if not self._looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found):
-            own = any(type(one) is Refused and one.code == RefusalCode.UNKNOWN_TENANT for one in found)
-            since_us = self._door.clock.now_us() - (0 if own else _LOOK_US)
-            self._looked, newer = True, await _newer(self._door, since_us)
-            if newer is not self._acceptor.rules:
-                self._acceptor = self._door.acceptors.of(newer)
-                found = self._judge(units)
-        self.verdicts += found
+        self.verdicts += await self.looked_again(units, self.judge(units))
         self.size_bytes += sum(map(len, units))
 
-    def _judge(self, units: Sequence[bytes]) -> list[Accepted | Refused]:
+    async def looked_again(
+        self, units: Sequence[bytes], found: list[Accepted | Refused]
+    ) -> list[Accepted | Refused]:
+        """Return the verdicts, after a look for what was unknown; one look for a request."""
+        codes = {one.code for one in found if type(one) is Refused}
+        if self._looked or not codes & _MAY_BE_NEW:
+            return found
+        since_us = self._door.clock.now_us() - (0 if RefusalCode.UNKNOWN_TENANT in codes else _LOOK_US)
+        self._looked, newer = True, await _newer(self._door, since_us)
+        if newer is self._acceptor.rules:
+            return found
+        self._acceptor = self._door.acceptors.of(newer)
+        return self.judge(units)
+
+    def judge(self, units: Sequence[bytes]) -> list[Accepted | Refused]:
+        """Return the verdicts by the rules that are known."""
         call, first = self._call, len(self.verdicts)
         trace = call.seen.traceparent
         return self._acceptor.judge(units, call.caller.tenant_id, self._now_us, self._new_id, first, trace)
@@ -221,7 +230,7 @@ def _answer(
 
 
 def _places(sent: Sent) -> tuple[tuple[str, str, int], ...]:
-    return tuple((shard, str(number), index) for shard, (number, index) in sent.furthest.items())
+    return tuple([(shard, place.number, place.index) for shard, place in sent.furthest.items()])
 
 
 def _count(door: FrontDoor, accepted: int, refused: int, retry: int) -> None:

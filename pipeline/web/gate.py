@@ -13,6 +13,7 @@ from pipeline.core.errors import ConfigProblem, HeadraceError, Transient
 from pipeline.core.plan import DELIVERED
 from pipeline.facts import CredentialsRefused, FactSink, LookUpsFailed
 from pipeline.flows.authenticate import Authenticator, Missing
+from pipeline.web.entry import values_of
 from pipeline.web.problems import Problem
 from pipeline.web.route import Route
 from pipeline.web.threads import unavailable
@@ -87,13 +88,8 @@ class CredentialGate:
         self._told.tell()
 
     async def _caller(self, request: Request) -> Caller:
-        keys, tokens = [], []
-        for name, value in request.scope["headers"]:
-            if name == b"x-api-key":
-                keys.append(value)
-            elif name == b"authorization":
-                tokens.append(value)
-        shown = presented(keys, tokens)
+        scope = request.scope
+        shown = presented(values_of(scope, b"x-api-key"), values_of(scope, b"authorization"))
         for _ in range(_ROUNDS):
             found = self._authenticator.resolved(shown)
             for soon in self._authenticator.due():

@@ -13,12 +13,14 @@ from falcon.asgi import Request
 from pipeline.core.idempotency import MAX_KEY_CHARS, StoredAnswer, fingerprint, parse_idempotency_key
 from pipeline.facts import AnswerUnstored
 from pipeline.flows.idempotency import Beginning, Idempotency, Reused, Started
+from pipeline.web.entry import values_of
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter
 from pipeline.web.threads import in_thread, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 HEADER = "Idempotency-Key"
+_FIELD = HEADER.lower().encode()
 REPLAYED = {"Idempotent-Replayed": "true"}  # says that nothing was done this time
 KEY_PARAMETER = Parameter(  # for a route's table of parameters
     HEADER,
@@ -65,6 +67,11 @@ async def once(door: FrontDoor, call: Call, body: bytes, work: Work) -> Answer:
         raise Problem("key_reused", f"another request had this {HEADER}: take a new key for another body")
     wait = {"Retry-After": str(begun.retry_after_seconds)}
     raise Problem("in_flight", f"the request with this {HEADER} is not answered yet; try again later", wait)
+
+
+def has_key(request: Request) -> bool:
+    """True when a request has a key, or what stands for one."""
+    return bool(values_of(request.scope, _FIELD))
 
 
 def key_of(request: Request) -> str | None:

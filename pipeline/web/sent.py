@@ -9,6 +9,7 @@ from pipeline.core.accept import binary_event
 from pipeline.core.apart import batch_units
 from pipeline.core.errors import InvalidEvent
 from pipeline.web.body import BodyLimits, at_hand, chunks, whole
+from pipeline.web.entry import SCOPE_KEY, Incoming
 from pipeline.web.problems import Problem
 
 Units = AsyncIterator[list[bytes]]
@@ -17,6 +18,7 @@ _AT_ONCE = 250  # units handed over together: about 2 ms of judging, then other 
 _PREFIX = "ce-"
 
 JSON, LINES = "application/json", "application/x-ndjson"
+_JSON = JSON.encode()
 CLOUD, CLOUD_BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 _LINES_TOO = ("application/ndjson", "application/jsonl")
 MEDIA_TYPES = (JSON, LINES, CLOUD, CLOUD_BATCH)
@@ -42,7 +44,9 @@ def one_at_hand(request: Request, limits: BodyLimits) -> bytes | None:
     Raises:
         Problem: as `units` says.
     """
-    if request.content_type != JSON or request.get_header("ce-specversion") is not None:
+    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
+    fields = None if incoming is None else incoming.fields
+    if fields is None or fields.get(b"content-type") != _JSON or b"ce-specversion" in fields:
         return None
     if (body := at_hand(request, limits)) is None:
         return None
