@@ -84,7 +84,7 @@ class Decoder:
 
     def decode(self, records: Iterable[Record], first_index: int, into: Decoded) -> int:
         """Decode records into `into`, numbering them from `first_index`; return the number of units."""
-        units, quick = 0, self._quick
+        units, quick = 0, self.quick
         for index, record in enumerate(records, first_index):
             not_after = self._latest + timedelta(0, 0, record.arrived_us)
             payloads, first = [record.data], record.subsequence_number
@@ -98,7 +98,7 @@ class Decoder:
                         units += 1
                         continue
             for number, payload in enumerate(payloads, first):
-                row = quick(payload, index, number, not_after)
+                row = quick(payload, not_after, index, number)
                 if row is not None:
                     into.rows.append(row)
                     units += 1
@@ -108,13 +108,6 @@ class Decoder:
                 else:
                     units += self._apart(payload, record.sequence_number, index, number, not_after, into)
         return units
-
-    def quick(self, payload: bytes, not_after: datetime) -> Row | None:
-        """Return the row of one event that the fast path fully understands; None: `judge` has the verdict.
-
-        What it accepts it accepts as well with optional envelope keys in front, up to `quick_bytes` in all.
-        """
-        return self._quick(payload, 0, 0, not_after)
 
     @property
     def quick_bytes(self) -> int:
@@ -130,8 +123,11 @@ class Decoder:
         for index, record in enumerate(records):
             self._event(record.data, index, 0, self._latest + timedelta(0, 0, record.arrived_us), into)
 
-    def _quick(self, payload: bytes, record: int, number: int, not_after: datetime) -> Row | None:
-        """Return the row of an event that the fast path fully understands."""
+    def quick(self, payload: bytes, not_after: datetime, record: int = 0, number: int = 0) -> Row | None:
+        """Return the row of one event that the fast path fully understands; None: `judge` has the verdict.
+
+        What it accepts it accepts as well with optional envelope keys in front, up to `quick_bytes` in all.
+        """
         if len(payload) > self._short:
             return None
         try:
@@ -177,7 +173,7 @@ class Decoder:
         return len(units)
 
     def _event(self, payload: bytes, record: int, number: int, not_after: datetime, into: Decoded) -> None:
-        row = self._quick(payload, record, number, not_after)
+        row = self.quick(payload, not_after, record, number)
         if row is None:
             self._slow(payload, record, number, not_after, into)
         else:

@@ -18,14 +18,8 @@ def moment(text: str) -> datetime | None:
     year 0, a year that only the offset brings outside 1..9999. Fractions are rounded to the microsecond.
     """
     try:
-        # The four places leave fromisoformat no other form of ISO 8601 than ours.
-        if (
-            len(text) == _LENGTH
-            and text[10] == "T"
-            and text[19] == "Z"
-            and text[7] == "-"
-            and text[13] == text[16] == ":"
-        ):
+        # Every third place from the fifth: they leave fromisoformat no other form of ISO 8601 than ours.
+        if len(text) == _LENGTH and text[4::3] == "--T::Z":
             return datetime.fromisoformat(text)
         if text[10:11] not in ("T", "t") or not (text[-1] in "Zz" or text[-3] == ":"):
             return None
