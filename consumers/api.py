@@ -53,7 +53,8 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
     )
     clock = SystemClock()
     watch = request_watch(settings, clock, telemetry.requests, telemetry.spans)
-    door = front_door(settings, clock, telemetry.fact, watch)
+    page = telemetry.page() if web.metrics_token is not None and shared is None else None
+    door = front_door(settings, clock, telemetry.fact, watch, page)
 
     def started() -> None:
         telemetry.fact(ApiStarted(url=address.url, version=__version__, rules=door.rules().digest))

@@ -1,5 +1,6 @@
 """What a worker process tells the outside: one sink for its facts, fanned out to log, page and whoever else listens."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -53,11 +54,9 @@ class Telemetry:
             self._tracer = Tracer(exporter, self._tracing.service_name, self.worker, self.fact)
             self.spans = self._tracer
         if metrics.prometheus_port and self._number is not None:
-            from pipeline.telemetry.page import Page  # noqa: PLC0415 - only where a page is wanted
-
-            self._page = Page(self.worker)
-            self._page.serve(metrics.prometheus_host, metrics.prometheus_port + self._number)
-            self.add(self._page.take)
+            self.page()
+            if self._page is not None:
+                self._page.serve(metrics.prometheus_host, metrics.prometheus_port + self._number)
         return self
 
     def __exit__(
@@ -75,6 +74,15 @@ class Telemetry:
     def span_sink(self) -> SpanSink:
         """Return where spans go, also where nobody wants them."""
         return self.spans or nowhere
+
+    def page(self) -> Callable[[], bytes]:
+        """Return what writes this process' page, for whoever shows it elsewhere; call before the first fact."""
+        from pipeline.telemetry.page import Page  # noqa: PLC0415 - only where a page is wanted
+
+        if self._page is None:
+            self._page = Page(self.worker)
+            self.add(self._page.take)
+        return self._page.text
 
     def add(self, sink: FactSink) -> None:
         """Let somebody else hear the facts too; call before the first."""

@@ -54,6 +54,11 @@ class Web(Section):
         description="Key that receipts and cursors are signed with, 32 characters or more, the same for all processes; "
         "unset: made once in paths.home, for a local stack only. May be secretsmanager:NAME-OR-ARN[#MEMBER].",
     )
+    metrics_token: Secret = Field(
+        default=None,
+        description="What Prometheus shows to read GET /metrics at the API's own port, 32 characters or more; unset, or with "
+        "several workers: only metrics.prometheus_port has that page. May be secretsmanager:NAME-OR-ARN[#MEMBER].",
+    )
     log_share: Share = Field(
         default=0.01,
         ge=0,

@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
     digits: int
     number: str
-    index: int
+    place: int  # of the event in its record
 
 
 @dataclass(eq=False, slots=True)

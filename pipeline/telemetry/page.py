@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
@@ -70,6 +70,10 @@ class Page(Collector):
             else:
                 family.add_metric(named, value)
         return family
+
+    def text(self) -> bytes:
+        """Return the page."""
+        return generate_latest(self._registry)
 
     def serve(self, host: str, port: int) -> None:
         """Answer on `host`:`port` from now on, in a thread of its own.

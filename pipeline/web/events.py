@@ -230,7 +230,7 @@ def _answer(
 
 
 def _places(sent: Sent) -> tuple[tuple[str, str, int], ...]:
-    return tuple([(shard, place.number, place.index) for shard, place in sent.furthest.items()])
+    return tuple([(shard, one.number, one.place) for shard, one in sent.furthest.items()])
 
 
 def _count(door: FrontDoor, accepted: int, refused: int, retry: int) -> None:

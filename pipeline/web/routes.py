@@ -4,6 +4,7 @@ from pipeline.web import (
     events,
     health,
     lag,
+    metrics,
     openapi,
     quarantine,
     ratelimit,
@@ -19,6 +20,7 @@ from pipeline.web.route import Route
 ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
     *ready.ROUTES,
+    *metrics.ROUTES,
     *openapi.ROUTES,
     *events.ROUTES,
     *receipts.ROUTES,

@@ -32,6 +32,7 @@ from pipeline.wiring.control import control
 from pipeline.wiring.limiting import limits
 from pipeline.wiring.loading import filed_rules
 from pipeline.wiring.reads import Reads, acked_by, probes, reads
+from pipeline.wiring.secret_values import secret_text
 from pipeline.wiring.sending import sending_parts, sending_receipts
 from pipeline.wiring.signing import signing_key
 from pipeline.wiring.stores import Archive, archive
@@ -39,6 +40,7 @@ from pipeline.wiring.trusting import authenticator, idempotency
 
 # Calls to stores that one process has under way; further ones wait, bounded by the request's deadline.
 _THREADS = 16
+_LEAST_CHARACTERS = 32  # of web.metrics_token: 128 bits, if they are hex digits
 
 
 @dataclass
@@ -55,6 +57,19 @@ class Tally:
         told = EventsReceived(self.requests, self.accepted, self.refused, self.retry)
         self.requests = self.accepted = self.refused = self.retry = 0
         return told if told.requests else None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """This process' metrics at the API's own port, for the operator.
+
+    Attributes:
+        token: who shows it may read them.
+        page: writes them.
+    """
+
+    token: str = field(repr=False)
+    page: Callable[[], bytes]
 
 
 def _unopened(_told: Callable[[BatchFate], None]) -> EventProducer:
@@ -84,6 +99,7 @@ class FrontDoor:
         ratelimits: the rate-limit service for others, over the same leases.
         decision_log: where its decisions go as events; None: nowhere.
         watch: counts requests, and writes of them; of the event loop.
+        metrics: what `GET /metrics` shows, and to whom; None: nothing.
     """
 
     settings: Settings
@@ -106,6 +122,7 @@ class FrontDoor:
     ratelimits: RateLimits | None = None
     decision_log: DecisionLog | None = None
     watch: RequestWatch = field(default_factory=lambda: RequestWatch(SystemClock()))
+    metrics: Shown | None = None
 
     def close(self) -> None:
         """Give back leases, end threads, close connections; blocks for some seconds at most. No request comes any more."""
@@ -136,9 +153,13 @@ def request_watch(
 
 
 def front_door(
-    settings: Settings, clock: Clock, facts: FactSink, watch: RequestWatch | None = None
+    settings: Settings,
+    clock: Clock,
+    facts: FactSink,
+    watch: RequestWatch | None = None,
+    page: Callable[[], bytes] | None = None,
 ) -> FrontDoor:
-    """Return the parts of one process of the API; `watch` is told of its requests.
+    """Return the parts of one process of the API; `watch` is told of its requests, `page` writes its metrics.
 
     Raises:
         ConfigProblem, NotFound, Transient: there is no stream, or the settings contradict it.
@@ -163,8 +184,26 @@ def front_door(
         ratelimits=ratelimits,
         decision_log=DecisionLog(ingest.put, clock, facts),
         watch=watch or door.watch,
+        metrics=shown_metrics(settings, page),
         ready=Readiness(probes(settings, facts) | {"control": store.revision, "limits": limiter.ask}, clock),
     )
+
+
+def shown_metrics(settings: Settings, page: Callable[[], bytes] | None) -> Shown | None:
+    """Return what `GET /metrics` shows; None: nothing, as the settings have no token, or nobody writes a page.
+
+    Raises:
+        ConfigProblem: the token is too short, or there is no such secret.
+    """
+    given = settings.web.metrics_token
+    if given is None or page is None:
+        return None
+    token = secret_text(settings, "web.metrics_token", given)
+    if len(token) < _LEAST_CHARACTERS:
+        raise ConfigProblem(
+            f"web.metrics_token: shorter than {_LEAST_CHARACTERS} characters; make one with `openssl rand -hex 32`"
+        )
+    return Shown(token, page)
 
 
 def _opener(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> OpenProducer:

@@ -175,6 +175,7 @@ def test_every_route_has_a_scope_and_a_case(api: Api) -> None:
     assert {route.path for route in ROUTES if isinstance(route.needs, Open)} == {
         "/healthz",
         "/readyz",
+        "/metrics",
         "/openapi.json",
         "/docs",
     }

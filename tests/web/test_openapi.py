@@ -77,6 +77,7 @@ def test_both_are_served_to_anybody() -> None:
     assert [route.path for route in ROUTES if route.needs is OPEN] == [
         "/healthz",
         "/readyz",
+        "/metrics",
         "/openapi.json",
         "/docs",
     ]
