@@ -202,9 +202,8 @@ class EventProducer:
         self._must_be_ours()
         self._worker.close()
         self._wait("close", timeout)
-        if (
-            self._worker.finished or self._worker.ended
-        ):  # finished: the lock of the spill's folder is about to go
+        # Finished, it lets go of the spill's folder: what comes after this call may want it.
+        if self._worker.finished or self._worker.ended:
             self._thread.join()
             atexit.unregister(self._at_exit)
         return self._report()
