@@ -28,12 +28,14 @@ class Sent:
         done: resolved, with nothing, once the fate of each is known, or at `expire`.
         acknowledged: for each event, whether the stream has it.
         furthest: shard -> the furthest position of an acknowledged event, as numbers, which compare quickly.
+        firsts: shard -> the first record's number, where acknowledged events lie in more than one record.
     """
 
     first_ticket: int
     done: "asyncio.Future[None]"
     acknowledged: bytearray
     furthest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    firsts: dict[str, int] = field(default_factory=dict)
     open: int = 0
 
     def expire(self) -> None:
@@ -56,6 +58,8 @@ class Sent:
             for ticket in tickets[index:end]:
                 acknowledged[ticket - first] = 1
             known = self.furthest.get(shard_id)
+            if known is not None and known[0] != number:
+                self.firsts[shard_id] = min(number, known[0], self.firsts.get(shard_id, number))
             if known is None or known < (number, end - 1):
                 self.furthest[shard_id] = (number, end - 1)
         self.open -= end - index

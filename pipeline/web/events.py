@@ -215,13 +215,15 @@ def _answer(
     if not accepted and retry:
         headers = {"Retry-After": RETRY_SECONDS}
         raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
-    receipt = receipts_of(door).text(call.caller.tenant_id, ArrivalReceipt(now_us, _places(sent)))
+    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(now_us, sent))
     body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
     return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
 
 
-def _places(sent: Sent) -> tuple[tuple[str, str, int], ...]:
-    return tuple((shard, str(number), index) for shard, (number, index) in sent.furthest.items())
+def _arrival(now_us: int, sent: Sent) -> ArrivalReceipt:
+    places = tuple((shard, str(number), index) for shard, (number, index) in sent.furthest.items())
+    firsts = tuple(str(sent.firsts.get(shard, "")) for shard in sent.furthest) if sent.firsts else ()
+    return ArrivalReceipt(now_us, places, firsts)
 
 
 def _count(door: FrontDoor, accepted: int, refused: int, retry: int) -> None:
