@@ -1,12 +1,13 @@
 """What a segment of the ledger tells of events whose place in the stream is known: read, or perhaps lost in a gap.
 
 A place belongs to the segment that covers it. What may be missing lies in front of that segment's first record, in the
-gap that the segment before it tells of; so two neighbours decide, however many gaps a lineage has.
+gap that the segment before it tells of; so neighbours decide, however many gaps a lineage has.
 
     before  (.., p]   gap: behind p, up to record b          what a loader was too late for
     covers  (p, e]                            b ........ e   so a place in front of b is lost, b and what follows is read
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline.core.gap import last_gap
@@ -44,18 +45,29 @@ class Stretch(NamedTuple):
         return _in_gap(self.gap, arrived)
 
 
-def stretch_of(segment: Segment, gap: Gap | None) -> Stretch | None:
+def stretch_of(segment: Segment, gaps: Iterable[Gap]) -> Stretch | None:
     """Return what a segment covers; None when it has no records.
 
     Args:
         segment: planned or committed: what is decided stays so.
-        gap: `last_gap` of the segment before it. It is none for whoever says that it reaches beyond his records: he had
-            read them before they were dropped.
+        gaps: those that begin where it starts, the newest first: it holds all that the others before it hold.
     """
     if segment.end is None or segment.end == segment.start:
         return None
-    held = segment.gap_beyond is not None
-    return Stretch(segment.ordinal, segment.start, segment.end, None if held else gap)
+    return Stretch(segment.ordinal, segment.start, segment.end, _in_front(segment, gaps))
+
+
+def _in_front(segment: Segment, gaps: Iterable[Gap]) -> Gap | None:
+    """Return the gap that lies in front of a segment's records.
+
+    Where the newest reaches beyond them, they were held by somebody who had read them before they were dropped. Then it is
+    the newest that had ended when the first of them arrived: he had found that one there himself.
+    """
+    beyond = segment.gap_beyond
+    if beyond is None:
+        return next(iter(gaps), None)
+    ended = (one for one in gaps if one != beyond and one.until_us <= segment.first_arrival_us)
+    return next(ended, None)
 
 
 class Edge(NamedTuple):

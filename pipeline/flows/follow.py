@@ -10,9 +10,8 @@ from typing import Literal, NamedTuple
 
 from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
 from pipeline.core.arrived import NOTHING, Arrived, Edge, Stretch, edge_of, stretch_of
-from pipeline.core.gap import last_gap
 from pipeline.core.segment import Segment
-from pipeline.flows.stretches import Stretches, look_up
+from pipeline.flows.stretches import Stretches, look_up, stretch_at
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
 
@@ -149,10 +148,9 @@ class Follower:
         """Return what the newest segment covers; the one before it is read only where it is not known."""
         if newest.ordinal == known.edge.ordinal:
             return known.stretch
-        gap = known.edge.gap
-        if newest.ordinal != known.edge.ordinal + 1:
-            gap = last_gap(self._ledger.segment(newest.lineage, newest.ordinal - 1))
-        return stretch_of(newest, gap)
+        if newest.ordinal == known.edge.ordinal + 1 and newest.gap_beyond is None:
+            return stretch_of(newest, [known.edge.gap] if known.edge.gap else [])
+        return stretch_at(self._ledger, newest)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ single rows, counted by the logarithm of how far it lies back; never by a scan, 
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from pipeline.core.arrived import Arrived, Stretch, stretch_of
 from pipeline.core.errors import Corrupt
 from pipeline.core.gap import last_gap
-from pipeline.core.segment import Position, Segment
+from pipeline.core.segment import Gap, Position, Segment
 from pipeline.ports.ledger import Ledger
 
 KEPT = 256  # stretches of a shard, about 500 bytes each: four hours of it where a segment is cut every minute
@@ -71,14 +71,30 @@ def look_up(ledger: Ledger, lineage: str, newest: int, arrived: Arrived) -> list
     rows = _Rows(ledger, lineage)
     ordinal, found = _covering(rows, newest, arrived.last), list[Stretch]()
     while ordinal > 0:
-        segment, before = rows[ordinal], rows[ordinal - 1] if ordinal > 1 else None
-        stretch = stretch_of(segment, last_gap(before))
+        stretch = stretch_of(rows[ordinal], _gaps_at_start(rows, ordinal))
         if stretch is not None:
             found.append(stretch)
             if not stretch.begins_after(arrived.first):
                 break
         ordinal -= 1
     return found
+
+
+def stretch_at(ledger: Ledger, segment: Segment) -> Stretch | None:
+    """Return what one segment covers; reads the one before it, and further ones only where those are gaps that it had found."""
+    return stretch_of(segment, _gaps_at_start(_Rows(ledger, segment.lineage), segment.ordinal))
+
+
+def _gaps_at_start(rows: "_Rows", ordinal: int) -> Iterator[Gap]:
+    """Yield the gaps that begin where a segment starts, the newest first."""
+    while ordinal > 1:
+        ordinal -= 1
+        before = rows[ordinal]
+        gap = last_gap(before)
+        if gap is not None:
+            yield gap
+        if before.gap is None:
+            return
 
 
 class _Rows(dict[int, Segment]):
