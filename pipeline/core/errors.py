@@ -76,8 +76,8 @@ class EventsLost(HeadraceError):
 
     def __init__(self, tickets: Sequence[int]) -> None:
         super().__init__(
-            f"{len(tickets):,} acknowledged events may be lost, as the stream dropped some before they were read: put again, "
-            "with the same event_id, each that the archive does not have (GET /v1/events/{id})"
+            f"{len(tickets):,} acknowledged event{'s' * (len(tickets) != 1)} may be lost, dropped by the stream before being read: "
+            "put again, with the same event_id, each that the archive does not have (GET /v1/events/{id})"
         )
         self.tickets = tuple(tickets)
 

@@ -16,12 +16,8 @@ from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
 
 State = Literal["lost", "received", "archived", "queryable"]
-STATES: tuple[State, ...] = (
-    "lost",
-    "received",
-    "archived",
-    "queryable",
-)  # of several shards the first counts
+# From the worst on: of several shards the worst counts.
+STATES: tuple[State, ...] = ("lost", "received", "archived", "queryable")
 POLL_SECONDS = 0.25  # between two looks at one lineage, however many wait
 _LINEAGES_SECONDS = 1.0  # between two looks for a shard that no loader has begun
 

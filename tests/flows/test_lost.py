@@ -193,6 +193,23 @@ def test_what_a_slow_loader_held_is_not_lost() -> None:
     assert house.states() == house.truth()
 
 
+def test_what_a_slow_loader_had_found_dropped_itself() -> None:
+    """It held what came behind one gap while somebody else found the next: only the first one counts for its records."""
+    house = Street()
+    lineage = house.ledger.register("events", "1", FIRST, ())
+    house.loader(lineage).start()
+    house.put(1)
+    house.away(25)
+    house.put(2)
+    slow = house.loader(lineage)
+    slow.process(house.stream.reader(FIRST, slow.start()).read().records)
+    house.away(40)
+    house.work()
+    assert house.states() == ["lost"] * 3
+    slow.stop()
+    assert house.states() == house.truth() == ["lost", "queryable", "queryable"]
+
+
 def test_a_closed_shard_and_its_child() -> None:
     """Behind the end of a shard that expired unread everything is lost; so is what the child lost, and no more."""
     house = Street()
