@@ -12,6 +12,7 @@ from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_
 from pipeline.core.errors import Crossed
 from pipeline.core.segment import Counts, Gap, Position, Segment
 from pipeline.core.signed import sign, unsign
+from pipeline.facts import DamageFound
 from pipeline.flows.follow import ArrivalReceipts, Follower
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import Opening
@@ -19,6 +20,7 @@ from pipeline.web.app import make_app
 from pipeline.web.routes import ROUTES
 from pipeline.wiring.reads import acked_by
 from tests.fakes.clock import SteppedClock
+from tests.fakes.facts import FactList
 from tests.fakes.ledger import MemoryLedger
 from tests.golden.compare import matches_golden
 from tests.web.doors import KEY, STREAM, MemorySink, make_door, web_settings
@@ -238,6 +240,9 @@ def test_damage_in_the_ledger_is_told_to_the_operator() -> None:
         receipt = client.post("/v1/events", json=event()).json()["receipt"]
         answer = client.get(f"/v1/receipts/{receipt}")
         assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert isinstance(door.facts, FactList)
+    [told] = [one for one in door.facts.told if isinstance(one, DamageFound)]
+    assert "0001/1 is not in the ledger" in told.error
 
 
 @pytest.mark.parametrize("query", ["wait=soon", "wait=queryable&timeout=x", "wait=queryable&timeout=-1"])
