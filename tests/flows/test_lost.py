@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -10,20 +10,14 @@ from dataclasses import replace
 import pytest
 
 from pipeline.core.arrival_receipt import ArrivalReceipt
-from pipeline.core.errors import Corrupt
 from pipeline.core.event import Record
-from pipeline.core.segment import Counts, Gap, Position, Segment
+from pipeline.core.segment import Gap, Segment
 from pipeline.flows.follow import POLL_SECONDS, Follower
 from pipeline.flows.load import Loader
-from pipeline.flows.stretches import KEPT
-from pipeline.ports.ledger import Opening
 from tests.core.kit import event, wire
-from tests.fakes.clock import SteppedClock
-from tests.fakes.ledger import MemoryLedger
 from tests.flows.test_gaps import FIRST, HOUR, House, _dying, _expired
+from tests.flows.test_stretches import gap_segment
 from tests.sim.archive import is_data, read_file
-
-_EMPTY = Counts(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class Street(House):
@@ -240,12 +234,12 @@ def test_the_gap_of_an_older_stream_is_none_of_ours() -> None:
     """The same shard id and a gap over all places, in another creation of the stream, and in a redrive's lineage."""
     house = Street()
     older = house.ledger.register("events", "0", FIRST, ())
-    house.ledger.rows[older.short, 1] = _gap_segment(older.short, 1, None, Gap(0, 2**60))
+    house.ledger.rows[older.short, 1] = gap_segment(older.short, 1, None, Gap(0, 2**60))
     house.put(3)
     assert house.states() == ["received"] * 3
     house.work()
     redrive = house.ledger.register_redrive(house.ledger.register("events", "1", FIRST, ()))
-    house.ledger.rows[redrive.short, 1] = _gap_segment(redrive.short, 1, None, Gap(0, 2**60))
+    house.ledger.rows[redrive.short, 1] = gap_segment(redrive.short, 1, None, Gap(0, 2**60))
     assert house.states() == ["queryable"] * 3
 
 
@@ -315,118 +309,6 @@ def test_waiting_ends_where_there_is_nothing_to_wait_for(wanted: str) -> None:
         return str(await asyncio.wait_for(waiting, 20))
 
     assert asyncio.run(asked()) == "lost"
-
-
-# What it costs ---------------------------------------------------------------------------------------------
-
-
-class CountingLedger(MemoryLedger):
-    """Counts the rows that are read; has no list of all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read = 0
-        self._newest: dict[str, Segment] = {}
-
-    def fill(self, lineage: str, segments: Iterable[Segment]) -> None:
-        """Take committed segments as they are."""
-        for one in segments:
-            self.rows[lineage, one.ordinal] = self._newest[lineage] = one
-
-    def open(self, lineage: str) -> Opening:
-        """Return the newest segment."""
-        self.read += 1
-        return Opening(self._newest.get(lineage), self.seal)
-
-    def segment(self, lineage: str, ordinal: int) -> Segment | None:
-        """Return one segment."""
-        self.read += 1
-        return super().segment(lineage, ordinal)
-
-    def segments(self, lineage: str) -> list[Segment]:
-        """Fail: this is every row."""
-        raise AssertionError(f"all segments of {lineage} were asked for")
-
-    def recent(self, lineage: str, since_us: int) -> list[Segment]:
-        """Fail: this may be every row."""
-        raise AssertionError(f"segments of {lineage} since {since_us} were asked for")
-
-
-def _gap_segment(lineage: str, ordinal: int, at: Position | None, gap: Gap) -> Segment:
-    return Segment(
-        lineage, ordinal, "committed", at, at, f"key{ordinal}", _EMPTY, (), "rules", 0, 1, 1, gap=gap
-    )
-
-
-def _long_lived(lineage: str, pairs: int) -> Iterator[Segment]:
-    """Yield ten thousand records and a gap of a hundred places in front of the next, over and over."""
-    end = None
-    for pair in range(pairs):
-        first = 1_000 * pair
-        yield _gap_segment(lineage, 2 * pair + 1, end, Gap(first, first + 100, str(first + 100)))
-        start, end = end, Position(str(first + 999), 0)
-        yield Segment(
-            lineage, 2 * pair + 2, "committed", start, end, f"key{pair}", _EMPTY, (), "rules", 0, 1, 1
-        )
-
-
-def test_many_gaps_cost_no_scan() -> None:
-    """Twenty thousand segments, half of them gaps: a few rows for a place far back, none for its neighbours."""
-    ledger, pairs = CountingLedger(), 10_000
-    lineage = ledger.register("events", "1", FIRST, ()).short
-    ledger.fill(lineage, _long_lived(lineage, pairs))
-    follower = Follower(ledger, ("events", "1"), SteppedClock(), ThreadPoolExecutor(1))
-
-    async def ask() -> None:
-        async def state(place: int) -> str:
-            return await follower.state(ArrivalReceipt(0, ((FIRST, str(place), 0),)))
-
-        newest = (pairs - 1) * 1_000
-        assert [await state(newest + one) for one in (99, 100, 999)] == ["lost", "queryable", "queryable"]
-        assert ledger.read == 2
-        for pair in (0, 1, 77, 5_000, pairs - 2):
-            before = ledger.read
-            assert await state(pair * 1_000 + 50) == "lost"
-            assert ledger.read - before <= 33
-            looked_up = ledger.read
-            assert [await state(pair * 1_000 + one) for one in (0, 99, 100, 999)] == ["lost"] * 2 + [
-                "queryable"
-            ] * 2
-            assert ledger.read == looked_up
-        for pair in range(1_000, 1_000 + 2 * KEPT):
-            assert await state(pair * 1_000 + 100) == "queryable"
-        assert len(follower._stretches[FIRST]) == KEPT
-
-    asyncio.run(ask())
-
-
-def test_following_costs_one_row_a_look() -> None:
-    """Whoever waits while segments come one by one reads nothing but the newest."""
-    ledger, clock = CountingLedger(), SteppedClock()
-    lineage = ledger.register("events", "1", FIRST, ()).short
-    follower = Follower(ledger, ("events", "1"), clock, ThreadPoolExecutor(1))
-
-    async def ask() -> None:
-        for number, one in enumerate(_long_lived(lineage, 200), start=1):
-            ledger.fill(lineage, [one])
-            clock.advance(POLL_SECONDS)
-            places = (one.end, Position("50", 0), Position("150", 0)) if one.end else ()
-            for place in places:
-                await follower.state(ArrivalReceipt(0, ((FIRST, place.sequence_number, 0),)))
-            assert ledger.read <= number
-
-    asyncio.run(ask())
-
-
-def test_a_ledger_that_lacks_a_row_is_named() -> None:
-    """It is neither lost nor queryable: somebody has to look."""
-    ledger = CountingLedger()
-    lineage = ledger.register("events", "1", FIRST, ()).short
-    ledger.fill(lineage, _long_lived(lineage, 10))
-    del ledger.rows[lineage, 3]
-    follower = Follower(ledger, ("events", "1"), SteppedClock(), ThreadPoolExecutor(1))
-    with pytest.raises(Corrupt, match=f"{lineage}/3 is not in the ledger"):
-        asyncio.run(follower.state(ArrivalReceipt(0, ((FIRST, "1150", 0),))))
 
 
 # Any order of things ---------------------------------------------------------------------------------------
