@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import msgspec
 
+from pipeline.core.arrived import Arrived
 from pipeline.core.errors import Crossed
 from pipeline.core.segment import Position
 from pipeline.core.signed import sign, unsign
@@ -16,14 +17,21 @@ class ArrivalReceipt(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         arrived_us: when the request was taken, by our clock.
         places: shard id, sequence number, index in its record.
+        firsts: for each place the sequence number of the first record in its shard; "" where there is but one. Empty where
+            that is so everywhere, and in receipts of older versions.
     """
 
     arrived_us: int
     places: tuple[tuple[str, str, int], ...]
+    firsts: tuple[str, ...] = ()
 
-    def positions(self) -> dict[str, Position]:
-        """Return the furthest position by shard."""
-        return {shard: Position(number, index) for shard, number, index in self.places}
+    def arrived(self) -> dict[str, Arrived]:
+        """Return by shard where the events are."""
+        pairs = zip(self.places, self.firsts or ("",) * len(self.places), strict=True)
+        return {
+            shard: Arrived(Position(first or number, 0), Position(number, index), self.arrived_us)
+            for (shard, number, index), first in pairs
+        }
 
 
 _PURPOSE = "receipt 1\0"
@@ -39,7 +47,8 @@ _DECODE = msgspec.msgpack.Decoder(_Held).decode
 
 def receipt_text(receipt: ArrivalReceipt, key: bytes, stream: str, tenant_id: str) -> str:
     """Return a receipt as its tenant holds it."""
-    return sign(msgspec.msgpack.encode(_Held(_digest(tenant_id), receipt)), key, _PURPOSE + stream)
+    said = receipt if receipt.firsts else (receipt.arrived_us, receipt.places)  # mostly: the shorter form
+    return sign(msgspec.msgpack.encode((_digest(tenant_id), said)), key, _PURPOSE + stream)
 
 
 def read_receipt(text: str, key: bytes, stream: str, tenant_id: str) -> ArrivalReceipt | None:

@@ -7,10 +7,13 @@ HeadraceError
 │   └── Crossed       it is another tenant's: its caller is told that it does not exist
 ├── Transient         will work later: the same call may be repeated
 ├── OutcomeUnknown    nobody knows whether it happened: read back before anything else
+├── EventsLost        acknowledged events may be gone from the stream unread: their sender has them, or nobody
 ├── LeaseLost         another worker owns this shard now: stop, write nothing more
 ├── Denied            a credential is missing, wrong or not for this (`core.caller`)
 └── Corrupt           two writers disagree about one key, or bytes are not what their digest says: a person is needed
 """
+
+from collections.abc import Sequence
 
 
 class HeadraceError(Exception):
@@ -62,6 +65,21 @@ class OutcomeUnknown(HeadraceError):
     """
 
     spent = False
+
+
+class EventsLost(HeadraceError):
+    """Events that were acknowledged over HTTP may have been dropped by the stream before they were read.
+
+    Attributes:
+        tickets: theirs: of every event in a request that may have lost one.
+    """
+
+    def __init__(self, tickets: Sequence[int]) -> None:
+        super().__init__(
+            f"{len(tickets):,} acknowledged event{'s' * (len(tickets) != 1)} may be lost, dropped by the stream before being read: "
+            "put again, with the same event_id, each that the archive does not have (GET /v1/events/{id})"
+        )
+        self.tickets = tuple(tickets)
 
 
 class LeaseLost(HeadraceError):

@@ -256,6 +256,14 @@ def _notes(
             f"the ids of {len(gone)} old segment{plural} (arrivals until {until}) are gone: what was accepted there is found "
             "by entity or event day only"
         )
+    gaps = [one.gap for one in committed if one.gap is not None]
+    if gaps:
+        last = max(gaps, key=lambda one: one.until_us)
+        notes.append(
+            f"the stream may have dropped what arrived from {instant_of(last.from_us)} to {instant_of(last.until_us)} before "
+            f"it was read ({len(gaps)} gap{'s' * (len(gaps) > 1)} in all, `headrace audit` names them): send such an event again "
+            "with the same event_id"
+        )
     reached = {one.lineage: one for one in sorted(committed, key=lambda one: one.ordinal)}
     newest = max((one.max_arrival_us for one in reached.values()), default=0)
     for one in lineages:

@@ -4,47 +4,41 @@ Any number may ask at once; the ledger is asked once for all of them, a few time
 """
 
 import asyncio
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
-from pipeline.core.segment import Position, Segment
+from pipeline.core.arrived import NOTHING, Arrived, Edge, Stretch, edge_of, stretch_of
+from pipeline.core.segment import Segment
+from pipeline.flows.stretches import Stretches, look_up, stretch_at
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
 
-State = Literal["received", "archived", "queryable"]
-STATES: tuple[State, ...] = ("received", "archived", "queryable")
+State = Literal["lost", "received", "archived", "queryable"]
+# From the worst on: of several shards the worst counts.
+STATES: tuple[State, ...] = ("lost", "received", "archived", "queryable")
 POLL_SECONDS = 0.25  # between two looks at one lineage, however many wait
 _LINEAGES_SECONDS = 1.0  # between two looks for a shard that no loader has begun
 
 
-class Reach(NamedTuple):
-    """How far one lineage is: up to where it is decided, and up to where it is committed; None: nothing yet."""
+class _Look(NamedTuple):
+    """One look at a lineage: its short form, how far it is, and what its newest segment covers."""
 
-    decided: Position | None
-    committed: Position | None
-
-    def state(self, place: Position) -> State:
-        """Return what became of the record at a place."""
-        if self.committed is not None and place <= self.committed:
-            return "queryable"
-        return "archived" if self.decided is not None and place <= self.decided else "received"
+    lineage: str
+    edge: Edge
+    stretch: Stretch | None = None
 
 
-NOWHERE = Reach(None, None)
-
-
-def reach_of(newest: Segment | None) -> Reach:
-    """Return how far a lineage is by its newest segment: the one before a planned one is committed."""
-    if newest is None:
-        return NOWHERE
-    return Reach(newest.end, newest.end if newest.state == "committed" else newest.start)
+_NOWHERE = _Look("", NOTHING)
 
 
 class Follower:
     """Looks at the ledger for whoever waits on an event loop.
+
+    Memory is bounded for each shard (`flows.stretches.KEPT`). A look at a lineage reads its newest segment, and one more
+    where segments were decided between two looks. A place that lies further back than what is remembered is looked up
+    alone, one at a time for each shard.
 
     Args:
         ledger: asked in `threads`.
@@ -57,45 +51,81 @@ class Follower:
         self._ledger, self._stream, self._clock, self._threads = ledger, stream, clock, threads
         self._lineages: dict[str, str] = {}
         self._listed_at = float("-inf")
-        self._known: dict[str, tuple[float, Reach]] = {}
-        self._looking: dict[str, asyncio.Future[Reach]] = {}
+        self._known: dict[str, tuple[float, _Look]] = {}
+        self._looking: dict[str, asyncio.Future[_Look]] = {}
+        self._stretches: dict[str, Stretches] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
 
-    async def state(self, places: Mapping[str, Position]) -> State:
-        """Return the state that all of these places have reached.
+    async def state(self, receipt: ArrivalReceipt) -> State:
+        """Return the state that all events of a receipt have reached; `lost` where any may be in a gap.
 
         Raises:
             Transient: the ledger does not answer.
+            Corrupt: the ledger lacks a segment.
         """
-        found = [(await self._reach(shard)).state(place) for shard, place in places.items()]
+        found = [await self._state(shard, arrived) for shard, arrived in receipt.arrived().items()]
         return min(found, key=STATES.index, default="received")
 
-    async def wait(self, places: Mapping[str, Position], wanted: State, seconds: float) -> State:
-        """Return the state once it is what is wanted, or after so many seconds as it is then."""
+    async def wait(self, receipt: ArrivalReceipt, wanted: State, seconds: float) -> State:
+        """Return the state once it is what is wanted, or `lost`, or after so many seconds as it is then.
+
+        Raises:
+            Transient, Corrupt: as `state` does.
+        """
         until = self._clock.monotonic() + seconds
         while True:
-            state = await self.state(places)
+            state = await self.state(receipt)
             left = until - self._clock.monotonic()
-            if STATES.index(state) >= STATES.index(wanted) or left <= 0:
+            if state == "lost" or STATES.index(state) >= STATES.index(wanted) or left <= 0:
                 return state
             await asyncio.sleep(min(POLL_SECONDS, left))
 
-    async def _reach(self, shard_id: str) -> Reach:
-        looked_at, known = self._known.get(shard_id, (float("-inf"), NOWHERE))
+    async def _state(self, shard_id: str, arrived: Arrived) -> State:
+        look = await self._look_of(shard_id)
+        edge = look.edge
+        if not edge.covers(arrived.last):
+            return "lost" if edge.drops(arrived) else "received"
+        if await self._lost(shard_id, look, arrived):
+            return "lost"
+        return "queryable" if edge.committed is not None and arrived.last <= edge.committed else "archived"
+
+    async def _lost(self, shard_id: str, look: _Look, arrived: Arrived) -> bool:
+        """Return whether some of what is decided may be in a gap."""
+        known = self._stretches.setdefault(shard_id, Stretches())
+        dropped = known.drop(arrived)
+        if dropped is None:
+            async with self._turns.setdefault(shard_id, asyncio.Lock()):
+                dropped = known.drop(arrived)  # somebody may have looked it up meanwhile
+                if dropped is None:
+                    found = await asyncio.get_running_loop().run_in_executor(
+                        self._threads, look_up, self._ledger, look.lineage, look.edge.ordinal, arrived
+                    )
+                    known.add(reversed(found))
+                    dropped = any(one.drops(arrived) for one in found)
+        return dropped
+
+    async def _look_of(self, shard_id: str) -> _Look:
+        looked_at, known = self._known.get(shard_id, (float("-inf"), _NOWHERE))
         if self._clock.monotonic() - looked_at < POLL_SECONDS:
             return known
         looking = self._looking.get(shard_id)
         if looking is None:
             loop = asyncio.get_running_loop()
-            looking = self._looking[shard_id] = loop.run_in_executor(self._threads, self._look, shard_id)
+            looking = loop.run_in_executor(self._threads, self._look, shard_id, known)
+            self._looking[shard_id] = looking
             looking.add_done_callback(lambda done: self._looked(shard_id, done))
         return await asyncio.shield(looking)
 
-    def _looked(self, shard_id: str, done: "asyncio.Future[Reach]") -> None:
+    def _looked(self, shard_id: str, done: "asyncio.Future[_Look]") -> None:
         self._looking.pop(shard_id, None)
         if not done.cancelled() and done.exception() is None:
-            self._known[shard_id] = self._clock.monotonic(), done.result()
+            look = done.result()
+            self._known[shard_id] = self._clock.monotonic(), look
+            if look.stretch is not None:
+                self._stretches.setdefault(shard_id, Stretches()).add([look.stretch])
 
-    def _look(self, shard_id: str) -> Reach:
+    def _look(self, shard_id: str, known: _Look) -> _Look:
+        """Look at a lineage, of which so much was known."""
         if shard_id not in self._lineages and self._clock.monotonic() - self._listed_at >= _LINEAGES_SECONDS:
             self._listed_at = self._clock.monotonic()
             name, epoch = self._stream
@@ -105,7 +135,18 @@ class Follower:
                 if not one.redrives and one.name == f"{name}-{epoch}-{one.shard_id}"
             }
         short = self._lineages.get(shard_id)
-        return NOWHERE if short is None else reach_of(self._ledger.open(short).newest)
+        newest = self._ledger.open(short).newest if short is not None else None
+        if short is None or newest is None:
+            return _NOWHERE
+        return _Look(short, edge_of(newest), self._covered_by(newest, known))
+
+    def _covered_by(self, newest: Segment, known: _Look) -> Stretch | None:
+        """Return what the newest segment covers; the one before it is read only where it is not known."""
+        if newest.ordinal == known.edge.ordinal:
+            return known.stretch
+        if newest.ordinal == known.edge.ordinal + 1 and newest.gap_beyond is None:
+            return stretch_of(newest, [known.edge.gap] if known.edge.gap else [])
+        return stretch_at(self._ledger, newest)
 
 
 @dataclass(frozen=True)

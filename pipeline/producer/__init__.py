@@ -10,7 +10,7 @@
 docs/producing.md says the rest.
 """
 
-from pipeline.core.errors import ConfigProblem, Corrupt, HeadraceError, InvalidEvent, Transient
+from pipeline.core.errors import ConfigProblem, Corrupt, EventsLost, HeadraceError, InvalidEvent, Transient
 from pipeline.producer.connect import connect
 from pipeline.producer.http import client_credentials, connect_http, connect_http_async
 from pipeline.sending.event import Event, new_event_id
@@ -40,4 +40,5 @@ __all__ = [
     "Transient",
     "ConfigProblem",
     "Corrupt",
+    "EventsLost",
 ]

@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
     digits: int
     number: str
-    place: int  # of the event in its record
+    index: int  # type: ignore[assignment] # of the event in its record; a tuple's method of that name is not used
 
 
 @dataclass(eq=False, slots=True)
@@ -36,13 +36,15 @@ class Sent:
     Attributes:
         done: resolved, with nothing, once the fate of each is known, or at `expire`.
         acknowledged: for each event, whether the stream has it.
-        furthest: shard -> the furthest position of an acknowledged event.
+        furthest: shard -> the furthest place of an acknowledged event.
+        firsts: shard -> a place in the first record, where acknowledged events lie in more than one record.
     """
 
     first_ticket: int
     done: "asyncio.Future[None]"
     acknowledged: bytearray
     furthest: dict[str, Place] = field(default_factory=dict)
+    firsts: dict[str, Place] = field(default_factory=dict)
     open: int = 0
 
     def expire(self) -> None:
@@ -66,6 +68,8 @@ class Sent:
                 acknowledged[ticket - first] = 1
             known = self.furthest.get(shard_id)
             place = Place(len(number), number, end - 1)
+            if known is not None and known.number != number:
+                self.firsts[shard_id] = min(place, known, self.firsts.get(shard_id, place))
             if known is None or known < place:
                 self.furthest[shard_id] = place
         self.open -= end - index

@@ -112,10 +112,11 @@ class AsyncHttpProducer:
         """Wait until every read finds the acknowledged events of a report; return whether it came to that in time.
 
         Raises:
+            EventsLost: the stream may have dropped some of them unread; `tickets` says which are to be put again.
             ConfigProblem: the credential may not follow these receipts.
             Transient: the API did not answer.
         """
-        asked = following(self._target.url, report.receipts, timeout, time.monotonic)
+        asked = following(self._target.url, report, timeout, time.monotonic)
         requests = self._open_requests()
         try:
             step = next(asked)

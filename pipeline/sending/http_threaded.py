@@ -116,11 +116,12 @@ class HttpProducer:
         Works after `close` too.
 
         Raises:
+            EventsLost: the stream may have dropped some of them unread; `tickets` says which are to be put again.
             ConfigProblem: the credential may not follow these receipts.
             Transient: the API did not answer.
         """
         self._must_be_ours()
-        asked = following(self._target.url, report.receipts, timeout, time.monotonic)
+        asked = following(self._target.url, report, timeout, time.monotonic)
         with closing(self._open_requests()) as requests:
             try:
                 step = next(asked)

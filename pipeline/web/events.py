@@ -224,13 +224,19 @@ def _answer(
     if not accepted and retry:
         headers = {"Retry-After": RETRY_SECONDS}
         raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
-    receipt = receipts_of(door).text(call.caller.tenant_id, ArrivalReceipt(now_us, _places(sent)))
+    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(now_us, sent))
     body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
     return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
 
 
-def _places(sent: Sent) -> tuple[tuple[str, str, int], ...]:
-    return tuple([(shard, one.number, one.place) for shard, one in sent.furthest.items()])
+def _arrival(now_us: int, sent: Sent) -> ArrivalReceipt:
+    places = tuple([(shard, one.number, one.index) for shard, one in sent.furthest.items()])
+    firsts = sent.firsts
+    if not firsts:
+        return ArrivalReceipt(now_us, places)
+    return ArrivalReceipt(
+        now_us, places, tuple([firsts[shard].number if shard in firsts else "" for shard in sent.furthest])
+    )
 
 
 def _count(door: FrontDoor, accepted: int, refused: int, retry: int) -> None:

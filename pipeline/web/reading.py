@@ -52,7 +52,7 @@ async def read(
     seconds = door.settings.web.deadline_seconds
     over = threading.Event()
     try:
-        with _refusing(door, call, missing):
+        with refusing(door, call, missing):
             async with asyncio.timeout(seconds):
                 reader = reads.of(call.caller, lambda: not over.is_set())
                 return await _in_turn(reads, call, turn, lambda: work(reader))
@@ -64,8 +64,8 @@ async def read(
 
 
 @contextmanager
-def _refusing(door: FrontDoor, call: Call, missing: str) -> Iterator[None]:
-    """Turn what a read raises into what its caller is told, and what the operator is."""
+def refusing(door: FrontDoor, call: Call, missing: str) -> Iterator[None]:
+    """Turn what a read raises into what its caller is told, and what the operator is; `missing` is said of what is not there."""
     try:
         yield
     except Crossed as exc:

@@ -6,11 +6,12 @@ import msgspec
 
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Scope
-from pipeline.core.errors import Crossed, OutcomeUnknown, Transient
+from pipeline.core.errors import Crossed
 from pipeline.core.span import instant_of
 from pipeline.flows.follow import ArrivalReceipts, State
 from pipeline.web.asked import asked, choice, seconds, tell_crossing
 from pipeline.web.problems import Problem
+from pipeline.web.reading import refusing
 from pipeline.web.route import Answer, Call, Parameter, Route
 from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
@@ -18,8 +19,13 @@ from pipeline.wiring.front_door import FrontDoor
 _MAX_WAIT_SECONDS = 60.0
 _DEFAULT_WAIT_SECONDS = 20.0
 _SHARE = 0.9  # of the request's deadline: the answer comes before it
+_NO_RECEIPT = "there is no such receipt"
+LOST = (
+    "the stream may have dropped events of this request before they were read; send again, with the same event_id, each "
+    "that GET /v1/events/{id} does not find"
+)
 _WAIT = (
-    choice("wait", "Answer once this is reached.", ("archived", "queryable")),
+    choice("wait", "Answer once this is reached, or at once when it cannot be.", ("archived", "queryable")),
     seconds(
         "timeout",
         "Seconds to wait; then the answer says how far it is.",
@@ -30,14 +36,16 @@ _WAIT = (
 
 
 class ReceiptAnswer(msgspec.Struct, frozen=True):
-    """How far all events of the request have come.
+    """How far all events of the request have come, as the one that is furthest behind.
 
+    `lost`: the loader came after the stream's retention for some of them, perhaps all: `message` says what to do.
     `received`: in the stream. `archived`: a segment that holds them is decided, and will be written whatever fails.
-    `queryable`: committed; every read finds them.
+    `queryable`: committed; every read finds them, or names them refused.
     """
 
-    state: Literal["received", "archived", "queryable"]
+    state: Literal["lost", "received", "archived", "queryable"]
     arrived_time: str
+    message: str | None = None
 
 
 async def get_receipt(door: FrontDoor, call: Call) -> Answer:
@@ -45,12 +53,11 @@ async def get_receipt(door: FrontDoor, call: Call) -> Answer:
     query, receipt = asked(call, _WAIT), _read(door, call)
     wanted: State | None = query["wait"]
     patience = min(query["timeout"], door.settings.web.deadline_seconds * _SHARE)
-    follower, places = receipts_of(door).follower, receipt.positions()
-    try:
-        state = await (follower.wait(places, wanted, patience) if wanted else follower.state(places))
-    except (Transient, OutcomeUnknown) as exc:
-        raise Problem("unavailable", "the ledger does not answer; try again", {"Retry-After": "2"}) from exc
-    return Answer(ReceiptAnswer(state, instant_of(receipt.arrived_us)), headers={"Cache-Control": "no-store"})
+    follower = receipts_of(door).follower
+    with refusing(door, call, _NO_RECEIPT):
+        state = await (follower.wait(receipt, wanted, patience) if wanted else follower.state(receipt))
+    body = ReceiptAnswer(state, instant_of(receipt.arrived_us), LOST if state == "lost" else None)
+    return Answer(body, headers={"Cache-Control": "no-store"})
 
 
 def _read(door: FrontDoor, call: Call) -> ArrivalReceipt:
@@ -60,7 +67,7 @@ def _read(door: FrontDoor, call: Call) -> ArrivalReceipt:
         tell_crossing(door, call)
         found = None
     if found is None:
-        raise Problem("not_found", "there is no such receipt")
+        raise Problem("not_found", _NO_RECEIPT)
     return found
 
 
@@ -80,7 +87,7 @@ ROUTES = (
         "GET",
         "/v1/receipts/{id}",
         Scope.INGEST,
-        "Say how far the events of one request have come; with `wait`, once they are there.\n\n"
+        "Say how far the events of one request have come; with `wait`, once they are there, or are lost.\n\n"
         "Events that the loader flags as duplicates, or refuses after all, have come as far as the others.",
         get_receipt,
         answers={200: ReceiptAnswer},

@@ -14,14 +14,19 @@ from pipeline.flows.quarantine import unit_name
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import asked, path, refused, tell_crossing, text
 from pipeline.web.problems import Problem
-from pipeline.web.reading import read, reads_of
+from pipeline.web.reading import read, reads_of, refusing
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_EVENT_ID = 128  # characters of an event id
+_MAX_RECEIPT = 4_096  # characters: of a request over twenty shards, in several records of each
 _MISSING = (
     "no event of this id is archived or refused; what arrived a moment ago may be on its way: GET /v1/lag says how far "
     "the archive is"
+)
+_LOST = (
+    "no event of this id is archived or refused, and its receipt says `lost`: the stream may have dropped it before it was "
+    "read; send it again with the same event_id"
 )
 _NO_RECEIPT = "there is no such receipt; leave it out to look everywhere"
 _LESS = "give entity, at or receipt: without one of them everything that was archived is searched"
@@ -92,7 +97,7 @@ _TRACE = (
         "receipt",
         "Look at what this receipt acknowledged first.",
         "the `receipt` of an answer",
-        longest=2_048,
+        longest=_MAX_RECEIPT,
     ),
 )
 
@@ -109,9 +114,20 @@ async def get_event(door: FrontDoor, call: Call) -> Answer:
 
     found = await read(door, call, work, less=_LESS)
     if not found.found:
-        raise Problem("not_found", _MISSING)
+        raise Problem("not_found", await _missing(door, call, query["receipt"]))
     ways = [_way(one) for one in found.found]
     return Answer(EventTrace(event_id, ways, found.by, found.by == "entity"))
+
+
+async def _missing(door: FrontDoor, call: Call, receipt: str | None) -> str:
+    """Say that an event was not found, and what is known of it: with its receipt, whether it may be lost."""
+    held = None
+    if receipt is not None and door.receipts is not None:
+        held = door.receipts.read(call.caller.tenant_id, receipt)
+    if held is None or door.receipts is None:
+        return _MISSING
+    with refusing(door, call, _MISSING):
+        return _LOST if await door.receipts.follower.state(held) == "lost" else _MISSING
 
 
 def _hint(door: FrontDoor, call: Call, query: dict[str, Any]) -> Hint:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from pipeline.core.segment import Position, SealState
 from pipeline.core.sighting import Found, Hint, ReceiptName, RowPlace, Trace, first_of, searched_of
+from pipeline.core.span import instant_of
 from pipeline.flows.trace import trace
 from tests.core.kit import event, wire
 from tests.fakes.watched import Effect, WatchedLedger
 from tests.flows.deployment import Deployment
 from tests.flows.finding import RULES, STEPS, TENANTS, Step, all_rows, build, refused_rows, trace_ports
+from tests.flows.test_gaps import House
 
 FIRST_SHARD = "shardId-000000000000"
 
@@ -276,6 +278,22 @@ def test_what_is_on_its_way_is_outside_of_what_was_searched() -> None:
     searched = follow(house, "waits").searched
     assert searched.until_us is not None
     assert searched.until_us < record.arrived_us
+
+
+def test_an_unknown_id_may_be_in_a_gap() -> None:
+    """The newest gap is named with its bounds, and what to do."""
+    house = House(shards=1)
+    for _ in range(3):
+        house.put(2)
+        house.work()
+        house.away(30)
+    (note,) = follow(house, "e99").searched.notes
+    assert house.gaps()[-1].until_us == max(one.until_us for one in house.gaps())
+    until, began = (instant_of(one) for one in (house.gaps()[-1].until_us, house.gaps()[-1].from_us))
+    assert note.startswith(
+        f"the stream may have dropped what arrived from {began} to {until} before it was read (2 gaps"
+    )
+    assert "the same event_id" in note
 
 
 def test_a_shard_that_lags_is_named() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.errors import Transient
 from pipeline.core.retry import Backoff
-from pipeline.producer import Event, Report, client_credentials, connect_http, connect_http_async
+from pipeline.producer import Event, EventsLost, Report, client_credentials, connect_http, connect_http_async
 from tests.producer.http_server import KEY, SECRET, Reply, Sent, hostile, said, script
 
 _SECONDS = 20.0
@@ -279,6 +279,40 @@ def test_a_report_is_followed_until_it_is_queryable(run: Any) -> None:
     asked = [one for one in server.sent if one.method == "GET"]
     assert len(asked) == 3
     assert asked[0].path.startswith("/v1/receipts/a%20receipt%2Fwith%20signs?wait=queryable&timeout=")
+
+
+@SHELLS
+def test_lost_events_are_told_by_their_tickets(run: Any) -> None:
+    """A receipt that is lost is asked about once, the others are followed to their end, and then the lost ones are named."""
+    states = {"r1": "lost", "r2": "queryable"}
+
+    def answer(sent: Sent) -> Reply:
+        if sent.method == "GET":
+            return Reply(200, {"state": states[sent.path.split("/")[-1].partition("?")[0]]})
+        return said(sent, receipt="r1" if sent.events[0]["event_id"] == "e0" else "r2")
+
+    with hostile(answer) as server:
+        report = run(server.url, 2, max_batch_events=1)
+        assert report.receipts == ("r1", "r2")
+        with pytest.raises(EventsLost, match=r"1 acknowledged event may be lost.*event_id") as told:
+            _followed(run, server.url, report)
+        assert told.value.tickets == (0,)
+        states["r2"] = "received"
+        with pytest.raises(EventsLost):
+            _followed(run, server.url, report, 0)
+    assert sum("/r1?" in one.path for one in server.sent) == 2
+
+
+def _followed(run: Any, url: str, report: Report, seconds: float = _SECONDS) -> bool:
+    if run is _sync:
+        with connect_http(url, api_key=KEY) as producer:
+            return producer.wait_queryable(report, seconds)
+
+    async def follow() -> bool:
+        async with connect_http_async(url, api_key=KEY) as producer:
+            return await producer.wait_queryable(report, seconds)
+
+    return asyncio.run(follow())
 
 
 def test_not_queryable_in_time() -> None:

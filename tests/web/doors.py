@@ -38,10 +38,12 @@ KEY = b"k" * 32
 class MemorySink:
     """Takes every record; a test may make it slow, or refuse."""
 
+    FIRST = 49_000_000_000_000_000_000_001  # the number of the first record
+
     def __init__(self) -> None:
         self.records: list[OutgoingRecord] = []
         self.before: Callable[[], None] = lambda: None
-        self._number = 49_000_000_000_000_000_000_000
+        self._number = self.FIRST - 1
 
     def put(self, records: Sequence[OutgoingRecord]) -> list[PutAnswer]:
         """Keep the records."""

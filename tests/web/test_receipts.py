@@ -2,20 +2,29 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from falcon.testing import TestClient
 
 from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
 from pipeline.core.errors import Crossed
-from pipeline.core.segment import Counts, Position, Segment
+from pipeline.core.segment import Counts, Gap, Position, Segment
 from pipeline.core.signed import sign, unsign
-from pipeline.flows.follow import Follower
+from pipeline.facts import DamageFound
+from pipeline.flows.follow import ArrivalReceipts, Follower
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import Opening
+from pipeline.web.app import make_app
+from pipeline.web.routes import ROUTES
+from pipeline.wiring.reads import acked_by
 from tests.fakes.clock import SteppedClock
+from tests.fakes.facts import FactList
 from tests.fakes.ledger import MemoryLedger
 from tests.golden.compare import matches_golden
-from tests.web.doors import KEY, STREAM, MemorySink, make_door
+from tests.web.doors import KEY, STREAM, MemorySink, make_door, web_settings
+from tests.web.kit import OWN, Api, KnownKeys, Town, caller_of, settings_of
 from tests.web.serving import event, serving
 
 RECEIPT = ArrivalReceipt(5, (("shard-0", "49" + "0" * 54, 3),))
@@ -31,6 +40,17 @@ def test_a_receipt_is_the_same_text_for_ever() -> None:
     text = receipt_text(RECEIPT, KEY, "stream", "acme")
     matches_golden("receipt_text.json", {"text": text})
     assert read_receipt(text, KEY, "stream", "acme") == RECEIPT
+
+
+def test_a_receipt_of_several_records_knows_the_first() -> None:
+    """Its text is the same for ever too; one without it means a single record."""
+    many = ArrivalReceipt(5, (*RECEIPT.places, ("shard-1", "7", 0)), ("48" + "0" * 54, ""))
+    text = receipt_text(many, KEY, "stream", "acme")
+    matches_golden("receipt_text_of_many.json", {"text": text})
+    assert read_receipt(text, KEY, "stream", "acme") == many
+    found = [(one.first.sequence_number[:2], one.last.sequence_number[:2]) for one in many.arrived().values()]
+    assert found == [("48", "49"), ("7", "7")]
+    assert RECEIPT.arrived()["shard-0"].first == Position("49" + "0" * 54, 0)
 
 
 def test_only_its_owner_can_use_a_receipt() -> None:
@@ -52,11 +72,19 @@ def test_only_its_owner_can_use_a_receipt() -> None:
         assert read_receipt(odd, KEY, "mine", "acme") is None
 
 
+def at(*places: Position, first: str = "") -> ArrivalReceipt:
+    """Return the receipt of events in so many shards."""
+    found = tuple(
+        (f"shardId-{n}", one.sequence_number, one.subsequence_number) for n, one in enumerate(places)
+    )
+    return ArrivalReceipt(5, found, (first,) if first else ())
+
+
 def states(ledger: MemoryLedger, *places: Position) -> list[str]:
     follower = Follower(ledger, STREAM, SystemClock(), ThreadPoolExecutor(1))
 
     async def asked() -> list[str]:
-        return [await follower.state({"shardId-0": place}) for place in places]
+        return [await follower.state(at(place)) for place in places]
 
     return [str(one) for one in asyncio.run(asked())]
 
@@ -92,8 +120,7 @@ def test_a_request_over_several_shards_is_as_far_as_the_slowest() -> None:
     ledger.plan(done)
     ledger.commit(done)
     follower = Follower(ledger, STREAM, SystemClock(), ThreadPoolExecutor(1))
-    places = {"shardId-0": Position("10", 0), "shardId-1": Position("10", 0)}
-    assert asyncio.run(follower.state(places)) == "received"
+    assert asyncio.run(follower.state(at(Position("10", 0), Position("10", 0)))) == "received"
 
 
 class _Counting(MemoryLedger):
@@ -114,7 +141,7 @@ def test_any_number_who_wait_ask_the_ledger_once() -> None:
     follower = Follower(ledger, STREAM, SteppedClock(), ThreadPoolExecutor(4))
 
     async def many() -> None:
-        await asyncio.gather(*(follower.state({"shardId-0": Position("1", 0)}) for _ in range(100)))
+        await asyncio.gather(*(follower.state(at(Position("1", 0))) for _ in range(100)))
 
     asyncio.run(many())
     assert ledger.opened == 1
@@ -140,6 +167,82 @@ def test_a_caller_reads_its_own_write() -> None:
         refusals = [other.get(path), other.get("/v1/receipts/nonsense"), client.get("/v1/receipts/nonsense")]
         assert [one.status_code for one in refusals] == [404] * 3
         assert len({one.text.replace(one.json()["request_id"], "") for one in refusals}) == 1
+
+
+def _swallow(ledger: MemoryLedger, before: str = "8" * 56) -> None:
+    """Decide a gap at the beginning of the shard, in front of a record, and a segment from there to the end of all."""
+    lineage = ledger.register(*STREAM, "shardId-000000000000", ()).short
+    gap = replace(
+        segment(lineage, 1, None, Position("0", 0)), end=None, gap=Gap(0, 1, before), state="committed"
+    )
+    ledger.rows[lineage, 1] = gap
+    ledger.rows[lineage, 2] = replace(segment(lineage, 2, None, Position("9" * 56, 0)), state="committed")
+
+
+def test_a_caller_is_told_that_its_write_is_lost() -> None:
+    """Whether it waits or not; and what to do is said."""
+    ledger = MemoryLedger()
+    with serving(make_door(MemorySink(), ledger=ledger)) as served, served.client() as client:
+        receipt = client.post("/v1/events", json=event()).json()["receipt"]
+        _swallow(ledger)
+        for wait in ({}, {"wait": "archived"}, {"wait": "queryable", "timeout": "20"}):
+            answer = client.get(f"/v1/receipts/{receipt}", params=wait).json()
+            assert answer["state"] == "lost"
+            assert "the same event_id" in answer["message"]
+
+
+def test_a_request_over_several_records_is_lost_by_its_first() -> None:
+    """Its last record lies behind the gap; the receipt still knows of the one that lies in it."""
+    ledger = MemoryLedger()
+    _swallow(ledger, before=str(MemorySink.FIRST + 2))
+    settings = web_settings(web={"linger_ms": 5})
+    with serving(make_door(MemorySink(), settings, ledger=ledger)) as served, served.client() as client:
+        many = [event(entity_id=f"door-{number}") for number in range(40)]  # in many slots: so many records
+        answer = client.post("/v1/events", json=many)
+        assert answer.json()["accepted"] == 40
+        assert client.get(f"/v1/receipts/{answer.json()['receipt']}").json()["state"] == "lost"
+        late = client.post("/v1/events", json=event()).json()["receipt"]
+        assert client.get(f"/v1/receipts/{late}").json()["state"] == "queryable"
+
+
+def test_a_trace_says_that_its_event_is_lost(tmp_path: Path) -> None:
+    """By the receipt alone; an event that is merely on its way is told so."""
+    ledger, api = MemoryLedger(), Api(Town(events=1), settings_of(tmp_path))
+    receipts = ArrivalReceipts(KEY, STREAM, Follower(ledger, STREAM, SystemClock(), api.door.threads))
+    api.reads.acked = acked_by(receipts.read, STREAM)
+    known = caller_of(OWN)
+    door = replace(api.door, receipts=receipts)
+    text = receipts.text(OWN, ArrivalReceipt(5, (("shardId-000000000000", "12", 0),)))
+
+    def asked() -> str:
+        client = TestClient(make_app(door, KnownKeys({known.credential: known}), ROUTES))
+        answer = client.simulate_get(
+            "/v1/events/nowhere", params={"receipt": text}, headers={"X-API-Key": known.credential}
+        )
+        assert answer.status_code == 404
+        return str(answer.json["detail"])
+
+    assert "may be on its way" in asked()
+    _swallow(ledger)
+    door = replace(
+        door, receipts=replace(receipts, follower=Follower(ledger, STREAM, SystemClock(), api.door.threads))
+    )
+    assert "its receipt says `lost`" in asked()
+
+
+def test_damage_in_the_ledger_is_told_to_the_operator() -> None:
+    """A row that is missing makes no receipt lost or queryable."""
+    ledger = MemoryLedger()
+    _swallow(ledger)
+    del ledger.rows["0001", 1]
+    door = make_door(MemorySink(), ledger=ledger)
+    with serving(door) as served, served.client() as client:
+        receipt = client.post("/v1/events", json=event()).json()["receipt"]
+        answer = client.get(f"/v1/receipts/{receipt}")
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert isinstance(door.facts, FactList)
+    [told] = [one for one in door.facts.told if isinstance(one, DamageFound)]
+    assert "0001/1 is not in the ledger" in told.error
 
 
 @pytest.mark.parametrize("query", ["wait=soon", "wait=queryable&timeout=x", "wait=queryable&timeout=-1"])
