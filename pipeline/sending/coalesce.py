@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
     digits: int
     number: str
-    index: int  # type: ignore[assignment] # of the event in its record; a tuple's method of that name is not used
+    event: int  # its number in its record
 
 
 @dataclass(eq=False, slots=True)

@@ -230,7 +230,7 @@ def _answer(
 
 
 def _arrival(now_us: int, sent: Sent) -> ArrivalReceipt:
-    places = tuple([(shard, one.number, one.index) for shard, one in sent.furthest.items()])
+    places = tuple([(shard, one.number, one.event) for shard, one in sent.furthest.items()])
     firsts = sent.firsts
     if not firsts:
         return ArrivalReceipt(now_us, places)
