@@ -126,3 +126,10 @@ class Limits(Section):
         le=10_000_000,
         description="Tenants, credentials and keys of the rate-limit service that one process holds tokens of, about 600 bytes each; the least recently used ones are given back.",
     )
+    max_clock_skew_seconds: Seconds = Field(
+        default=60,
+        ge=5,
+        le=3_600,
+        description="How far this machine's clock may be from that of the limiter's table, which tells its own in every answer; "
+        "beyond that the process takes no tokens, refuses requests (503) and is not ready.",
+    )

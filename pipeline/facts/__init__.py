@@ -19,7 +19,14 @@ from pipeline.facts.answering import (
     TenantServed,
 )
 from pipeline.facts.fact import Fact, FactSink, Level
-from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
+from pipeline.facts.limiting import (
+    AccountFoundAhead,
+    ClockCorrected,
+    ClockFoundWrong,
+    DecisionsDropped,
+    LimitStoreAnswered,
+    LimitStoreFailed,
+)
 from pipeline.facts.loading import (
     CallRetried,
     DeadlyRecordFound,
@@ -160,6 +167,9 @@ __all__ = [
     "AnswerUnstored",
     "LimitStoreFailed",
     "LimitStoreAnswered",
+    "ClockFoundWrong",
+    "ClockCorrected",
+    "AccountFoundAhead",
     "DecisionsDropped",
     "DamageFound",
     "ReadsStopped",

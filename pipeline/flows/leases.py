@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pipeline.core.errors import HeadraceError
 from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
 from pipeline.facts import FactSink, LimitStoreAnswered, LimitStoreFailed
+from pipeline.flows.clocks import MAX_SKEW_SECONDS, Clocks, ClockWrong
 from pipeline.flows.held import STORE, Held, Taken
 from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey, LimitStore
@@ -39,6 +40,8 @@ class Leases:
         facts: told when the store fails and when it answers again.
         store_down: what happens meanwhile: `open` spends from a bucket of this process' own, `closed` refuses.
         max_accounts: the least recently used ones above that are given back.
+        max_skew_seconds: with a wall clock that is further from the store's no lease is taken or given back, whatever
+            `store_down` says: it would begin the month, or refill the buckets, for all processes.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class Leases:
         facts: FactSink,
         store_down: Literal["open", "closed"] = "open",
         max_accounts: int = MAX_ACCOUNTS,
+        max_skew_seconds: float = MAX_SKEW_SECONDS,
     ) -> None:
         self._store, self._clock, self._facts = store, clock, facts
         self._store_down, self._max_accounts = store_down, max_accounts
+        self._clocks = Clocks(clock, store.told_us, facts, max_skew_seconds)
         self._held: OrderedDict[AccountKey, Held] = OrderedDict()
         self._evicted: list[tuple[AccountKey, Held]] = []
         self._lock = threading.Lock()
@@ -180,6 +185,10 @@ class Leases:
                 now = self._clock.monotonic()
                 with self._lock:
                     held.deny(0, needs[0], now + _BUSY_SECONDS, now + _BUSY_SECONDS, now)
+        except ClockWrong:  # told by `Clocks`
+            until = self._clock.monotonic() + _DOWN_SECONDS
+            with self._lock:
+                held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
         except HeadraceError as exc:
             self._failed(exc)
             self._without_store(held, *wants)
@@ -192,8 +201,10 @@ class Leases:
         """Take a lease, or learn why there is none; False: others were always faster."""
         terms = held.terms
         for _ in range(_TRIES):
-            account = self._store.read(key)
-            now_us, now, owed = self._clock.now_us(), self._clock.monotonic(), held.owed
+            account, now_us = self._clocks.timed(lambda: self._store.read(key))
+            now, owed = self._clock.monotonic(), held.owed
+            if account is not None:
+                self._clocks.saw(key, account.at_us, now_us)
             held.saw(account, now_us)
             at_us = now_us + held.ahead_us
             found = lease(terms, account, at_us, needs, wants, _revision(), owed)
@@ -255,13 +266,15 @@ class Leases:
             return
         try:
             for _ in range(_TRIES):
-                account = self._store.read(key)
-                now_us = self._clock.now_us() + held.ahead_us
+                account, now_us = self._clocks.timed(lambda: self._store.read(key))
+                now_us += held.ahead_us
                 if account is None:  # long full again
                     return
                 change = give_back(held.terms, account, now_us, tokens, held.month, _revision())
                 if self._write(key, held.terms, change) is not None:
                     return
+        except ClockWrong:
+            return
         except HeadraceError as exc:
             self._failed(exc)
 
@@ -269,9 +282,18 @@ class Leases:
         """Ask the store for an account, to see that it answers."""
         self._store.read(key)
 
+    def ask_time(self, key: AccountKey) -> None:
+        """Ask the store for an account, to see that its clock and this process' agree.
+
+        Raises:
+            ClockWrong: they are too far apart. Transient, OutcomeUnknown: the store does not answer.
+        """
+        self._clocks.timed(lambda: self._store.read(key))
+
     def stored(self, key: AccountKey, terms: Terms) -> Account:
-        """Return an account as it is stored now; asks the store."""
-        return current(terms, self._store.read(key), self._clock.now_us())
+        """Return an account as it is stored now; asks the store; errors as of `ask_time`."""
+        account, now_us = self._clocks.timed(lambda: self._store.read(key))
+        return current(terms, account, now_us)
 
 
 def _revision() -> str:

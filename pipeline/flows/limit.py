@@ -20,6 +20,7 @@ from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey
 
 NAMES: tuple[Which, ...] = ("requests", "events", "bytes")
+_NOBODY = AccountKey("-", "ready")  # no tenant has this name
 BURST_SECONDS = 2  # of a credential's own rate
 _MOST_ACCOUNTS = 10_000  # whose terms are at hand
 _SPENT, _SPENT_LOW = Decision(True, 0, 0, 0), Decision(True, 0, 0, 0, low=True)
@@ -147,7 +148,15 @@ class Limiter:
         Raises:
             Transient, OutcomeUnknown: it does not answer.
         """
-        self._leases.ask(AccountKey("-", "ready"))  # no tenant has this name
+        self._leases.ask(_NOBODY)
+
+    def ask_time(self) -> None:
+        """Ask the store for its time.
+
+        Raises:
+            Transient, OutcomeUnknown: this machine's clock is too far from it, or it does not answer.
+        """
+        self._leases.ask_time(_NOBODY)
 
     def close(self) -> None:
         """Give back what is left."""
