@@ -95,6 +95,13 @@ class Leases:
             if held is not None:
                 held.left = [have + more for have, more in zip(held.left, tokens, strict=True)]
 
+    def charge(self, key: AccountKey, terms: Terms, tokens: tuple[int, ...]) -> None:
+        """Spend what is gone already, there or not: who needs tokens of that bucket next, waits until it is paid."""
+        with self._lock:
+            held = self._entry(key, terms)
+            held.used_at = self._clock.monotonic()
+            held.charge(tokens)
+
     def renewal(self, key: AccountKey, terms: Terms, needs: tuple[int, ...], submit: Submit) -> Future[None]:
         """Return the renewal of a lease that is under way; begin one through `submit` if there is none."""
         with self._lock:
@@ -178,10 +185,10 @@ class Leases:
         if wants is None:
             return
         if self._clock.monotonic() < self._down_until:
-            self._without_store(held, *wants)
+            self._without_store(held, needs, *wants)
             return
         try:
-            if not self._from_store(key, held, *wants):
+            if not self._from_store(key, held, needs, *wants):
                 now = self._clock.monotonic()
                 with self._lock:
                     held.deny(0, needs[0], now + _BUSY_SECONDS, now + _BUSY_SECONDS, now)
@@ -191,14 +198,19 @@ class Leases:
                 held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
         except HeadraceError as exc:
             self._failed(exc)
-            self._without_store(held, *wants)
+            self._without_store(held, needs, *wants)
         else:
             self._answered()
 
     def _from_store(
-        self, key: AccountKey, held: Held, needs: tuple[int, ...], wants: tuple[int, ...]
+        self,
+        key: AccountKey,
+        held: Held,
+        asked: tuple[int, ...],
+        needs: tuple[int, ...],
+        wants: tuple[int, ...],
     ) -> bool:
-        """Take a lease, or learn why there is none; False: others were always faster."""
+        """Take a lease, or learn why there is none; False: others were always faster. `asked`: by whoever waits."""
         terms = held.terms
         for _ in range(_TRIES):
             account, now_us = self._clocks.timed(lambda: self._store.read(key))
@@ -210,8 +222,7 @@ class Leases:
             found = lease(terms, account, at_us, needs, wants, _revision(), owed)
             if isinstance(found, Refused):
                 with self._lock:
-                    need = needs[found.which] if found.which >= 0 else needs[0]
-                    held.got_nothing(found, need, at_us, now)
+                    held.got_nothing(found, _denied(held, found, asked, needs), at_us, now)
                 return True
             if not any(found.tokens):
                 held.be_quiet(now + _DOWN_SECONDS)
@@ -228,7 +239,9 @@ class Leases:
         expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
         return self._store.write(key, change, expires_us)
 
-    def _without_store(self, held: Held, needs: tuple[int, ...], wants: tuple[int, ...]) -> None:
+    def _without_store(
+        self, held: Held, asked: tuple[int, ...], needs: tuple[int, ...], wants: tuple[int, ...]
+    ) -> None:
         now_us, now = self._clock.now_us(), self._clock.monotonic()
         with self._lock:
             if self._store_down == "closed":
@@ -237,7 +250,7 @@ class Leases:
             terms = Terms(held.terms.buckets)
             found = lease(terms, held.local, now_us, needs, wants, "")
             if isinstance(found, Refused):
-                held.got_nothing(found, needs[found.which], now_us, now)
+                held.got_nothing(found, _denied(held, found, asked, needs), now_us, now)
                 return
             held.local = found.change.after
             held.got(found, held.local, now_us, now_us, now)
@@ -294,6 +307,12 @@ class Leases:
         """Return an account as it is stored now; asks the store; errors as of `ask_time`."""
         account, now_us = self._clocks.timed(lambda: self._store.read(key))
         return current(terms, account, now_us)
+
+
+def _denied(held: Held, found: Refused, asked: tuple[int, ...], needs: tuple[int, ...]) -> int:
+    """Return from which need on the bucket that is short is denied."""
+    number = max(0, found.which)
+    return held.denied_need(number, asked[number], needs[number])
 
 
 def _revision() -> str:

@@ -1,7 +1,7 @@
 """The application: routes to responders, and the one way of a request.
 
 1. give the request its ids    2. authenticate, unless the route is open     3. check the scope
-4. take from the plan           5. let the handler answer                     6. turn what was raised into a problem
+4. take from the plan           5. let the handler answer, and charge the body     6. turn what was raised into a problem
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
 from pipeline.web.entry import BodyTimeout, Receive, Send, begin, body_timeout, size_of
 from pipeline.web.gate import Gate
-from pipeline.web.limits import take
+from pipeline.web.limits import paying, take
 from pipeline.web.problems import MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
@@ -123,6 +123,7 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
     is_open, handler, nobody = isinstance(route.needs, Open), route.handler, gate.nobody
     watch, watched = door.watch, door.watch.route(f"{route.method} {route.path}")
     counted = route.costs and not is_open and door.limiter is not None
+    pays = counted and bool(route.body)
 
     async def respond(request: falcon.asgi.Request, response: Response, **path: str) -> None:
         seen, code = begin(watch, request.scope), ""
@@ -137,7 +138,7 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
             call = Call(caller, request_id, seen.trace_id, request, path, seen)
             if request.query_string and not is_open:
                 check_query(door, call)
-            answer = await handler(door, call)
+            answer = await (paying(door, call, handler) if pays else handler(door, call))
         except (Problem, Denied) as exc:
             problem = exc if isinstance(exc, Problem) else gate.problem(exc)
             code = write_problem(response, problem, request_id)

@@ -1,4 +1,4 @@
-"""Plans at the door: take from one, wait for a lease where that is needed, and say no in the caller's words.
+"""Plans at the door: take from one, pay for bodies, wait for a lease where that is needed, and say no in the caller's words.
 
 One renewal of a tenant's lease is under way at a time, whoever waits for it: a tenant above its plan holds one thread.
 """
@@ -6,11 +6,15 @@ One renewal of a tenant's lease is under way at a time, whoever waits for it: a 
 import asyncio
 from concurrent.futures import Future
 
+from falcon.asgi import Request
+
 from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision
 from pipeline.core.plan import Plan
 from pipeline.flows.limit import Limiter
+from pipeline.web.body import read_bytes
 from pipeline.web.problems import Problem
+from pipeline.web.route import Answer, Call, Handler
 from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
@@ -42,6 +46,32 @@ async def take(
     if not found.allowed:
         raise problem(found, caller)
     return found
+
+
+async def paying(door: FrontDoor, call: Call, handler: Handler) -> Answer:
+    """Answer a request that may have a body: its bytes are paid before they are read, as far as it says how many they are.
+
+    What was read is charged in the end, whatever became of the request; what was not, is put back.
+
+    Raises:
+        Problem: as `take` says, before anything is read; and what `handler` raises.
+    """
+    paid_bytes, limiter = _declared_bytes(door, call.request), door.limiter
+    if not paid_bytes or limiter is None:
+        return await handler(door, call)
+    await take(door, call.caller, 0, 0, paid_bytes)
+    try:
+        return await handler(door, call)
+    finally:
+        limiter.settle(call.caller, paid_bytes, read_bytes(call.request))
+
+
+def _declared_bytes(door: FrontDoor, request: Request) -> int:
+    """Return how many bytes are paid before a body is read; 1 where nobody can tell, or where it will not be read."""
+    declared = request.content_length
+    if declared is None or declared > door.settings.web.max_body_bytes:
+        return 1
+    return declared
 
 
 def _taken(limiter: Limiter, caller: Caller, requests: int, events: int, size_bytes: int) -> Decision | None:

@@ -111,7 +111,7 @@ def test_a_refused_signature_is_seen_for_what_it_is() -> None:
     def refuse(_key: AccountKey) -> Account | None:
         raise ConfigProblem("Signature not yet current")
 
-    town.store.read = refuse  # type: ignore[method-assign]
+    town.store.read = refuse  # type: ignore[method-assign, assignment]
     assert not town.ask(0, who).allowed
     assert town.facts.names() == ["ClockFoundWrong"]
 
