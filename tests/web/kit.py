@@ -218,9 +218,7 @@ class Api:
     def __post_init__(self) -> None:
         self.control = MemoryControl()
         self.reads = Reads(self.town.parts(), self.key, self.town.acked)
-        leases = Leases(
-            self.town.limits, self.town.clock, self.town.facts, max_skew_seconds=_STEPPED_SECONDS
-        )
+        leases = Leases(self.town.limits, self.town.clock, self.town.facts, max_skew_seconds=_STEPPED_SECONDS)
         self.door = make_door(
             settings=self.settings,
             rules=StoredRules(self.town.rules, lambda: self.control, self.town.clock, self.town.facts),

@@ -117,9 +117,7 @@ def test_chunks_that_never_end_are_charged(narrow: Any) -> None:
         for _ in range(200):
             yield b" " * 1_024
 
-    found = []
-    for _ in range(5):
-        found.append(narrow.post("/v1/events", content=endless(), headers=_JSON))
+    found = [narrow.post("/v1/events", content=endless(), headers=_JSON) for _ in range(5)]
     assert [one.status_code for one in found][::2] == [413, 429, 429]
     assert found[-1].json()["which"] == "bytes"
 
