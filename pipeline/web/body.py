@@ -103,7 +103,8 @@ def note_read(request: Request, size_bytes: int) -> None:
 
 def read_bytes(request: Request) -> int:
     """Return how many bytes of a body were read, as they arrived or inflated, whichever are more."""
-    return max(request.scope.get(_READ, 0), size_of(request.scope))
+    noted: int = request.scope.get(_READ, 0)
+    return max(noted, size_of(request.scope))
 
 
 def when_late(request: Request, tell: Callable[[], None]) -> None:
