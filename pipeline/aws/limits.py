@@ -9,7 +9,10 @@
 `expires_s` is the table's TTL attribute: an account that is long full again says no more than its absence.
 """
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -146,11 +149,26 @@ class DynamoLimits:
 
     def __init__(self, client: Any, prefix: str) -> None:
         self._dynamodb, self._table = client, prefix + tables.LIMITS.name
+        self._told = threading.local()
+        client.meta.events.register("after-call.dynamodb", self._note_time)
 
     def read(self, key: AccountKey) -> Account | None:
         """Return an account; see the port."""
+        self._told.us = None
         item = self._get(account_key(key))
         return None if item is None else account_of(item)
+
+    def told_us(self) -> int | None:
+        """Return the time of the last answer; see the port. DynamoDB says it in every answer's `Date`."""
+        found: int | None = getattr(self._told, "us", None)
+        return found
+
+    def _note_time(self, parsed: dict[str, Any], **_: Any) -> None:
+        date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        with suppress(
+            ValueError, TypeError
+        ):  # another maker's server may write it in its own way: then there is none
+            self._told.us = round(parsedate_to_datetime(date).timestamp() * 1_000_000)
 
     def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:
         """Apply a change to an account; see the port."""

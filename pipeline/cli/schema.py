@@ -101,21 +101,24 @@ def publish(
 ) -> None:
     """Publish a schema version while everything runs: its events are taken within half a minute.
 
-    A published version stays as it is for ever; the next shape is the next version.
+    A published version stays as it is for ever; the next shape is the next version. A new event type is the deployment's:
+    no tenant publishes versions of it. One that a tenant published first stays that tenant's.
 
     \b
     headrace schema publish door.opened/2.json
     """  # noqa: D301 - click's mark of lines to be kept
     from pipeline.cli.administer import desk, moment, show
     from pipeline.wiring.loading import filed_rules
+    from pipeline.wiring.publishing import publish_limits
 
     name = event_type or file.absolute().parent.name
     if version is None and not file.stem.isdecimal():
         raise ConfigProblem(f"{file}: which version? Give --version, or name the file 2.json")
     number = int(file.stem) if version is None else version
     with desk(home, actor) as at:
-        made = at.admin.publish(filed_rules(at.settings), name, number, load_document(file))
-    row = {"event_type": name, "version": number, "table": table_name(name)}
+        limits = publish_limits(at.settings)
+        made = at.admin.publish(filed_rules(at.settings), name, number, load_document(file), limits)
+    row = {"event_type": name, "version": number, "table": table_name(name), "owner": made.owner or "-"}
     show(row | {"published_by": made.published_by, "published": moment(made.published_us)}, as_json=as_json)
 
 

@@ -131,3 +131,33 @@ class Limits(Section):
         le=10_000_000,
         description="Tenants, credentials and keys of the rate-limit service that one process holds tokens of, about 600 bytes each; the least recently used ones are given back.",
     )
+    max_clock_skew_seconds: Seconds = Field(
+        default=60,
+        ge=5,
+        le=3_600,
+        description="How far this machine's clock may be from that of the limiter's table, which tells its own in every answer; "
+        "beyond that the process takes no tokens, refuses requests (503) and is not ready.",
+    )
+
+
+class Schemas(Section):
+    """How much may be published; nothing published is ever removed, and every process holds all of it."""
+
+    max_published: Whole = Field(
+        default=5_000, ge=1, le=100_000, description="Published schema versions of the whole deployment."
+    )
+    max_versions: Whole = Field(
+        default=50, ge=1, le=10_000, description="Published versions of one event type."
+    )
+    max_types_per_tenant: Whole = Field(
+        default=20,
+        ge=0,
+        le=10_000,
+        description="Event types that one tenant owns: those that it published first.",
+    )
+    max_document_bytes: Whole = Field(
+        default=64 * KIB,
+        ge=KIB,
+        le=256 * KIB,
+        description="Bytes of one published schema, as compact JSON.",
+    )

@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from pipeline.config.front_door import Auth, Control, Limits, Web
+from pipeline.config.front_door import Auth, Control, Limits, Schemas, Web
 from pipeline.config.kinds import (
     Folder,
     Seconds,
@@ -380,6 +380,7 @@ class Settings(Section):
     control: Control = Field(default_factory=Control)
     auth: Auth = Field(default_factory=Auth)
     limits: Limits = Field(default_factory=Limits)
+    schemas: Schemas = Field(default_factory=Schemas)
     paths: Paths = Field(default_factory=Paths)
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -57,13 +57,18 @@ class Client:
 
 @dataclass(frozen=True)
 class Publication:
-    """One schema version that was published through the API or the command; immutable."""
+    """One schema version that was published through the API or the command; immutable.
+
+    Attributes:
+        owner: tenant whose event type it is; "": the deployment's.
+    """
 
     event_type: str
     version: int
     document: Mapping[str, Any]
     published_by: str
     published_us: int
+    owner: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ from pipeline.facts.answering import (
     TenantServed,
 )
 from pipeline.facts.fact import Fact, FactSink, Level
-from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
+from pipeline.facts.limiting import (
+    AccountFoundAhead,
+    ClockCorrected,
+    ClockFoundWrong,
+    DecisionsDropped,
+    LimitStoreAnswered,
+    LimitStoreFailed,
+)
 from pipeline.facts.loading import (
     CallRetried,
     DeadlyRecordFound,
@@ -53,6 +60,7 @@ from pipeline.facts.running import (
     DaemonStarted,
     RulesChanged,
     RulesNotRefreshed,
+    SchemaLeftOut,
     WorkerCrashed,
     WorkerStarted,
     WorkerStopped,
@@ -150,6 +158,7 @@ __all__ = [
     "WorkerCrashed",
     "RulesChanged",
     "RulesNotRefreshed",
+    "SchemaLeftOut",
     "DaemonStarted",
     "DaemonReported",
     "DaemonEnded",
@@ -160,6 +169,9 @@ __all__ = [
     "AnswerUnstored",
     "LimitStoreFailed",
     "LimitStoreAnswered",
+    "ClockFoundWrong",
+    "ClockCorrected",
+    "AccountFoundAhead",
     "DecisionsDropped",
     "DamageFound",
     "ReadsStopped",

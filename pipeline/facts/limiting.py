@@ -28,6 +28,35 @@ class LimitStoreAnswered(Fact, frozen=True):
     seconds: float
 
 
+class ClockFoundWrong(Fact, frozen=True):
+    """This machine's clock is too far ahead of the table of limits' own (below zero: behind): it takes no leases, and refuses what needs one."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "wrong_clocks",
+            "counter",
+            "Count",
+            "Times, one in ten seconds at most, that a process told that its machine's clock is wrong.",
+        ),
+    )
+    ahead_seconds: int
+    allowed_seconds: int
+
+
+class ClockCorrected(Fact, frozen=True):
+    """This machine's clock agrees with the table of limits' own again: leases are taken."""
+
+
+class AccountFoundAhead(Fact, frozen=True):
+    """A stored account is so many seconds ahead of a clock that is right: its month may have begun too early, for all processes."""
+
+    level: ClassVar[Level] = "ERROR"
+    tenant: str
+    account: str
+    ahead_seconds: int
+
+
 class DecisionsDropped(Fact, frozen=True):
     """Decisions of the rate-limit service were not recorded as events: the stream is busy. They hold all the same."""
 

@@ -57,6 +57,21 @@ class RulesNotRefreshed(Fact, frozen=True):
     error: str
 
 
+class SchemaLeftOut(Fact, frozen=True):
+    """A published schema is no part of the rules: it is too dear to judge by, or contradicts what was there before it.
+
+    Its events are refused as of an unknown type or version, and kept in quarantine; all other types go on.
+    """
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("left_out_schemas", "counter", "Count", "Published schema versions that a process left out."),
+    )
+    event_type: str
+    version: int
+    error: str
+
+
 class DaemonStarted(Fact, frozen=True):
     """KCL's daemon was started; it begins one process for each shard that it leases."""
 

@@ -15,7 +15,7 @@ from pipeline.core.names import is_name
 from pipeline.core.plan import Plan
 from pipeline.core.rules import Rules
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant, TenantState
-from pipeline.flows.publish import publish
+from pipeline.flows.publish import PublishLimits, publish
 from pipeline.ports.clock import Clock
 from pipeline.ports.control import Control
 
@@ -255,21 +255,29 @@ class Admin:
 
     # Schemas ---------------------------------------------------------------------------------------------
 
-    def publish(self, base: Rules, event_type: str, version: int, document: Mapping[str, Any]) -> Publication:
-        """Publish a schema version; it stays as it is for ever.
+    def publish(
+        self,
+        base: Rules,
+        event_type: str,
+        version: int,
+        document: Mapping[str, Any],
+        limits: PublishLimits | None = None,
+    ) -> Publication:
+        """Publish a schema version; it stays as it is for ever. A new type is the deployment's; another stays whose it is.
 
         Args:
             base: what settings and schema files say.
             event_type: its name.
             version: from 1 on.
             document: the JSON Schema of `data`.
+            limits: how much may be published.
 
         Raises:
-            ConfigProblem: it is no schema, contradicts another version or another type's table, or that version exists.
+            ConfigProblem: a limit is reached, it is no schema, contradicts another version or another type's table, or that version exists.
         """
         made = Publication(event_type, version, document, self._actor, self._clock.now_us())
-        publish(self._control, base, made, self._act("schema.publish", f"schema:{event_type}/{version}"))
-        return made
+        act = self._act("schema.publish", f"schema:{event_type}/{version}")
+        return publish(self._control, base, made, act, limits) or made
 
     def _act(self, action: str, subject: str, **details: Any) -> Act:
         return Act(self._clock.now_us(), self._actor, action, subject, details)

@@ -97,14 +97,15 @@ class Authenticator:
         Raises:
             Transient: the control store does not answer; each is then read when it is shown.
         """
-        plans = {plan.name: plan for plan in self._control.plans()}
-        for tenant in self._control.tenants()[:MOST_NAMES]:
+        asked_at, found = self._clock.monotonic(), self._control.credentials()
+        plans = {plan.name: plan for plan in found.plans}
+        for tenant in found.tenants[:MOST_NAMES]:
             if tenant.plan in plans:
-                self._tenants.learned(tenant.name, Tenancy(tenant, plans[tenant.plan]))
-        for key in self._control.keys()[:MOST_NAMES]:
-            self._keys.learned(key.id, key)
-        for client in self._control.clients()[:MOST_NAMES]:
-            self._clients.learned(client.id, client)
+                self._tenants.learned(tenant.name, Tenancy(tenant, plans[tenant.plan]), asked_at)
+        for key in found.keys[:MOST_NAMES]:
+            self._keys.learned(key.id, key, asked_at)
+        for client in found.clients[:MOST_NAMES]:
+            self._clients.learned(client.id, client, asked_at)
 
     def resolved(self, shown: Presented) -> Caller | Missing:
         """Return who shows a credential, or what must be read first. No I/O.
@@ -288,30 +289,30 @@ class Authenticator:
         elif missing.what == "used":
             self.hand_over()
         elif missing.what == "key":
-            key = _learn(self._keys, name, self._control.key)
+            key = self._learn(self._keys, name, self._control.key)
             self._read_tenancy(key.tenant if key else None)
         elif missing.what == "client":
-            client = _learn(self._clients, name, self._control.client)
+            client = self._learn(self._clients, name, self._control.client)
             self._read_tenancy(client.tenant if client else None)
         else:
-            _learn(self._tenants, name, self._tenancy)
+            self._learn(self._tenants, name, self._tenancy)
 
     def _read_tenancy(self, tenant: str | None) -> None:
         """Read a tenant together with the first credential of it that comes."""
         if tenant is not None and self._tenants.usable(tenant) is None:
-            _learn(self._tenants, tenant, self._tenancy)
+            self._learn(self._tenants, tenant, self._tenancy)
 
     def _tenancy(self, name: str) -> Tenancy | None:
         tenant = self._control.tenant(name)
         plans = {plan.name: plan for plan in self._control.plans()} if tenant else {}
         return Tenancy(tenant, plans[tenant.plan]) if tenant and tenant.plan in plans else None
 
-
-def _learn(names: Remembered[V], name: str, ask: Callable[[str], V | None]) -> V | None:
-    try:
-        found = ask(name)
-    except HeadraceError:
-        names.failed(name)
-        raise
-    names.learned(name, found)
-    return found
+    def _learn(self, names: Remembered[V], name: str, ask: Callable[[str], V | None]) -> V | None:
+        asked_at = self._clock.monotonic()
+        try:
+            found = ask(name)
+        except HeadraceError:
+            names.failed(name)
+            raise
+        names.learned(name, found, asked_at)
+        return found

@@ -4,7 +4,7 @@ import math
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from pipeline.core.bucket import MICROSECONDS
+from pipeline.core.bucket import MICROSECONDS, Bucket
 from pipeline.core.lease import QUOTA, Account, Leased, Refused, Terms, current, lease_size
 from pipeline.core.quota import month_ends_us
 
@@ -42,7 +42,7 @@ class Held:
     """Tokens of one account in this process. Not safe by itself: its owner has the lock. Times are monotonic seconds.
 
     Attributes:
-        left: tokens that may be spent, for each bucket.
+        left: tokens that may be spent, for each bucket; below zero: used up without asking (`charge`), and owed.
         ahead_us: what is added to this process' wall clock to have the account's time.
         busy: a renewal that is under way.
         owed: requests let through while the store was down, which the quota has not paid yet.
@@ -95,12 +95,16 @@ class Held:
             self._come_of_age(now)
         left = self.left
         for number, need in enumerate(needs):
-            if need > left[number]:
+            if need > left[number] and need:  # who needs none does not wait for what is owed
                 return self._denied(number, need, now)
         for number, need in enumerate(needs):
             left[number] -= need
         self.used_at = now
         return _TAKEN_LOW if self.is_low(now) else _TAKEN
+
+    def charge(self, tokens: tuple[int, ...]) -> None:
+        """Spend what is gone already, whether or not it is there: whoever needs tokens of that bucket next, pays it first."""
+        self.left = [have - spent for have, spent in zip(self.left, tokens, strict=True)]
 
     def is_low(self, now: float) -> bool:
         """True when so little is left that a lease should be renewed beside the work."""
@@ -139,10 +143,13 @@ class Held:
         self._come_of_age(now)
         coming = self._later or (0,) * len(self.left)
         have = [one + more for one, more in zip(self.left, coming, strict=True)]
-        short = tuple(max(0, need - one) for need, one in zip(needs, have, strict=True))
+        buckets = self.terms.buckets
+        short = tuple(
+            _short(bucket, need, one) for bucket, need, one in zip(buckets, needs, have, strict=True)
+        )
         if not any(short) and (any(needs) or self._later is not None):
             return None
-        sizes = [lease_size(bucket) for bucket in self.terms.buckets]
+        sizes = [lease_size(bucket) for bucket in buckets]
         wanted = tuple(
             max(need, size if 2 * one < size else 0)
             for need, size, one in zip(short, sizes, have, strict=True)
@@ -204,9 +211,20 @@ class Held:
             0, elapsed_us
         )  # as Bucket has it, in half the time
         have = self.left[number] + max(0, refilled // (bucket.seconds * MICROSECONDS))
-        return min(bucket.holds, have)
+        return max(0, min(bucket.holds, have))
+
+    def denied_need(self, number: int, need: int, short: int) -> int:
+        """Return from which need on a bucket is denied, that could not be renewed for want of `short`."""
+        return short if self.left[number] >= 0 else need  # `short` has what is owed in it
 
     def month_left(self) -> int:
         """Return what is left of the quota, as far as this process knows."""
         used = self._account.used if self._account else 0
         return max(0, (self.terms.quota or 0) - used + self.left[0])
+
+
+def _short(bucket: Bucket, need: int, have: int) -> int:
+    """Return what is missing for a need, what is owed included; of a large debt as much as a bucket holds, the rest later."""
+    if not need:
+        return 0
+    return max(0, min(need - have, max(need, bucket.holds)))

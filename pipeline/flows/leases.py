@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pipeline.core.errors import HeadraceError
 from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
 from pipeline.facts import FactSink, LimitStoreAnswered, LimitStoreFailed
+from pipeline.flows.clocks import MAX_SKEW_SECONDS, Clocks, ClockWrong
 from pipeline.flows.held import STORE, Held, Taken
 from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey, LimitStore
@@ -39,6 +40,8 @@ class Leases:
         facts: told when the store fails and when it answers again.
         store_down: what happens meanwhile: `open` spends from a bucket of this process' own, `closed` refuses.
         max_accounts: the least recently used ones above that are given back.
+        max_skew_seconds: with a wall clock that is further from the store's no lease is taken or given back, whatever
+            `store_down` says: it would begin the month, or refill the buckets, for all processes.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class Leases:
         facts: FactSink,
         store_down: Literal["open", "closed"] = "open",
         max_accounts: int = MAX_ACCOUNTS,
+        max_skew_seconds: float = MAX_SKEW_SECONDS,
     ) -> None:
         self._store, self._clock, self._facts = store, clock, facts
         self._store_down, self._max_accounts = store_down, max_accounts
+        self._clocks = Clocks(clock, store.told_us, facts, max_skew_seconds)
         self._held: OrderedDict[AccountKey, Held] = OrderedDict()
         self._evicted: list[tuple[AccountKey, Held]] = []
         self._lock = threading.Lock()
@@ -89,6 +94,13 @@ class Leases:
             held = self._held.get(key)
             if held is not None:
                 held.left = [have + more for have, more in zip(held.left, tokens, strict=True)]
+
+    def charge(self, key: AccountKey, terms: Terms, tokens: tuple[int, ...]) -> None:
+        """Spend what is gone already, there or not: who needs tokens of that bucket next, waits until it is paid."""
+        with self._lock:
+            held = self._entry(key, terms)
+            held.used_at = self._clock.monotonic()
+            held.charge(tokens)
 
     def renewal(self, key: AccountKey, terms: Terms, needs: tuple[int, ...], submit: Submit) -> Future[None]:
         """Return the renewal of a lease that is under way; begin one through `submit` if there is none."""
@@ -173,34 +185,44 @@ class Leases:
         if wants is None:
             return
         if self._clock.monotonic() < self._down_until:
-            self._without_store(held, *wants)
+            self._without_store(held, needs, *wants)
             return
         try:
-            if not self._from_store(key, held, *wants):
+            if not self._from_store(key, held, needs, *wants):
                 now = self._clock.monotonic()
                 with self._lock:
                     held.deny(0, needs[0], now + _BUSY_SECONDS, now + _BUSY_SECONDS, now)
+        except ClockWrong:  # told by `Clocks`
+            until = self._clock.monotonic() + _DOWN_SECONDS
+            with self._lock:
+                held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
         except HeadraceError as exc:
             self._failed(exc)
-            self._without_store(held, *wants)
+            self._without_store(held, needs, *wants)
         else:
             self._answered()
 
     def _from_store(
-        self, key: AccountKey, held: Held, needs: tuple[int, ...], wants: tuple[int, ...]
+        self,
+        key: AccountKey,
+        held: Held,
+        asked: tuple[int, ...],
+        needs: tuple[int, ...],
+        wants: tuple[int, ...],
     ) -> bool:
-        """Take a lease, or learn why there is none; False: others were always faster."""
+        """Take a lease, or learn why there is none; False: others were always faster. `asked`: by whoever waits."""
         terms = held.terms
         for _ in range(_TRIES):
-            account = self._store.read(key)
-            now_us, now, owed = self._clock.now_us(), self._clock.monotonic(), held.owed
+            account, now_us = self._clocks.timed(lambda: self._store.read(key))
+            now, owed = self._clock.monotonic(), held.owed
+            if account is not None:
+                self._clocks.saw(key, account.at_us, now_us)
             held.saw(account, now_us)
             at_us = now_us + held.ahead_us
             found = lease(terms, account, at_us, needs, wants, _revision(), owed)
             if isinstance(found, Refused):
                 with self._lock:
-                    need = needs[found.which] if found.which >= 0 else needs[0]
-                    held.got_nothing(found, need, at_us, now)
+                    held.got_nothing(found, _denied(held, found, asked, needs), at_us, now)
                 return True
             if not any(found.tokens):
                 held.be_quiet(now + _DOWN_SECONDS)
@@ -217,7 +239,9 @@ class Leases:
         expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
         return self._store.write(key, change, expires_us)
 
-    def _without_store(self, held: Held, needs: tuple[int, ...], wants: tuple[int, ...]) -> None:
+    def _without_store(
+        self, held: Held, asked: tuple[int, ...], needs: tuple[int, ...], wants: tuple[int, ...]
+    ) -> None:
         now_us, now = self._clock.now_us(), self._clock.monotonic()
         with self._lock:
             if self._store_down == "closed":
@@ -226,7 +250,7 @@ class Leases:
             terms = Terms(held.terms.buckets)
             found = lease(terms, held.local, now_us, needs, wants, "")
             if isinstance(found, Refused):
-                held.got_nothing(found, needs[found.which], now_us, now)
+                held.got_nothing(found, _denied(held, found, asked, needs), now_us, now)
                 return
             held.local = found.change.after
             held.got(found, held.local, now_us, now_us, now)
@@ -255,13 +279,15 @@ class Leases:
             return
         try:
             for _ in range(_TRIES):
-                account = self._store.read(key)
-                now_us = self._clock.now_us() + held.ahead_us
+                account, now_us = self._clocks.timed(lambda: self._store.read(key))
+                now_us += held.ahead_us
                 if account is None:  # long full again
                     return
                 change = give_back(held.terms, account, now_us, tokens, held.month, _revision())
                 if self._write(key, held.terms, change) is not None:
                     return
+        except ClockWrong:
+            return
         except HeadraceError as exc:
             self._failed(exc)
 
@@ -269,9 +295,24 @@ class Leases:
         """Ask the store for an account, to see that it answers."""
         self._store.read(key)
 
+    def ask_time(self, key: AccountKey) -> None:
+        """Ask the store for an account, to see that its clock and this process' agree.
+
+        Raises:
+            ClockWrong: they are too far apart. Transient, OutcomeUnknown: the store does not answer.
+        """
+        self._clocks.timed(lambda: self._store.read(key))
+
     def stored(self, key: AccountKey, terms: Terms) -> Account:
-        """Return an account as it is stored now; asks the store."""
-        return current(terms, self._store.read(key), self._clock.now_us())
+        """Return an account as it is stored now; asks the store; errors as of `ask_time`."""
+        account, now_us = self._clocks.timed(lambda: self._store.read(key))
+        return current(terms, account, now_us)
+
+
+def _denied(held: Held, found: Refused, asked: tuple[int, ...], needs: tuple[int, ...]) -> int:
+    """Return from which need on the bucket that is short is denied."""
+    number = max(0, found.which)
+    return held.denied_need(number, asked[number], needs[number])
 
 
 def _revision() -> str:

@@ -1,6 +1,7 @@
 """The limits of plans: requests, events and bytes of each tenant and credential, and the month's quota.
 
-A request is taken when it arrives, its events and bytes once its body is read. One lease holds all of them.
+A request is taken when it arrives, the bytes of its body before they are read, as far as it says how many they are, its
+events once it is judged. What turns out to be more, such as an inflated body, is charged afterwards. One lease holds all of them.
 """
 
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey
 
 NAMES: tuple[Which, ...] = ("requests", "events", "bytes")
+_NOBODY = AccountKey("-", "ready")  # no tenant has this name
 BURST_SECONDS = 2  # of a credential's own rate
 _MOST_ACCOUNTS = 10_000  # whose terms are at hand
 _SPENT, _SPENT_LOW = Decision(True, 0, 0, 0), Decision(True, 0, 0, 0, low=True)
@@ -88,7 +90,7 @@ class Limiter:
         return Decision(True, first.limit, remaining, first.reset_seconds, 0, "", shares, found.low)
 
     def spend(self, caller: Caller, events: int, size_bytes: int) -> Decision | None:
-        """Take what a request brought, once it is read: like `take` without a request, and without shares when allowed."""
+        """Take what a request brings: like `take` without a request, and without shares when allowed."""
         key, terms = self._account(caller)
         found = self._leases.take(key, terms, (0, events, size_bytes))
         if found is None:
@@ -96,6 +98,17 @@ class Limiter:
         if found.allowed:
             return _SPENT_LOW if found.low else _SPENT
         return self._decision(caller, found)
+
+    def settle(self, caller: Caller, paid_bytes: int, read_bytes: int) -> None:
+        """Charge what was read of a body above what was taken for it before, or put back what was not read; no I/O.
+
+        More may be charged than is there: then bytes are refused until that is paid.
+        """
+        key, terms = self._account(caller)
+        if read_bytes > paid_bytes:
+            self._leases.charge(key, terms, (0, 0, read_bytes - paid_bytes))
+        elif read_bytes < paid_bytes:
+            self._leases.put_back(key, (0, 0, paid_bytes - read_bytes))
 
     def renewal(
         self, caller: Caller, requests: int, events: int, size_bytes: int, submit: Submit
@@ -147,7 +160,15 @@ class Limiter:
         Raises:
             Transient, OutcomeUnknown: it does not answer.
         """
-        self._leases.ask(AccountKey("-", "ready"))  # no tenant has this name
+        self._leases.ask(_NOBODY)
+
+    def ask_time(self) -> None:
+        """Ask the store for its time.
+
+        Raises:
+            Transient, OutcomeUnknown: this machine's clock is too far from it, or it does not answer.
+        """
+        self._leases.ask_time(_NOBODY)
 
     def close(self) -> None:
         """Give back what is left."""

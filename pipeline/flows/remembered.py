@@ -4,7 +4,8 @@
              SOON .. FRESH used, and due: whoever can, asks the store meanwhile
              FRESH ..      not used, unless the last question failed: then until STALE
 
-So what changed in the store holds here after FRESH_SECONDS, and after STALE_SECONDS at the latest, whatever happens.
+So what changed in the store holds here after FRESH_SECONDS, and after STALE_SECONDS at the latest, whatever happens. An age
+counts from the question, not from the answer: a slow answer is old when it comes.
 """
 
 import threading
@@ -31,7 +32,7 @@ MOST_NAMES = 10_000  # of each kind, present and absent: some MB
 
 @dataclass(frozen=True)
 class Known(Generic[V]):
-    """What was said last. `value` is None: there is no such thing."""
+    """What was said last, to the question of `read_at`. `value` is None: there is no such thing."""
 
     value: V | None
     read_at: float
@@ -75,12 +76,15 @@ class Remembered(Generic[V]):
         """True when the store knew that name when it was last asked."""
         return name in self._present
 
-    def learned(self, name: str, value: V | None) -> None:
-        """Remember what the store has just said."""
+    def learned(self, name: str, value: V | None, asked_at: float) -> None:
+        """Remember what the store has said; it was asked at `asked_at`, and may know of nothing that came after that."""
         into, other = (self._absent, self._present) if value is None else (self._present, self._absent)
         with self._lock:
+            older = into.get(name) or other.get(name)
+            if older is not None and older.read_at > asked_at:  # two questions at once: the later one counts
+                return
             other.pop(name, None)
-            into[name] = Known(value, self._clock.monotonic())
+            into[name] = Known(value, asked_at)
             into.move_to_end(name)
             if len(into) > self._most:
                 into.popitem(last=False)

@@ -1,16 +1,20 @@
 """Rules that follow the control store: asked for when somebody needs newer ones, and every 30 seconds.
 
+What is published and cannot be judged by is left out, and told: no one schema keeps the others from being loaded.
+
 A look reads one number; only when that has moved are tenants and schemas read. Looks are made one at a time: who waits for
 one that another thread makes gets what it found.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from pipeline.core.errors import ConfigProblem, OutcomeUnknown, Transient
-from pipeline.core.rules import Rules, with_stored
-from pipeline.facts import FactSink, RulesChanged, RulesNotRefreshed
+from pipeline.core.rules import Rules
+from pipeline.core.sound import LeftOut, fault_of, fitting
+from pipeline.core.tenant import Publication
+from pipeline.facts import FactSink, RulesChanged, RulesNotRefreshed, SchemaLeftOut
 from pipeline.ports.clock import Clock
 from pipeline.ports.control import Control
 
@@ -52,6 +56,8 @@ class StoredRules:
         self._looked_us = self._tried_us = self._begun_us = -1
         self._failure: Transient | ConfigProblem | None = None  # of the last look
         self._lock = threading.Lock()
+        self._faults: dict[tuple[str, int], tuple[Publication, str]] = {}  # each version is checked once
+        self._left_out: frozenset[LeftOut] = frozenset()
 
     def __call__(self) -> Rules:
         """Return the newest rules known; see the port."""
@@ -100,10 +106,30 @@ class StoredRules:
         tenants = [
             tenant.name for tenant in control.tenants()
         ]  # suspended ones too: what was acknowledged is archived
-        found = with_stored(self._base, tenants, control.publications())
+        found = self._sound(tenants, control.publications())
         self._revision = revision
         if found.digest != self._known.digest:
             self._known = found
             self._facts(
                 RulesChanged(rules=found.digest, tenants=len(found.tenants), event_types=len(found.schemas))
             )
+
+    def _sound(self, tenants: Sequence[str], publications: Sequence[Publication]) -> Rules:
+        """Return rules of what may be judged by; tell what may not, once."""
+        left_out, sound = [], []
+        for one in publications:
+            name = one.event_type, one.version
+            known, fault = self._faults.get(name, (None, ""))
+            if known != one:
+                fault = fault_of(one)
+                self._faults[name] = one, fault
+            if fault:
+                left_out.append(LeftOut(*name, fault))
+            else:
+                sound.append(one)
+        found, unfit = fitting(self._base, tenants, sound)
+        now = frozenset([*left_out, *unfit])
+        for new in sorted(now - self._left_out):
+            self._facts(SchemaLeftOut(new.event_type, new.version, new.why))
+        self._left_out = now
+        return found

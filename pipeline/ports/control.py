@@ -1,10 +1,19 @@
 """The control store: tenants, plans, credentials, published schemas, acts."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
+
+
+class Credentials(NamedTuple):
+    """All that says who callers are."""
+
+    tenants: list[Tenant]
+    plans: list[Plan]
+    keys: list[ApiKey]
+    clients: list[Client]
 
 
 class Control(Protocol):
@@ -13,6 +22,9 @@ class Control(Protocol):
     Every write takes the act that it is; both are stored, or neither, and writes follow each other. All calls raise Transient
     when the store does not answer in time, a write OutcomeUnknown when nobody could find out whether it holds, and NotFound
     or ConfigProblem as it says. A revocation is never taken back or put off: of two the earlier holds.
+
+    What is looked up by name (`tenant`, `key`, `client`), `credentials` and `revision` are as of the call or later, or Transient:
+    never out of a copy that may lag. Lists may be older while the store itself is away.
     """
 
     def tenants(self) -> list[Tenant]:
@@ -45,6 +57,10 @@ class Control(Protocol):
 
     def key(self, key_id: str) -> ApiKey | None:
         """Return one."""
+        ...
+
+    def credentials(self) -> Credentials:
+        """Return all tenants, plans, keys and clients, newest first, as of now."""
         ...
 
     def put_key(self, key: ApiKey, act: Act, *, new: bool) -> None:

@@ -43,6 +43,13 @@ class LimitStore(Protocol):
         """
         ...
 
+    def told_us(self) -> int | None:
+        """Return the store's own time of its last answer to this thread, refusals included, cut to a whole second.
+
+        None: that call got no answer, or the store tells no time.
+        """
+        ...
+
 
 class Policies(Protocol):
     """Named limits of a tenant's own. Called from threads."""

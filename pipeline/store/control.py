@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
+from pipeline.ports.control import Credentials
 from pipeline.store.rows import act_of, client_of, key_of, plan_of, publication_of, tenant_of, values_of
 from pipeline.store.tables import (
     ActRow,
@@ -31,8 +32,9 @@ C = TypeVar("C", KeyRow, ClientRow)
 class SqlControl:
     """What is known of tenants, in one database and perhaps a copy of it.
 
-    Lists come from the replica while it has everything that the primary has; one thing that is looked up, from the primary
-    as long as it answers: what was revoked must not live on in a replica that lags.
+    Lists come from the replica while it has everything that the primary has, or the primary is away. What callers are judged by
+    comes from the primary alone, and from a server that takes writes: nobody can say how far a copy lags while the primary
+    does not answer, and what was revoked must not live on in it.
     """
 
     def __init__(self, primary: Transactions, replica: Transactions | None = None) -> None:
@@ -44,7 +46,7 @@ class SqlControl:
 
     def tenant(self, name: str) -> Tenant | None:
         """Return one."""
-        return self._one(lambda session: _read(session, TenantRow, name, tenant_of))
+        return self._primary.current(lambda session: _read(session, TenantRow, name, tenant_of))
 
     def put_tenant(self, tenant: Tenant, act: Act, *, new: bool, was: Tenant | None = None) -> None:
         """Store one; see the port."""
@@ -76,7 +78,18 @@ class SqlControl:
 
     def key(self, key_id: str) -> ApiKey | None:
         """Return one."""
-        return self._one(lambda session: _read(session, KeyRow, key_id, key_of))
+        return self._primary.current(lambda session: _read(session, KeyRow, key_id, key_of))
+
+    def credentials(self) -> Credentials:
+        """Return all that says who callers are."""
+        return self._primary.current(
+            lambda session: Credentials(
+                [tenant_of(row) for row in _all(session, TenantRow)],
+                [plan_of(row) for row in _all(session, PlanRow)],
+                [key_of(row) for row in _newest(session, KeyRow, None)],
+                [client_of(row) for row in _newest(session, ClientRow, None)],
+            )
+        )
 
     def put_key(self, key: ApiKey, act: Act, *, new: bool) -> None:
         """Store one; see the port."""
@@ -105,7 +118,7 @@ class SqlControl:
 
     def client(self, client_id: str) -> Client | None:
         """Return one."""
-        return self._one(lambda session: _read(session, ClientRow, client_id, client_of))
+        return self._primary.current(lambda session: _read(session, ClientRow, client_id, client_of))
 
     def put_client(self, client: Client, act: Act, *, new: bool) -> None:
         """Store one; see the port."""
@@ -153,21 +166,13 @@ class SqlControl:
 
     def revision(self) -> int:
         """Return the number of writes so far, by the primary."""
-        return self._primary.read(_revision)
+        return self._primary.current(_revision)
 
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
         self._primary.close()
         if self._replica is not None:
             self._replica.close()
-
-    def _one(self, ask: Callable[[Session], T]) -> T:
-        try:
-            return self._primary.read(ask)
-        except Transient:
-            if self._replica is None:
-                raise
-            return self._replica.read(ask)  # while the primary is away nothing can have been revoked
 
     def _list(self, ask: Callable[[Session], T]) -> T:
         if self._replica is None:

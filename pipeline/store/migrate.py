@@ -15,7 +15,7 @@ from pipeline.core.errors import ConfigProblem
 from pipeline.store.connect import WRITES
 from pipeline.store.errors import translated
 
-REVISIONS = ("0001",)  # all, in order; kept here so that a look does not load Alembic
+REVISIONS = ("0001", "0002")  # all, in order; kept here so that a look does not load Alembic
 _LOCK = 0x68656164_72616365 >> 1  # PostgreSQL's advisory lock of our migrations: "headrace"
 _LOCK_SECONDS = 60
 

@@ -53,7 +53,7 @@ def client_of(row: ClientRow) -> Client:
 def publication_of(row: PublicationRow) -> Publication:
     """Return a published schema."""
     document = json.loads(row.document)
-    return Publication(row.event_type, row.version, document, row.published_by, row.published_us)
+    return Publication(row.event_type, row.version, document, row.published_by, row.published_us, row.owner)
 
 
 def act_of(row: ActRow) -> Act:

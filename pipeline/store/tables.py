@@ -69,7 +69,7 @@ class ClientRow(Base):
 
 
 class PublicationRow(Base):
-    """One published schema version; its document as JSON text, as it was given."""
+    """One published schema version; its document as JSON text, as it was given; `owner` is "" for the deployment's."""
 
     __tablename__ = "publications"
     event_type: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
@@ -77,6 +77,7 @@ class PublicationRow(Base):
     document: Mapped[str] = mapped_column(Text)
     published_by: Mapped[str] = mapped_column(String(LABEL_CHARACTERS))
     published_us: Mapped[int] = mapped_column(BigInteger)
+    owner: Mapped[str] = mapped_column(String(NAME_CHARACTERS), server_default="")
 
 
 class ActRow(Base):

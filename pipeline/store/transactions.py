@@ -1,6 +1,6 @@
 """One transaction through a database that may break off: when it is tried again, and when nobody knows.
 
-A read is repeated once on a new connection. A write carries a token that its act is stored under: it is repeated, and the
+A read is repeated once on a new connection; one that must not be old is refused by a server that is a stand-by. A write carries a token that its act is stored under: it is repeated, and the
 repetition finds by the token that the first try holds, or takes its place; it cannot be there twice. So a fail-over costs
 time, and no administrator has to look whether a command worked.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from pipeline.core.errors import HeadraceError, OutcomeUnknown, Transient
@@ -27,6 +27,13 @@ _READS = 2  # tries of a read: the second finds another connection
 _NAME = "control store"
 
 
+def in_recovery(session: Session) -> bool:
+    """True when a server of PostgreSQL is a stand-by; SQLite's file has none."""
+    return session.get_bind().dialect.name == "postgresql" and bool(
+        session.scalar(text("SELECT pg_is_in_recovery()"))
+    )
+
+
 class Transactions:
     """Runs transactions on one database.
 
@@ -35,10 +42,19 @@ class Transactions:
         clock: waits between tries.
         writes: how often, and for how long, a write is tried.
         name: of the database, in messages.
+        is_standby: asked before what must not be old.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, writes: Backoff, name: str = _NAME) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        writes: Backoff,
+        name: str = _NAME,
+        is_standby: Callable[[Session], bool] = in_recovery,
+    ) -> None:
         self._engine, self._clock, self._writes, self._name = engine, clock, writes, name
+        self._is_standby = is_standby
 
     def read(self, ask: Callable[[Session], T]) -> T:
         """Return what `ask` finds.
@@ -55,6 +71,23 @@ class Transactions:
                 if attempt == _READS:
                     raise
         raise AssertionError
+
+    def current(self, ask: Callable[[Session], T]) -> T:
+        """Return what `ask` finds now: not on a stand-by, which may be a primary of yesterday that kept connections lead to.
+
+        Raises:
+            Transient: the database does not answer, or is a stand-by.
+        """
+
+        def asked(session: Session) -> T:
+            if self._is_standby(session):
+                raise Disconnected(
+                    f"{self._name}: this server is a stand-by, which may lag: control.url must lead to the primary "
+                    "(target_session_attrs=read-write)"
+                )
+            return ask(session)
+
+        return self.read(asked)
 
     def write(self, change: Callable[[Session], bool | None], act: Act) -> None:
         """Make a change and store its act, both or neither; repeated until it is known to hold.

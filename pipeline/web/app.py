@@ -1,7 +1,8 @@
 """The application: routes to responders, and the one way of a request.
 
 1. give the request its ids    2. authenticate, unless the route is open     3. check the scope
-4. take from the plan           5. let the handler answer                     6. turn what was raised into a problem
+4. take from the plan, body included  5. let the handler answer                 6. turn what was raised into a problem
+7. charge what was read of the body beyond what was paid
 """
 
 from collections import defaultdict
@@ -19,7 +20,7 @@ from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
 from pipeline.web.entry import BodyTimeout, Receive, Send, begin, body_timeout, size_of
 from pipeline.web.gate import Gate
-from pipeline.web.limits import take
+from pipeline.web.limits import declared_bytes, settle, take
 from pipeline.web.problems import MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
@@ -123,16 +124,20 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
     is_open, handler, nobody = isinstance(route.needs, Open), route.handler, gate.nobody
     watch, watched = door.watch, door.watch.route(f"{route.method} {route.path}")
     counted = route.costs and not is_open and door.limiter is not None
+    pays = counted and bool(route.body)
 
     async def respond(request: falcon.asgi.Request, response: Response, **path: str) -> None:
         seen, code = begin(watch, request.scope), ""
         request_id = seen.request_id
         name_request(response, seen)
+        paid_bytes = 0
         try:
             caller = nobody if is_open else await gate.admit(request, route)
             seen.tenant, seen.credential = caller.tenant_id, caller.credential
             if counted:
-                for name, value in (await take(door, caller)).headers().items():
+                size = declared_bytes(door, request) if pays else 0
+                decision, paid_bytes = await take(door, caller, 1, 0, size), size
+                for name, value in decision.headers().items():
                     response.set_header(name, value)
             call = Call(caller, request_id, seen.trace_id, request, path, seen)
             if request.query_string and not is_open:
@@ -149,6 +154,9 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
             code = write_problem(response, Problem("internal", detail), request_id)
         else:
             _write(response, answer)
+        finally:
+            if paid_bytes:
+                settle(door, caller, paid_bytes, request)
         watch.end(seen, watched, response.status_code, code, size_of(request.scope))
 
     return respond

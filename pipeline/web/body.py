@@ -1,17 +1,17 @@
 """The body of a request: bounded while it arrives, inflated at most once, and never taken for whole when it broke off."""
 
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache
 
 from falcon.asgi import Request
 
-from pipeline.web.entry import SCOPE_KEY, BodyTimeout, Incoming, body_timeout
+from pipeline.web.entry import SCOPE_KEY, BodyTimeout, Incoming, body_timeout, size_of
 from pipeline.web.problems import Problem
 
 _GZIP_WINDOW = 31  # zlib: expect the header and trailer of gzip
 _RATIO_FLOOR_BYTES = 4_096  # of a body: a short gzip may well be mostly blanks
-_HELD = "headrace.body"  # in the request's scope
+_HELD, _READ = "headrace.body", "headrace.read"  # in the request's scope
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
 
 
@@ -49,7 +49,7 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
     try:
         async for chunk in request.stream:
             seen += len(chunk)
-            for part in inflate.parts(chunk) if inflate else (chunk,):
+            for part in _parts(request, inflate, chunk, seen):
                 size += len(part)
                 if max(size, seen) > limits.max_bytes:
                     raise _too_large(limits)
@@ -80,6 +80,7 @@ def at_hand(request: Request, limits: BodyLimits) -> bytes | None:
         return None
     if b"content-encoding" in fields:
         return None
+    note_read(request, size)
     incoming.hold(size)
     request.scope[_HELD] = incoming.first  # counted once, however often it is asked for
     return incoming.first
@@ -101,11 +102,33 @@ async def held(request: Request, limits: BodyLimits) -> bytes:
     return body
 
 
+def note_read(request: Request, size_bytes: int) -> None:
+    """Keep how much of a body was read so far, inflated: it is charged, whatever becomes of the request."""
+    request.scope[_READ] = size_bytes
+
+
+def read_bytes(request: Request) -> int:
+    """Return how many bytes of a body were read, as they arrived or inflated, whichever are more."""
+    noted: int = request.scope.get(_READ, 0)
+    return max(noted, size_of(request.scope))
+
+
 def when_late(request: Request, tell: Callable[[], None]) -> None:
     """Have `tell` called once the request's deadline passes; outside of a server there is none."""
     incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     if incoming is not None:
         incoming.when_late(tell)
+
+
+def _parts(request: Request, inflate: "_Inflater | None", chunk: bytes, seen: int) -> Sequence[bytes]:
+    """Return a piece of the body, inflated; noted as read also when it is refused."""
+    if inflate is None:
+        note_read(request, seen)
+        return (chunk,)
+    try:
+        return inflate.parts(chunk)
+    finally:
+        note_read(request, max(seen, inflate.size))
 
 
 def _encoding(request: Request, limits: BodyLimits) -> "_Inflater | None":
@@ -127,6 +150,11 @@ class _Inflater:
     def __init__(self, limits: BodyLimits) -> None:
         self._limits, self._zlib = limits, zlib.decompressobj(_GZIP_WINDOW)
         self._in = self._out = 0
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that came out so far."""
+        return self._out
 
     def parts(self, chunk: bytes) -> list[bytes]:
         self._in += len(chunk)

@@ -7,6 +7,7 @@ import msgspec
 from falcon.asgi import Request
 
 from pipeline.web.asked import TENANT_WORDS, check_tenant, printable
+from pipeline.web.body import note_read
 from pipeline.web.problems import Problem
 from pipeline.web.route import Call
 from pipeline.wiring.front_door import FrontDoor
@@ -41,6 +42,7 @@ async def bounded(request: Request, max_bytes: int) -> bytes:
         Problem: it is too large.
     """
     body = await request.stream.read(max_bytes + 1)
+    note_read(request, len(body))
     if len(body) > max_bytes:
         raise Problem("too_large", f"the body is larger than {max_bytes:,} bytes")
     return bytes(body)

@@ -1,6 +1,6 @@
 """`POST /v1/events`: take events in, and answer for each of them once the stream has it.
 
-1. read the body and judge its events while it arrives    2. take them from the plan
+1. read the body and judge its events while it arrives    2. take them from the plan; their bytes are paid
 3. give them to the coalescer, all or none                 4. wait for the stream, until the request's deadline
 5. answer by index, with a receipt
 """
@@ -95,9 +95,9 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     """Take events in. Ids and times of those that come without are new, or those of the request's first attempt."""
     now_us = door.clock.now_us() if started is None else started.begun_us
     new_id = _any_id if started is None else started.event_id
-    verdicts, size_bytes = await _judged(door, call, now_us, new_id)
+    verdicts = await _judged(door, call, now_us, new_id)
     if door.limiter is not None:  # refused events too: they were read and judged
-        await take(door, call.caller, 0, len(verdicts), size_bytes)
+        await take(door, call.caller, 0, len(verdicts))
     taken = [one for one in verdicts if type(one) is Accepted]
     if len(taken) < len(verdicts):
         _tell_crossing(door, call, verdicts)
@@ -123,39 +123,35 @@ def _limits(door: FrontDoor) -> BodyLimits:
     return body_limits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
 
 
-async def _judged(
-    door: FrontDoor, call: Call, now_us: int, new_id: NewId
-) -> tuple[list[Accepted | Refused], int]:
-    """Return the verdict on each event of the body, and how many bytes they have."""
+async def _judged(door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> list[Accepted | Refused]:
+    """Return the verdict on each event of the body."""
     judging, limits = _Judging(door, call, now_us, new_id), _limits(door)
     alone = one_at_hand(call.request, limits)
     if alone is not None:
         found = judging.judge((alone,))
         if type(found[0]) is Refused:
             found = await judging.looked_again((alone,), found)
-        return found, len(alone)
+        return found
     async for some in units(call.request, limits, call.caller.plan.max_batch_events):
         if judging.verdicts:
             await asyncio.sleep(0)  # other requests have their turn
         await judging.add(some)
-    return judging.verdicts, judging.size_bytes
+    return judging.verdicts
 
 
 class _Judging:
     """The verdicts on one request's events. What is unknown is looked for once more before it is refused."""
 
-    __slots__ = ("_acceptor", "_call", "_door", "_looked", "_new_id", "_now_us", "size_bytes", "verdicts")
+    __slots__ = ("_acceptor", "_call", "_door", "_looked", "_new_id", "_now_us", "verdicts")
 
     def __init__(self, door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> None:
         self._door, self._call, self._now_us, self._new_id = door, call, now_us, new_id
         self._acceptor, self._looked = door.acceptors.of(door.rules()), False
         self.verdicts: list[Accepted | Refused] = []
-        self.size_bytes = 0
 
     async def add(self, units: Sequence[bytes]) -> None:
         """Judge further events."""
         self.verdicts += await self.looked_again(units, self.judge(units))
-        self.size_bytes += sum(map(len, units))
 
     async def looked_again(
         self, units: Sequence[bytes], found: list[Accepted | Refused]

@@ -1,4 +1,4 @@
-"""Plans at the door: take from one, wait for a lease where that is needed, and say no in the caller's words.
+"""Plans at the door: take from one, pay for bodies, wait for a lease where that is needed, and say no in the caller's words.
 
 One renewal of a tenant's lease is under way at a time, whoever waits for it: a tenant above its plan holds one thread.
 """
@@ -6,10 +6,13 @@ One renewal of a tenant's lease is under way at a time, whoever waits for it: a 
 import asyncio
 from concurrent.futures import Future
 
+from falcon.asgi import Request
+
 from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision
 from pipeline.core.plan import Plan
 from pipeline.flows.limit import Limiter
+from pipeline.web.body import read_bytes
 from pipeline.web.problems import Problem
 from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
@@ -42,6 +45,21 @@ async def take(
     if not found.allowed:
         raise problem(found, caller)
     return found
+
+
+def settle(door: FrontDoor, caller: Caller, paid_bytes: int, request: Request) -> None:
+    """Charge what was read of a body beyond what was paid for it, whatever became of the request; put back what was not read."""
+    found = read_bytes(request)
+    if found != paid_bytes and door.limiter is not None:
+        door.limiter.settle(caller, paid_bytes, found)
+
+
+def declared_bytes(door: FrontDoor, request: Request) -> int:
+    """Return how many bytes are paid before a body is read; 1 where nobody can tell, or where it will not be read."""
+    declared = request.content_length
+    if declared is None or declared > door.settings.web.max_body_bytes:
+        return 1
+    return declared
 
 
 def _taken(limiter: Limiter, caller: Caller, requests: int, events: int, size_bytes: int) -> Decision | None:

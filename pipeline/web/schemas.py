@@ -1,4 +1,4 @@
-"""The catalogue that producers code against, and publishing to it. Schemas are the deployment's, not a tenant's."""
+"""The catalogue that producers code against, and publishing to it. All tenants see every schema; who published a type first owns it."""
 
 import re
 from typing import Any
@@ -11,13 +11,14 @@ from pipeline.core.names import table_name
 from pipeline.core.schema import EventSchema
 from pipeline.core.schema_document import MAX_DOCUMENT_BYTES
 from pipeline.core.tenant import Act, Publication
-from pipeline.flows.publish import Published, publish
+from pipeline.flows.publish import NotOwned, Published, TooLarge, TooMany, publish
 from pipeline.web.asked import asked, path
 from pipeline.web.document import document
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, AnyOf, Call, Route
 from pipeline.web.threads import in_thread, unavailable
 from pipeline.wiring.front_door import FrontDoor
+from pipeline.wiring.publishing import publish_limits
 
 SCHEMA_JSON = "application/schema+json"
 _TYPES = ("application/json", SCHEMA_JSON)
@@ -94,16 +95,21 @@ async def put_schema(door: FrontDoor, call: Call) -> Answer:
     kind, number = call.path["type"], int(call.path["version"])
     given = await document(call, MAX_DOCUMENT_BYTES, _TYPES)
     rules, who, now_us = door.rules(), call.caller.credential, door.clock.now_us()
-    act = Act(now_us, who, "schema.publish", f"schema:{kind}/{number}", {"tenant": call.caller.tenant_id})
+    owner, limits = call.caller.tenant_id, publish_limits(door.settings)
+    act = Act(now_us, who, "schema.publish", f"schema:{kind}/{number}", {"tenant": owner})
 
     def work() -> bool:
-        new = publish(control, rules, Publication(kind, number, given, who, now_us), act)
+        made = publish(control, rules, Publication(kind, number, given, who, now_us, owner), act, limits)
         door.rules.newest(door.clock.now_us() + 1)  # this process knows it at once
-        return new
+        return made is not None
 
     try:
         new = await in_thread(door, work)
-    except Published as exc:
+    except NotOwned as exc:
+        raise Problem("forbidden", str(exc)) from exc
+    except TooLarge as exc:
+        raise Problem("too_large", str(exc)) from exc
+    except (Published, TooMany) as exc:
         raise Problem("conflict", str(exc)) from exc
     except ConfigProblem as exc:
         raise Problem("invalid", f"the schema is refused: {exc}") from exc
@@ -135,7 +141,8 @@ ROUTES = (
         "PUT",
         "/v1/schemas/{type}/{version}",
         Scope.ADMIN,
-        "Publish a version of an event type; a published one never changes.",
+        "Publish a version of an event type; a published one never changes.\n\n"
+        "Who publishes a type first owns it: another tenant's credential gets 403, as for the deployment's own types.",
         put_schema,
         answers={200: PublishedVersion, 201: PublishedVersion},
         refuses=("conflict",),

@@ -173,6 +173,7 @@ def front_door(
     limiter, ratelimits = limits(settings, clock, facts)
     ingest = Ingest(_opener(settings, stores, clock, facts))
     receipts = ArrivalReceipts(signing_key(settings), parts.stream, follower)
+    asked = {"control": store.revision, "limits": limiter.ask, "clock": limiter.ask_time}
     return replace(
         door,
         authenticator=authenticator(settings, store, clock, facts),
@@ -185,7 +186,7 @@ def front_door(
         decision_log=DecisionLog(ingest.put, clock, facts),
         watch=watch or door.watch,
         metrics=shown_metrics(settings, page),
-        ready=Readiness(probes(settings, facts) | {"control": store.revision, "limits": limiter.ask}, clock),
+        ready=Readiness(probes(settings, facts) | asked, clock),
     )
 
 

@@ -20,7 +20,8 @@ _ATTEMPTS = 2
 def limits(settings: Settings, clock: Clock, facts: FactSink) -> tuple[Limiter, RateLimits]:
     """Return the limiter of plans and the rate-limit service of one process, over the same leases."""
     store = limit_store(settings, facts)
-    leases = Leases(store, clock, facts, settings.limits.store_down, settings.limits.max_accounts)
+    given = settings.limits
+    leases = Leases(store, clock, facts, given.store_down, given.max_accounts, given.max_clock_skew_seconds)
     limiter = Limiter(leases, clock, settings.web.max_body_bytes)
     return limiter, RateLimits(leases, store, store, clock)
 

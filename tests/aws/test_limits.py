@@ -1,5 +1,6 @@
 """Behaviour of the ports `LimitStore`, `Policies` and `Decisions`, the same in every world; and what they store."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,6 +46,19 @@ def test_an_account_is_stored_anew_once(place: World, key: AccountKey) -> None:
     assert limits.write(key, Change(ACCOUNT, _next("r2")), None) == _next("r2")
     assert limits.read(key) == _next("r2")
     assert limits.write(key, Change(ACCOUNT, _next("r3")), None) is None
+
+
+def test_a_store_tells_its_own_time(place: World) -> None:
+    """A table says with the answer to a read what time it is; memory has no clock of its own."""
+    limits = place.limits()
+    before_us = time.time_ns() // 1_000
+    limits.read(KEY)
+    told_us = limits.told_us()
+    if place.name == "memory":
+        assert told_us is None
+        return
+    assert told_us is not None
+    assert before_us - 1_000_000 <= told_us <= time.time_ns() // 1_000
 
 
 def _spend(

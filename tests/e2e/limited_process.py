@@ -73,7 +73,7 @@ def main() -> None:
     limiter = Limiter(Leases(store, clock, _told), clock, 2**20)
     caller = Caller("acme", "key:k1", frozenset(), Plan(**json.loads(given.plan)))
     out = os.open(given.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    limiter.usage(caller)  # connects
+    limiter.ask()  # connects
     began = time.time()
     while time.time() < began + given.seconds:
         found = limiter.take(caller)

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.aws.limits import DynamoLimits
 from pipeline.core.lease import lease_size
 from pipeline.core.plan import DELIVERED, Plan
+from pipeline.core.quota import month_of
 from pipeline.flows.limit import plan_terms
+from pipeline.ports.limits import AccountKey
 from tests.aws.backends import Aws, ministack
 from tests.conftest import SEED
 from tests.e2e.limited_process import arguments
@@ -52,6 +55,22 @@ def test_four_processes_keep_to_a_plan(endpoint: str, plan: Plan, tmp_path: Path
     assert abs(allowed - expected) <= 0.05 * expected
     if plan.name == "premium":
         assert writes - 4 <= allowed / 100  # four give back at the end
+
+
+def test_a_process_that_is_days_ahead_takes_nothing(endpoint: str, tmp_path: Path) -> None:
+    """Beside it another one allows what the plan says, in this month; it says itself that its clock is wrong."""
+    aws, files, plan = Aws("ministack", endpoint), [tmp_path / "right", tmp_path / "wrong"], DELIVERED[1]
+    prefix, days_us = aws.tables(), 40 * 86_400 * 1_000_000
+    running = [_start(endpoint, prefix, plan, *given) for given in zip(files, (0, days_us), strict=True)]
+    said = [one.communicate(timeout=120)[0] for one in running]
+    right = json.loads(said[0])
+    expected = plan.burst_requests + plan.requests_per_second * (right["ended"] - right["began"])
+    assert abs(files[0].stat().st_size - expected) <= 0.05 * expected
+    assert files[1].stat().st_size == 0
+    assert "ClockFoundWrong(ahead_seconds=34559" in said[1]
+    account = DynamoLimits(aws.dynamodb, prefix).read(AccountKey("acme", "plan"))
+    assert account is not None
+    assert account.month in {month_of(round(right[name] * 1e6)) for name in ("began", "ended")}
 
 
 def test_a_quota_holds_under_kill_9(endpoint: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
 from pipeline.core.plan import DELIVERED, Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
+from pipeline.ports.control import Credentials
 
 
 class MemoryControl:
@@ -57,6 +58,13 @@ class MemoryControl:
     def key(self, key_id: str) -> ApiKey | None:
         self._called("key")
         return self._keys.get(key_id)
+
+    def credentials(self) -> Credentials:
+        self._called("credentials")
+        keys = sorted(self._keys.values(), key=lambda one: (-one.created_us, one.id))
+        clients = sorted(self._clients.values(), key=lambda one: (-one.created_us, one.id))
+        tenants = sorted(self._tenants.values(), key=lambda one: one.name)
+        return Credentials(tenants, sorted(self._plans.values(), key=lambda one: one.name), keys, clients)
 
     def put_key(self, key: ApiKey, act: Act, *, new: bool) -> None:
         self._called("put_key")

@@ -1,7 +1,7 @@
 """Ports `LimitStore`, `Policies` and `Decisions` in memory."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.core.errors import Transient
 from pipeline.core.lease import Account, Change
@@ -10,9 +10,10 @@ from pipeline.ports.limits import AccountKey, Decided
 
 
 class MemoryLimits:
-    """Accounts by key; `down` makes every call fail, `writes` counts those that were tried."""
+    """Accounts by key; `down` makes every call fail, `writes` counts those that were tried, `time` is its own clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: Callable[[], int] | None = None) -> None:
+        self._time = time
         self.accounts: dict[AccountKey, Account] = {}
         self.expires_us: dict[AccountKey, int | None] = {}
         self.down, self.reads, self.writes = False, 0, 0
@@ -33,6 +34,10 @@ class MemoryLimits:
             if after is not None:
                 self.accounts[key], self.expires_us[key] = after, expires_us
         return after
+
+    def told_us(self) -> int | None:
+        """Return its time, in whole seconds."""
+        return None if self._time is None or self.down else self._time() // 1_000_000 * 1_000_000
 
     def _answer(self) -> None:
         if self.down:

@@ -23,9 +23,7 @@ from tests.faults.wire import Answer, Request
 Moment = Literal["before", "after"]
 Tap = Callable[[Request, Moment], bool]
 _PATIENCE = 60.0  # seconds, of one request to the emulator
-_OWN = frozenset(
-    {"connection", "transfer-encoding", "content-length", "keep-alive", "expect", "date", "server"}
-)
+_OWN = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "expect", "server"})
 
 
 def untapped(_request: Request, _moment: Moment) -> bool:

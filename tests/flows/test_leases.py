@@ -50,7 +50,8 @@ class Town:
     """Processes over one store."""
 
     def __init__(self, processes: int = 1, off_us: tuple[int, ...] = (), store_down: Any = "open") -> None:
-        self.clock, self.store, self.facts = SteppedClock(), MemoryLimits(), FactList()
+        self.clock, self.facts = SteppedClock(), FactList()
+        self.store = MemoryLimits(self.clock.now_us)
         offs = off_us or (0,) * processes
         self.clocks = [Skewed(self.clock, off) for off in offs]
         self.leases = [Leases(self.store, clock, self.facts, store_down) for clock in self.clocks]

@@ -87,6 +87,60 @@ def test_a_publication_that_contradicts_a_file_is_refused_by_name() -> None:
     assert site.newest().digest == rules().digest
 
 
+def test_a_schema_that_may_not_be_judged_by_is_left_out() -> None:
+    """One that was stored though it is too dear is told once; its events are in quarantine, those of all others archived."""
+    site = Site()
+    loader = site.started()
+    publish(site.control, 1)
+    doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(20)} | {"d20": {}}
+    dear = {"type": "object", "$defs": doubling, "properties": {"n": {"$ref": "#/$defs/d0"}}}
+    site.control.publish(Publication("dear.opened", 1, dear, "jo", 0), ACT)
+    site.clock.advance(1)
+    loader.process(
+        site.put(
+            of("acme", 1, event_type="gate.opened"),
+            of("acme", 2, event_type="dear.opened"),
+            event(3),
+        )
+    )
+    loader.cut("test")
+    assert site.codes() == ["acme", RefusalCode.UNKNOWN_TYPE, "acme"]
+    add_tenant(site.control, "later")
+    site.clock.advance(1)
+    assert "later" in site.newest.newest(site.clock.now_us()).tenants
+    told = [one for one in site.facts.told if type(one).__name__ == "SchemaLeftOut"]
+    assert len(told) == 1
+    assert "more than 200 times" in str(told[0])
+
+
+@pytest.mark.parametrize(
+    ("event_type", "version", "document"),
+    [
+        ("door.opened", 2, {"type": "object", "properties": {"n": {"type": "string"}}}),
+        ("door-opened", 1, SCHEMA),
+        ("events", 1, SCHEMA),
+        ("gate.opened", 2, {"type": "object", "properties": {"n": {"type": "string"}}}),
+    ],
+    ids=["a column of a file", "a table of a file", "a table of ours", "a column of an earlier version"],
+)
+def test_a_schema_that_contradicts_others_is_left_out(
+    event_type: str, version: int, document: dict[str, object]
+) -> None:
+    """What was there first stays, and tenants that were added are known."""
+    site = Site()
+    publish(site.control, 1)
+    site.control.publish(Publication(event_type, version, document, "jo", 5), ACT)
+    site.control.publish(Publication("hall.opened", 1, SCHEMA, "jo", 9), ACT)
+    add_tenant(site.control, "later")
+    site.clock.advance(1)
+    found = site.newest.newest(site.clock.now_us())
+    assert "later" in found.tenants
+    assert found.schemas.keys() == rules().schemas.keys() | {"gate.opened", "hall.opened"}
+    assert version not in found.schemas.get(event_type, found.schemas["hall.opened"]).versions or version == 1
+    (told,) = [one for one in site.facts.told if type(one).__name__ == "SchemaLeftOut"]
+    assert (told.event_type, told.version) == (event_type, version)  # type: ignore[attr-defined]
+
+
 def test_a_tenant_added_while_a_loader_runs_is_archived() -> None:
     """An event of a tenant that the rules do not know makes the loader look, and is accepted."""
     site = Site()

@@ -145,10 +145,10 @@ def test_a_published_version_stays(store: Control) -> None:
     store.publish(publication(document=again), act("schema.publish"))
     with pytest.raises(ConfigProblem):
         store.publish(publication(document={"type": "object"}), act("schema.publish"))
-    store.publish(publication(2, {"type": "object"}), act("schema.publish"))
-    assert [(one.version, one.document) for one in store.publications()] == [
-        (1, DOCUMENT),
-        (2, {"type": "object"}),
+    store.publish(replace(publication(2, {"type": "object"}), owner="acme"), act("schema.publish"))
+    assert [(one.version, one.document, one.owner) for one in store.publications()] == [
+        (1, DOCUMENT, ""),
+        (2, {"type": "object"}, "acme"),
     ]
     assert len(list(store.acts())) == 2
 

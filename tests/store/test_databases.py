@@ -27,7 +27,7 @@ from pipeline.wiring.control import control, control_url, has_control
 from tests.fakes.clock import SteppedClock
 from tests.servers.postgres import PASSWORDS, PostgresServer
 from tests.store.several import together
-from tests.store.values import ACME, act, key
+from tests.store.values import ACME, act, client, key, publication
 
 CLOCK = SystemClock()
 
@@ -73,6 +73,21 @@ def test_a_migration_that_fails_leaves_nothing(empty_url: str, monkeypatch: pyte
 def _half_a_run(connection: Connection) -> None:
     real_run(connection)
     raise RuntimeError
+
+
+def test_what_was_published_before_gets_its_owner(url: str) -> None:
+    """The tenant whose key or client published it; the deployment, where a person did."""
+    before, engine = open_control(url, CLOCK), open_engine(url)
+    before.put_tenant(ACME, act(), new=True)
+    before.put_key(key("00ff"), act(), new=True)
+    before.put_client(client("4k2"), act(), new=True)
+    for version, who in enumerate(("key:00ff", "client:4k2", "jo@desk", "key:gone"), 1):
+        before.publish(replace(publication(version), published_by=who), act())
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE publications DROP COLUMN owner"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    assert migrate(engine) == "behind"
+    assert [one.owner for one in open_control(url, CLOCK).publications()] == ["acme", "acme", "", ""]
 
 
 def test_a_database_of_a_newer_release_is_left_alone(url: str) -> None:

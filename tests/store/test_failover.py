@@ -199,16 +199,44 @@ def test_lists_come_from_a_replica_that_is_not_behind(postgres: PostgresServer, 
         gone.tenants()  # a wrong URL is told, not passed over
 
 
-def test_a_replica_answers_while_the_primary_is_away(postgres: PostgresServer, postgres_url: str) -> None:
-    """During a fail-over reads go on from the copy, writes wait."""
+def test_a_replica_gives_lists_alone_while_the_primary_is_away(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    """During a fail-over lists go on from the copy; writes wait, and so does what callers are judged by."""
     migrate(open_engine(postgres_url))
     over(open_engine(postgres_url)).put_tenant(ACME, act(), new=True)
     away = postgres_url.replace(f":{postgres.port}/", ":1/")
     control = replicated(away, postgres_url)
     assert control.tenants() == [ACME]
-    assert control.tenant("acme") == ACME
-    with pytest.raises(Transient):
-        control.put_key(key(), act(), new=True)
+    for call in (
+        lambda: control.put_key(key(), act(), new=True),
+        lambda: control.tenant("acme"),
+        lambda: control.key("00ff"),
+        lambda: control.client("4k2"),
+        control.credentials,
+        control.revision,
+    ):
+        with pytest.raises(Transient):
+            call()
+
+
+def test_a_stand_by_is_not_asked_for_credentials(postgres_url: str) -> None:
+    """A server in recovery, as a primary of yesterday is, gives lists, and nothing that callers are judged by."""
+    engine = open_engine(postgres_url)
+    migrate(engine)
+    over(engine).put_tenant(ACME, act(), new=True)
+    over(engine).put_key(key(), act("key.create"), new=True)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA standing"))
+        connection.execute(
+            text("CREATE FUNCTION standing.pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+        )
+    stood = over(open_engine(f"{postgres_url}?options=-csearch_path%3Dstanding,pg_catalog,public"))
+    assert over(engine).key("00ff") == key()
+    assert stood.tenants() == [ACME]
+    for call in (lambda: stood.key("00ff"), lambda: stood.tenant("acme"), stood.credentials, stood.revision):
+        with pytest.raises(Transient, match="stand-by"):
+            call()
 
 
 def _copy_of(postgres: PostgresServer, url: str) -> str:

@@ -54,6 +54,7 @@ from tests.web.doors import OpenGate, make_door
 OWN, OTHER = "acme", "globex"
 DAY = "2024-03-09"
 SECRET = "the vault's combination"  # in payloads of the other tenant alone
+_STEPPED_SECONDS = 1e9  # a stepped clock is years from that of a real table
 _LOCK_SECONDS = 40.0  # of a request with an Idempotency-Key
 _ATTEMPTS = count(1)
 _SHARD = "shardId-000000000000"
@@ -217,7 +218,7 @@ class Api:
     def __post_init__(self) -> None:
         self.control = MemoryControl()
         self.reads = Reads(self.town.parts(), self.key, self.town.acked)
-        leases = Leases(self.town.limits, self.town.clock, self.town.facts)
+        leases = Leases(self.town.limits, self.town.clock, self.town.facts, max_skew_seconds=_STEPPED_SECONDS)
         self.door = make_door(
             settings=self.settings,
             rules=StoredRules(self.town.rules, lambda: self.control, self.town.clock, self.town.facts),

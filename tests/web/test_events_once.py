@@ -78,7 +78,7 @@ def test_a_process_that_dies_behind_the_streams_answer_makes_no_second_event(tmp
 def test_events_above_the_plan_are_refused_before_anything_is_sent() -> None:
     """429 names the bucket; nothing of the request is in the stream, and a smaller one is taken."""
     clock, sink = SystemClock(), MemorySink()
-    limiter = Limiter(Leases(MemoryLimits(), clock, FactList()), clock, 1_000)
+    limiter = Limiter(Leases(MemoryLimits(), clock, FactList()), clock, 3_000)
     gate = OpenGate(events_per_second=1, bytes_per_second=1_000, max_batch_events=5)
     with serving(make_door(sink, limiter=limiter), gate) as served, served.client() as client:
         answers = [
@@ -88,7 +88,7 @@ def test_events_above_the_plan_are_refused_before_anything_is_sent() -> None:
         assert [one.status_code for one in answers] == [202, 429]
         assert (answers[1].json()["code"], answers[1].json()["which"]) == ("rate_limited", "events")
         large = client.post(
-            "/v1/events", content=lines(event(source="x" * 2_000)), headers={"Content-Type": _LINES}
+            "/v1/events", content=lines(event(source="x" * 3_000)), headers={"Content-Type": _LINES}
         )
         assert (large.status_code, large.json()["which"]) == (413, "bytes")
     assert len(_payloads(sink)) == 2

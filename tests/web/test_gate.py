@@ -253,14 +253,14 @@ def test_what_is_remembered_is_bounded(house: House, monkeypatch: pytest.MonkeyP
     """Absent names push out absent ones, and never a name that is there."""
     monkeypatch.setattr(remembered, "MOST_NAMES", 3)
     names = remembered.Remembered[int](house.clock, most=3)
-    names.learned("there", 1)
+    names.learned("there", 1, 0)
     for number in range(100):
-        names.learned(f"absent {number}", None)
+        names.learned(f"absent {number}", None, 0)
     assert names.usable("there") is not None
     assert names.usable("absent 96") is None
     assert names.usable("absent 99") is not None
     for number in range(3):
-        names.learned(str(number), number)
+        names.learned(str(number), number, 0)
     assert names.usable("there") is None
 
 

@@ -5,17 +5,27 @@ from typing import Any
 
 import pytest
 
+from pipeline.config import load_settings
 from pipeline.core.caller import Scope
-from tests.web.kit import OWN, Api, Town, caller_of, settings_of
+from pipeline.flows.admin import Admin
+from tests.web.kit import OTHER, OWN, Api, Town, caller_of, settings_of
 
 GOOD = {"type": "object", "properties": {"n": {"type": "integer"}, "more": {"type": "number"}}}
-V2 = "/v1/schemas/door.opened/2"
+V1, V2 = "/v1/schemas/gate.opened/1", "/v1/schemas/gate.opened/2"
+FIRST = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
 @pytest.fixture
 def api(tmp_path: Path) -> Api:
     """The application over a fresh town."""
     return Api(Town(events=1), settings_of(tmp_path))
+
+
+@pytest.fixture
+def owning(api: Api) -> Api:
+    """The same, after a tenant has published the first version of a type."""
+    assert api.call("PUT", V1, json=FIRST).status_code == 201
+    return api
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.INGEST])
@@ -40,26 +50,28 @@ def test_producers_and_readers_see_the_catalogue(api: Api, scope: Scope) -> None
     assert api.call("PUT", V2, caller, json=GOOD).status_code == 403
 
 
-def test_a_version_is_published_once(api: Api) -> None:
+def test_a_version_is_published_once(owning: Api) -> None:
     """New 201, the same again 200, another document 409; the act says who."""
     caller = caller_of(OWN, {Scope.ADMIN})
-    answers = [api.call("PUT", V2, caller, json=document) for document in (GOOD, GOOD, GOOD | {"title": "x"})]
+    answers = [
+        owning.call("PUT", V2, caller, json=document) for document in (GOOD, GOOD, GOOD | {"title": "x"})
+    ]
     assert [one.status_code for one in answers] == [201, 200, 409]
-    (act,) = api.control.acts()
+    act, _first = owning.control.acts()
     assert (act.actor, act.action, act.subject) == (
         caller.credential,
         "schema.publish",
-        "schema:door.opened/2",
+        "schema:gate.opened/2",
     )
-    assert [one.document for one in api.control.publications()] == [GOOD]
-    assert api.get(V2).json == GOOD
+    assert [one.document for one in owning.control.publications()] == [FIRST, GOOD]
+    assert owning.get(V2).json == GOOD
 
 
-def test_what_is_published_is_checked_against_what_is_in_the_store(api: Api) -> None:
+def test_what_is_published_is_checked_against_what_is_in_the_store(owning: Api) -> None:
     """A version that no loader has read yet binds the next one all the same."""
-    assert api.call("PUT", V2, json=GOOD).status_code == 201
+    assert owning.call("PUT", V2, json=GOOD).status_code == 201
     other = {"type": "object", "properties": {"more": {"type": "string"}}}
-    answer = api.call("PUT", "/v1/schemas/door.opened/3", json=other)
+    answer = owning.call("PUT", "/v1/schemas/gate.opened/3", json=other)
     assert answer.status_code == 422
     assert "more" in answer.json["detail"]
 
@@ -74,28 +86,76 @@ BAD: list[tuple[str, Any, str]] = [
     (V2, {"type": "object", "properties": {"n": {"type": "string", "pattern": "("}}}, "schema"),
     ("/v1/schemas/door-opened/1", GOOD, "table"),
     ("/v1/schemas/Door/1", GOOD, "must match"),
-    ("/v1/schemas/door.opened/0", GOOD, "version"),
-    ("/v1/schemas/door.opened/1e3", GOOD, "version"),
+    ("/v1/schemas/gate.opened/0", GOOD, "version"),
+    ("/v1/schemas/gate.opened/1e3", GOOD, "version"),
 ]
 
 
 @pytest.mark.parametrize(("path", "document", "word"), BAD)
-def test_what_files_may_not_say_is_refused(api: Api, path: str, document: Any, word: str) -> None:
+def test_what_files_may_not_say_is_refused(owning: Api, path: str, document: Any, word: str) -> None:
     """The same checks as of files, each with what is wrong; nothing is stored."""
-    answer = api.call("PUT", path, json=document)
+    answer = owning.call("PUT", path, json=document)
     assert (answer.status_code, answer.json["code"]) == (422, "invalid")
     assert word in answer.json["detail"]
-    assert not api.control.publications()
+    assert len(owning.control.publications()) == 1
 
 
-def test_deep_and_large_documents_are_refused(api: Api) -> None:
+def test_deep_and_large_documents_are_refused(owning: Api) -> None:
     """A document that nests without end, or is larger than any schema."""
     deep: dict[str, Any] = {"type": "object"}
     for _ in range(200):
         deep = {"type": "object", "properties": {"a": deep}}
-    assert api.call("PUT", V2, json=deep).status_code == 422
-    large = {"type": "object", "description": "x" * 300_000}
-    assert api.call("PUT", V2, json=large).status_code == 413
+    assert owning.call("PUT", V2, json=deep).status_code == 422
+    for size in (300_000, 66_000):
+        large = owning.call("PUT", V2, json={"type": "object", "description": "x" * size})
+        assert (large.status_code, large.json["code"]) == (413, "too_large")
+    assert "65,536 are allowed (schemas.max_document_bytes)" in large.json["detail"]
+
+
+def test_who_publishes_a_type_first_owns_it(owning: Api) -> None:
+    """Another tenant's admin key, and any tenant's for the deployment's types, gets 403; the same document again is no change."""
+    other, owner = caller_of(OTHER, {Scope.ADMIN}), caller_of(OWN, {Scope.ADMIN})
+    refused = owning.call("PUT", V2, other, json=GOOD)
+    assert (refused.status_code, refused.json["code"]) == (403, "forbidden")
+    assert "another tenant's" in refused.json["detail"]
+    assert OWN not in refused.json["detail"]
+    assert owning.call("PUT", V1, other, json=FIRST).status_code == 200
+    assert owning.call("PUT", V2, owner, json=GOOD).status_code == 201
+    for caller in (owner, other):
+        answer = owning.call("PUT", "/v1/schemas/door.opened/2", caller, json=GOOD)
+        assert (answer.status_code, "the deployment's" in answer.json["detail"]) == (403, True)
+    assert [(one.version, one.owner) for one in owning.control.publications()] == [(1, OWN), (2, OWN)]
+
+
+def test_an_operator_publishes_for_anyone(owning: Api) -> None:
+    """A further version of a tenant's type stays the tenant's; a new type is the deployment's."""
+    admin = Admin(owning.control, owning.town.clock, "jo@desk", bytes)
+    admin.publish(owning.door.rules(), "gate.opened", 2, GOOD)
+    admin.publish(owning.door.rules(), "hall.opened", 1, FIRST)
+    owners = {(one.event_type, one.version): one.owner for one in owning.control.publications()}
+    assert owners == {("gate.opened", 1): OWN, ("gate.opened", 2): OWN, ("hall.opened", 1): ""}
+    assert owning.call("PUT", "/v1/schemas/hall.opened/2", json=GOOD).status_code == 403
+    assert owning.call("PUT", "/v1/schemas/gate.opened/3", json=GOOD).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("setting", "most", "paths"),
+    [
+        ("max_versions", 2, [V1, V2, "/v1/schemas/gate.opened/3"]),
+        ("max_types_per_tenant", 2, [V1, "/v1/schemas/b.opened/1", "/v1/schemas/c.opened/1"]),
+        ("max_published", 2, [V1, V2, "/v1/schemas/b.opened/1"]),
+    ],
+)
+def test_as_many_are_published_as_may_be(tmp_path: Path, setting: str, most: int, paths: list[str]) -> None:
+    """One more is refused with the setting that says so; what is there may be published again, and others go on."""
+    settings = load_settings({"paths": {"home": tmp_path}, "schemas": {setting: most}}, environ={})
+    api = Api(Town(events=1), settings)
+    answers = [api.call("PUT", path, json=FIRST) for path in paths]
+    assert [one.status_code for one in answers] == [201, 201, 409]
+    assert f"schemas.{setting}" in answers[2].json["detail"]
+    assert api.call("PUT", V1, json=FIRST).status_code == 200
+    more = api.call("PUT", "/v1/schemas/other.opened/1", caller_of(OTHER, {Scope.ADMIN}), json=FIRST)
+    assert more.status_code == (409 if setting == "max_published" else 201)
 
 
 def test_a_store_that_is_down_is_told(api: Api) -> None:
