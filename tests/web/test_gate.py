@@ -265,7 +265,7 @@ def test_what_is_remembered_is_bounded(house: House, monkeypatch: pytest.MonkeyP
 
 
 def test_last_use(house: House) -> None:
-    """It reaches the store once a minute for all keys together, and when the process ends."""
+    """It reaches the store once a minute for all keys together, and when the process ends, to ten seconds."""
     keys = [house.key(seed=number << 192) for number in (1, 2)]
     house.ask(*map(with_key, keys))  # ends, and so tells
     house.control.calls.clear()
@@ -283,7 +283,8 @@ def test_last_use(house: House) -> None:
     house.asking(talk)
     assert house.control.calls.count("keys_used") == 3
     stored = house.control.keys()
-    assert {one.last_used_us for one in stored} == {used_at + 130_000_000}
+    assert len(stored) == len(keys)
+    assert all(120_000_000 <= (one.last_used_us or 0) - used_at <= 130_000_000 for one in stored)
 
 
 def test_last_use_while_the_store_is_away(house: House) -> None:
