@@ -64,7 +64,7 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
-from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed
+from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed, StoreMissed
 from pipeline.facts.web import (
     AnswerUnstored,
     CredentialsRefused,
@@ -166,6 +166,7 @@ __all__ = [
     "ApiStarted",
     "EventsReceived",
     "RequestFailed",
+    "StoreMissed",
     "ApiDrained",
     "RequestsAnswered",
     "RequestsRefused",

@@ -14,7 +14,8 @@ import falcon.asgi
 import msgspec
 
 from pipeline.core.caller import Denied
-from pipeline.facts import RequestFailed
+from pipeline.core.errors import StoreUnusable
+from pipeline.facts import RequestFailed, StoreMissed
 from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
 from pipeline.web.entry import BodyTimeout, Receive, Send, begin, body_timeout, size_of
@@ -23,10 +24,15 @@ from pipeline.web.limits import take
 from pipeline.web.problems import MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
+from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 Responder = Callable[..., Awaitable[None]]
 _NO_BODY = frozenset({204, 304})
+_UNDEPLOYED = (
+    "a store that this needs is missing in this deployment, or closed to it: nothing was done; the operator was told, and "
+    "GET /readyz names it"
+)
 
 
 class Application(falcon.asgi.App[Any, Any]):
@@ -141,6 +147,9 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
         except (Problem, Denied) as exc:
             problem = exc if isinstance(exc, Problem) else gate.problem(exc)
             code = write_problem(response, problem, request_id)
+        except StoreUnusable as exc:
+            door.facts(StoreMissed(request_id, f"{route.method} {route.path}", str(exc)))
+            code = write_problem(response, unavailable(_UNDEPLOYED), request_id)
         except BodyTimeout:
             code = write_problem(response, body_timeout(), request_id)
         except Exception as exc:  # noqa: BLE001 - the boundary of a request: the others go on
