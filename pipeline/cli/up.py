@@ -7,6 +7,7 @@ import click
 
 from pipeline.cli.settings import EMULATOR_KEY, emulator_overrides, home_option
 from pipeline.config import Settings, as_environment, load_settings
+from pipeline.core.ending import longest_end_seconds
 from pipeline.core.errors import ConfigProblem
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import Launch, Running, local_stack
@@ -92,6 +93,7 @@ def launch_for(
         throwaway=throwaway,
         with_loader=with_loader,
         with_api=with_api,
+        api_end_seconds=longest_end_seconds(settings.web.deadline_seconds),
     )
 
 

@@ -19,6 +19,7 @@ from typing import Literal, TypedDict, Unpack
 
 import msgspec
 
+from pipeline.core.ending import longest_end_seconds
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator, stopping
 from pipeline.laptop.api import PAGE_NUMBER, URL_FILE, api_url
@@ -56,6 +57,7 @@ class Launch:
         recorded: the part of it that may be written to disk.
         with_loader: start it; without one, whoever wants to loads the stream.
         with_api: start the HTTP API.
+        api_end_seconds: how long it may take to end in order, by its settings.
         port: None for a free one.
         fresh: delete the data of an earlier stack first.
         detach: the processes live on when this program ends.
@@ -70,6 +72,7 @@ class Launch:
     loader_command: Sequence[str] = LOADER
     with_loader: bool = True
     with_api: bool = False
+    api_end_seconds: float = longest_end_seconds(0.0)
     api_command: Sequence[str] = API
     port: int | None = None
     fresh: bool = False
@@ -97,6 +100,7 @@ class Running:
             owner=None,
             has_loader=launch.with_loader,
             has_api=launch.with_api,
+            api_end_seconds=launch.api_end_seconds,
         )
         self._launch = launch
         self._interrupts = interrupts
@@ -172,7 +176,7 @@ class Running:
             return
         self._interrupts.hold()
         self._interrupts.told = lambda: self._launch.say("still stopping: streams and tables are being saved")
-        stopping.stop_api(self._launch.home, self.stack.api, self._launch.say)
+        stopping.stop_api(self._launch.home, self.stack, self._launch.say)
         stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
         self._wait_for_room()
         stopping.stop_stack(self._launch.home, self.stack, self._launch.say)
@@ -182,7 +186,7 @@ class Running:
     def discard(self) -> None:
         """Stop both processes without saving anything, and delete the home's data."""
         self._interrupts.hold()
-        stopping.stop_api(self._launch.home, self.stack.api, self._launch.say)
+        stopping.stop_api(self._launch.home, self.stack, self._launch.say)
         stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
         stop(self.stack.emulator, 0)
         for child in self._children:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.core.ending import longest_end_seconds
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
 from pipeline.machine.files import disk_problems, write_atomically
@@ -13,6 +14,7 @@ from pipeline.machine.processes import ProcessRef, alive
 Status = Literal["running", "half-started", "killed", "absent"]
 START_EMPTY = "`headrace up --fresh` starts empty, `headrace down --wipe` only deletes"
 LOG_TAIL_BYTES = 16_384
+_UNSAID_END_SECONDS = longest_end_seconds(300.0)  # with the longest deadline that web.deadline_seconds can be
 _CRASH = re.compile(r'"error":"((?:[^"\\]|\\.)*)"')  # the line may be torn
 START_AGAIN = "`headrace down`, then `headrace up`: nothing is lost"
 
@@ -26,6 +28,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         settings: environment of the loader, without secrets.
         has_loader: whether the stack brings a loader; without one others load its stream.
         has_api: whether it brings the HTTP API.
+        api_end_seconds: how long the API that runs may take to end in order, by its settings.
         stamps: marks of the state files before the start (`emulator.state_stamps`).
     """
 
@@ -40,6 +43,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     settings: dict[str, str] = {}
     has_loader: bool = True
     has_api: bool = False
+    api_end_seconds: float = _UNSAID_END_SECONDS
     stamps: dict[str, str] = {}
 
 

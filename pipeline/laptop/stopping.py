@@ -17,13 +17,12 @@ from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, kept_
 from pipeline.machine.files import disk_problems
 from pipeline.machine.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
 
-API_GRACE_SECONDS = 45.0  # a request's deadline, and what was taken is sent
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
 EMULATOR_GRACE_SECONDS = 60.0
 SAVED_BYTES_PER_SECOND = (
     10 * 1024 * 1024
 )  # slow on purpose: killing an emulator that is still saving loses its state
-OWNER_GRACE_SECONDS = API_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
+OWNER_GRACE_SECONDS = LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS  # and as long as the API may take
 
 Say = Callable[[str], None]
 
@@ -40,7 +39,7 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
         write_stack(home, with_phase)
     except ConfigProblem:  # a full disk must not keep anybody from stopping
         say(f"the disk of {home.path} is full")
-    stop_api(home, stack.api, say, emulator_answers=alive(stack.emulator))
+    stop_api(home, stack, say, emulator_answers=alive(stack.emulator))
     stop_loader(home, stack.loader, say, emulator_answers=alive(stack.emulator))
     if stack.emulator is not None and alive(stack.emulator):
         require_room(home, stack.emulator)
@@ -48,10 +47,11 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
     settle(home, stack)
 
 
-def stop_api(home: Home, api: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
-    """Let the API answer what it took, and send it."""
-    if not stop(api, API_GRACE_SECONDS if emulator_answers else 0) and emulator_answers:
-        say(f"the API did not end within {API_GRACE_SECONDS:g} s and was killed; see {home.api_log}")
+def stop_api(home: Home, stack: Stack, say: Say, *, emulator_answers: bool = True) -> None:
+    """Let the API answer what it took, and send it: for as long as an end in order may take it, by its own settings."""
+    grace = stack.api_end_seconds
+    if not stop(stack.api, grace if emulator_answers else 0) and emulator_answers:
+        say(f"the API did not end within {grace:g} s and was killed; see {home.api_log}")
 
 
 def stop_loader(home: Home, loader: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
@@ -108,9 +108,10 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
         say(f"no stack runs in {home.path}")
         return
     finding = find_stack(home)
-    owner = finding.stack.owner if finding.stack is not None else None
-    if owner is not None and alive(owner) and owner.pid != os.getpid():
-        _ask_owner(home, owner, say)
+    stack = finding.stack
+    owner = stack.owner if stack is not None else None
+    if stack is not None and owner is not None and alive(owner) and owner.pid != os.getpid():
+        _ask_owner(home, owner, OWNER_GRACE_SECONDS + stack.api_end_seconds, say)
         finding = find_stack(home)
     with only_one(home):
         if erase:
@@ -121,11 +122,11 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
             _stop_found(home, finding, say)
 
 
-def _ask_owner(home: Home, owner: ProcessRef, say: Say) -> None:
+def _ask_owner(home: Home, owner: ProcessRef, grace_seconds: float, say: Say) -> None:
     """Ask the program that started the stack in the foreground; it stops the children in order."""
     say(f"asking process {owner.pid} to stop the stack")
     send(owner, signal.SIGTERM)
-    if not wait_until(lambda: not alive(owner), OWNER_GRACE_SECONDS):
+    if not wait_until(lambda: not alive(owner), grace_seconds):
         raise HeadraceError(f"process {owner.pid} still runs the stack of {home.path}; look at its terminal")
 
 
