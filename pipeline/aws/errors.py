@@ -61,7 +61,9 @@ _ABSENT = frozenset(  # the store itself: nobody may take it for the loss of wha
         "ResourceNotFoundException",
     }
 )
-_CLOSED = frozenset({"403", "AccessDenied", "AccessDeniedException", "KMSAccessDeniedException"})  # to our role
+_CLOSED = frozenset(
+    {"403", "AccessDenied", "AccessDeniedException", "KMSAccessDeniedException"}
+)  # to our role
 _SETTINGS = frozenset(
     {
         "ExpiredToken",

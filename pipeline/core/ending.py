@@ -17,4 +17,11 @@ _REST_SECONDS = 5.0  # a busy machine; several processes of one API ask each oth
 def longest_end_seconds(deadline_seconds: float) -> float:
     """Return how long an end in order takes at most, where requests may take `deadline_seconds`."""
     sending = DECISIONS_SECONDS + EVENTS_SECONDS
-    return deadline_seconds + ANSWERS_SECONDS + sending + 2 * ACCOUNTS_SECONDS + TELEMETRY_SECONDS + _REST_SECONDS
+    return (
+        deadline_seconds
+        + ANSWERS_SECONDS
+        + sending
+        + 2 * ACCOUNTS_SECONDS
+        + TELEMETRY_SECONDS
+        + _REST_SECONDS
+    )

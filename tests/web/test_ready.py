@@ -60,7 +60,9 @@ def test_a_missing_table_is_named_with_the_next_step(api: Api) -> None:
     """By the name that every deployment has; the words of AWS, which name accounts, stay here."""
 
     def missing() -> None:
-        raise StoreUnusable("arn:aws:sts::123456789012 may not read prod-idempotency", ("idempotency", "limits"))
+        raise StoreUnusable(
+            "arn:aws:sts::123456789012 may not read prod-idempotency", ("idempotency", "limits")
+        )
 
     answer = _look(api, Readiness({"tables": missing, "stream": Probe()}, SteppedClock()))
     tables, stream = answer.json["dependencies"]
