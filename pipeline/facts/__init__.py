@@ -19,7 +19,12 @@ from pipeline.facts.answering import (
     TenantServed,
 )
 from pipeline.facts.fact import Fact, FactSink, Level
-from pipeline.facts.limiting import DecisionsDropped, LimitStoreAnswered, LimitStoreFailed
+from pipeline.facts.limiting import (
+    DecisionsDropped,
+    LimitItemUnreadable,
+    LimitStoreAnswered,
+    LimitStoreFailed,
+)
 from pipeline.facts.loading import (
     CallRetried,
     DeadlyRecordFound,
@@ -160,6 +165,7 @@ __all__ = [
     "AnswerUnstored",
     "LimitStoreFailed",
     "LimitStoreAnswered",
+    "LimitItemUnreadable",
     "DecisionsDropped",
     "DamageFound",
     "ReadsStopped",

@@ -11,8 +11,9 @@ _PATIENCE_SECONDS = 2.0  # for what was never asked; a balancer's own patience i
 
 
 class DependencyState(msgspec.Struct, frozen=True):
-    """One dependency: ok, failing, unusable (missing, or closed to this process: `next_step` says which store and what to
-    do), or silent (asked and no answer yet); null age: it never answered.
+    """One dependency: ok, failing, unusable, or silent (asked and no answer yet); null age: it never answered.
+
+    `next_step` says which store is unusable (missing, or closed to this process), and what to do.
     """
 
     name: str

@@ -54,11 +54,15 @@ class Torn:
 class AsyncTorn(Torn):
     """The same on an event loop."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+
     async def send(self, ask: Ask) -> Outcome:  # type: ignore[override]
         """Raise."""
         del ask
-        while not self.put.is_set():
-            await asyncio.sleep(0)
+        self.begun.set()
+        await asyncio.to_thread(self.put.wait, _SECONDS)
         raise TypeError("a bug of the transport")
 
     async def close(self) -> None:  # type: ignore[override]
@@ -88,8 +92,7 @@ def _looped() -> Seen:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
         producer = AsyncHttpProducer(_TARGET, ApiKey("k"), _OPTIONS, lambda: torn)  # type: ignore[arg-type,return-value]
         tickets = [await producer.put(_event(number)) for number in range(2)]
-        while not producer._on_way:
-            await asyncio.sleep(0)
+        await torn.begun.wait()
         torn.put.set()
         report = await producer.flush(_SECONDS)
         for call in (lambda: producer.put(_event(3)), lambda: producer.close(_SECONDS)):
@@ -122,7 +125,7 @@ def test_whoever_waits_for_room_is_told() -> None:
         options = HttpOptions(lanes=1, linger_seconds=0.0, max_buffer_bytes=1)
         producer = AsyncHttpProducer(_TARGET, ApiKey("k"), options, lambda: torn)  # type: ignore[arg-type,return-value]
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-        with pytest.raises(ConfigProblem, match="TypeError"):
+        with pytest.raises(ConfigProblem, match="TypeError"):  # noqa: PT012 - the end of the block raises, too
             async with producer:
                 await producer.put(_event(1))
                 waiting = asyncio.ensure_future(producer.put(_event(2), timeout=None))
