@@ -1,7 +1,7 @@
 """Stop the local stack so that nothing is lost, or throw its data away.
 
-Order: the API first, which answers what it took; then the loader, so that it can finish its segment while streams and tables still answer; then the emulator,
-which saves both; then the proof that it did. Only then does the record of the stack go away.
+Order: the API first, which answers what it took; then the processor and the loader, so that they can finish chunk and segment while streams and
+tables still answer; then the emulator, which saves both; then the proof that it did. Only then does the record of the stack go away.
 """
 
 import os
@@ -17,18 +17,21 @@ from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, kept_
 from pipeline.machine.files import disk_problems
 from pipeline.machine.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
 
+PROCESSOR_GRACE_SECONDS = 30.0  # one chunk is finished; killed, its messages come again
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
 EMULATOR_GRACE_SECONDS = 60.0
 SAVED_BYTES_PER_SECOND = (
     10 * 1024 * 1024
 )  # slow on purpose: killing an emulator that is still saving loses its state
-OWNER_GRACE_SECONDS = LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS  # and as long as the API may take
+OWNER_GRACE_SECONDS = (
+    PROCESSOR_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
+)  # and as long as the API may take
 
 Say = Callable[[str], None]
 
 
 def stop_stack(home: Home, stack: Stack, say: Say) -> None:
-    """Stop loader, then emulator, and mark the home as saved. May be repeated.
+    """Stop API, processor and loader, then the emulator, and mark the home as saved. May be repeated.
 
     Raises:
         ConfigProblem: the disk has no room for the emulator's state; the emulator still runs.
@@ -40,7 +43,7 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
     except ConfigProblem:  # a full disk must not keep anybody from stopping
         say(f"the disk of {home.path} is full")
     stop_api(home, stack, say, emulator_answers=alive(stack.emulator))
-    stop_loader(home, stack.loader, say, emulator_answers=alive(stack.emulator))
+    stop_workers(home, stack, say, emulator_answers=alive(stack.emulator))
     if stack.emulator is not None and alive(stack.emulator):
         require_room(home, stack.emulator)
         _stop_emulator(stack.emulator)
@@ -54,12 +57,19 @@ def stop_api(home: Home, stack: Stack, say: Say, *, emulator_answers: bool = Tru
         say(f"the API did not end within {grace:g} s and was killed; see {home.api_log}")
 
 
-def stop_loader(home: Home, loader: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
-    """Let the loader finish its segment; a loader that does not end is killed, which loses nothing."""
+def stop_workers(home: Home, stack: Stack, say: Say, *, emulator_answers: bool = True) -> None:
+    """Let the processor finish its chunk and the loader its segment; one that does not end is killed, which loses nothing."""
     if not emulator_answers:
-        stop(loader, 0)  # nobody is left to write to; its records are still in the stream
+        stop(stack.processor, 0)  # nobody is left to write to: messages are in the queue still,
+        stop(stack.loader, 0)  # records in the stream
         return
-    if not stop(loader, LOADER_GRACE_SECONDS):
+    for process in (stack.processor, stack.loader):  # at once: both end meanwhile
+        if process is not None and alive(process):
+            send(process, signal.SIGTERM)
+    if not stop(stack.processor, PROCESSOR_GRACE_SECONDS):
+        took = f"the processor did not end within {PROCESSOR_GRACE_SECONDS:g} s"
+        say(f"{took} and was killed; see {home.processor_log}")
+    if not stop(stack.loader, LOADER_GRACE_SECONDS):
         say(f"the loader did not end within {LOADER_GRACE_SECONDS:g} s and was killed; see {home.loader_log}")
 
 
@@ -107,17 +117,19 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
     if not home.run.is_dir():
         say(f"no stack runs in {home.path}")
         return
-    finding = find_stack(home)
+    finding, asked = find_stack(home), False
     stack = finding.stack
     owner = stack.owner if stack is not None else None
     if stack is not None and owner is not None and alive(owner) and owner.pid != os.getpid():
         _ask_owner(home, owner, OWNER_GRACE_SECONDS + stack.api_end_seconds, say)
-        finding = find_stack(home)
+        finding, asked = find_stack(home), True
     with only_one(home):
         if erase:
             _kill_all(home, finding)
             wipe(home)
             say(f"stopped; the data in {home.path} is deleted")
+        elif asked and finding.status == "absent":
+            say(f"stopped; data kept in {home.path}")
         else:
             _stop_found(home, finding, say)
 
@@ -135,7 +147,7 @@ def _stop_found(home: Home, finding: Finding, say: Say) -> None:
     if stack is None or (finding.status == "killed" and not alive(stack.loader)):
         say(finding.reason if finding.status == "killed" else f"no stack runs in {home.path}")
         return
-    running = alive(stack.emulator) or alive(stack.loader) or alive(stack.api)
+    running = any(map(alive, (stack.emulator, stack.loader, stack.api, stack.processor)))
     stop_stack(home, stack, say)
     say(f"stopped; data kept in {home.path}" if running else f"no stack runs in {home.path}")
 
@@ -174,6 +186,5 @@ def _kill_all(home: Home, finding: Finding) -> None:
     adopted = adopt(home)
     for stack in (finding.stack, adopted):
         if stack is not None:
-            stop(stack.api, 0)
-            stop(stack.loader, 0)
-            stop(stack.emulator, 0)
+            for process in (stack.api, stack.processor, stack.loader, stack.emulator):
+                stop(process, 0)
