@@ -158,7 +158,6 @@ class Running:
         if launch.with_processor:
             self._start_processor()
         if launch.with_api:
-            launch.home.api_url.unlink(missing_ok=True)
             self._start_api()
             self._await_api()
         with self._interrupts.held():
@@ -255,6 +254,7 @@ class Running:
 
     def _start_api(self) -> None:
         with self._interrupts.held():
+            self._launch.home.api_url.unlink(missing_ok=True)  # a new one may have another port
             self._record(api=self._spawn(self._launch.api_command, self._launch.home.api_log))
 
     def _start_processor(self) -> None:

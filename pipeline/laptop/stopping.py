@@ -20,6 +20,7 @@ from pipeline.machine.processes import ProcessRef, alive, environment_has, proce
 PROCESSOR_GRACE_SECONDS = 30.0  # one chunk is finished; killed, its messages come again
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
 EMULATOR_GRACE_SECONDS = 60.0
+INSIST_SECONDS = 5.0  # before a program that ends is told once more, since what it may wait for is not wanted
 SAVED_BYTES_PER_SECOND = (
     10 * 1024 * 1024
 )  # slow on purpose: killing an emulator that is still saving loses its state
@@ -121,7 +122,9 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
     stack = finding.stack
     owner = stack.owner if stack is not None else None
     if stack is not None and owner is not None and alive(owner) and owner.pid != os.getpid():
-        _ask_owner(home, owner, OWNER_GRACE_SECONDS + stack.api_end_seconds, say)
+        if not erase and stack.emulator is not None and alive(stack.emulator):
+            require_room(home, stack.emulator)  # here, where somebody reads it
+        _ask_owner(home, owner, OWNER_GRACE_SECONDS + stack.api_end_seconds, say, insist=erase)
         finding, asked = find_stack(home), True
     with only_one(home):
         if erase:
@@ -134,12 +137,16 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
             _stop_found(home, finding, say)
 
 
-def _ask_owner(home: Home, owner: ProcessRef, grace_seconds: float, say: Say) -> None:
-    """Ask the program that started the stack in the foreground; it stops the children in order."""
+def _ask_owner(home: Home, owner: ProcessRef, grace_seconds: float, say: Say, *, insist: bool) -> None:
+    """Ask the program that looks after the stack; it stops the children in order. `insist`: what needs room is given up."""
     say(f"asking process {owner.pid} to stop the stack")
     send(owner, signal.SIGTERM)
+    if insist and not wait_until(lambda: not alive(owner), INSIST_SECONDS):
+        send(owner, signal.SIGTERM)
     if not wait_until(lambda: not alive(owner), grace_seconds):
-        raise HeadraceError(f"process {owner.pid} still runs the stack of {home.path}; look at its terminal")
+        raise HeadraceError(
+            f"process {owner.pid} still runs the stack of {home.path}; look at its terminal, or at {home.up_log}"
+        )
 
 
 def _stop_found(home: Home, finding: Finding, say: Say) -> None:

@@ -110,7 +110,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A stack without loader and API."""
     folder = tmp_path_factory.mktemp("home")
     headrace = [sys.executable, "-m", "pipeline.cli.main"]
-    up = [*headrace, "up", "--detach", "--no-loader", "--no-api", "--home", str(folder)]
+    up = [*headrace, "up", "--detach", "--no-loader", "--no-api", "--no-processor", "--home", str(folder)]
     subprocess.run(up, check=True, env=_environment(), timeout=120)
     yield folder
     down = [*headrace, "down", "--wipe", "--home", str(folder)]

@@ -90,7 +90,7 @@ def _looped() -> Seen:
     async def run() -> Seen:
         torn, raised, told = AsyncTorn(), list[ConfigProblem](), list[dict[str, Any]]()
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
-        producer = AsyncHttpProducer(_TARGET, ApiKey("k"), _OPTIONS, lambda: torn)  # type: ignore[arg-type,return-value]
+        producer = AsyncHttpProducer(_TARGET, ApiKey("k"), _OPTIONS, lambda: torn)
         tickets = [await producer.put(_event(number)) for number in range(2)]
         await torn.begun.wait()
         torn.put.set()
@@ -123,7 +123,7 @@ def test_whoever_waits_for_room_is_told() -> None:
     async def run() -> None:
         torn = AsyncTorn()
         options = HttpOptions(lanes=1, linger_seconds=0.0, max_buffer_bytes=1)
-        producer = AsyncHttpProducer(_TARGET, ApiKey("k"), options, lambda: torn)  # type: ignore[arg-type,return-value]
+        producer = AsyncHttpProducer(_TARGET, ApiKey("k"), options, lambda: torn)
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         with pytest.raises(ConfigProblem, match="TypeError"):  # noqa: PT012 - the end of the block raises, too
             async with producer:

@@ -181,7 +181,11 @@ def test_an_end_comes_whatever_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     for phase in ("ANSWERS_SECONDS", "DECISIONS_SECONDS", "EVENTS_SECONDS", "ACCOUNTS_SECONDS"):
         monkeypatch.setattr(ending, phase, 0.1)
     sink, ends = MemorySink(), threading.Event()
-    sink.before = lambda: ends.wait(60) and None
+
+    def hang() -> None:
+        ends.wait(60)
+
+    sink.before = hang
     door = make_door(sink, web_settings(web={"deadline_seconds": 1}), limiter=_HangingLimiter(ends))
     try:
         with serving(door, _HangingGate()) as served, served.client() as client:
