@@ -13,11 +13,13 @@ import httpx
 import pytest
 
 from pipeline.core.errors import ConfigProblem, HeadraceError
+from pipeline.laptop import emulator
 from pipeline.laptop.api import api_url
 from pipeline.laptop.background import start_in_background
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import local_stack
 from pipeline.laptop.stack import Stack, find_stack, read_stack
+from pipeline.laptop.stopping import down
 from pipeline.machine.processes import alive, send, wait_until
 from tests.laptop.stack_kit import LOADER, launch_in
 from tests.web.serving import event
@@ -103,6 +105,16 @@ def test_a_second_start_says_what_runs(detached: Path) -> None:
     """The words of the program in the background are those of the command, and so is its code."""
     said = _headrace(detached, "up", "--detach", code=2).stderr
     assert said.startswith(f"headrace: a stack runs already on {_recorded(detached).endpoint_url}")
+
+
+def test_no_room_is_said_before_anything_is_stopped(detached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever types `down` reads it, and everything still runs."""
+    before = _recorded(detached)
+    monkeypatch.setattr(emulator, "room_lacking", lambda *_: 2**20)
+    with pytest.raises(ConfigProblem, match="so the emulator still runs: free some space"):
+        down(Home(detached), erase=False, say=print)
+    assert _recorded(detached) == before
+    assert all(map(alive, (before.owner, before.emulator, *(getattr(before, name) for name in _PARTS))))
 
 
 @pytest.mark.parametrize(("status", "kind"), [(1, HeadraceError), (2, ConfigProblem)])
