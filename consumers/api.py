@@ -1,7 +1,8 @@
 """The HTTP API: `python -m consumers.api`, which `headrace serve` becomes.
 
 With `web.workers` above 1 this process keeps as many others alive, which share the port. SIGTERM and SIGINT drain: no
-new connection is taken, what was read is answered, what was taken is sent.
+new connection is taken, what was read is answered, what was taken is sent. It ends within `core.ending.longest_end_seconds`,
+whatever hangs: a call that does not come back is not waited for.
 """
 
 import os
@@ -152,3 +153,7 @@ class _Slot:
 
 if __name__ == "__main__":
     run(_NAME, main, page=_page_number())
+    # Ended in order, and everything is told. The interpreter would wait for threads whose calls hang.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

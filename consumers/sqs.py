@@ -5,6 +5,7 @@ same. SIGTERM and SIGINT: the chunk in hand is finished, its messages are delete
 status 0 once the queue is empty.
 """
 
+import os
 import sys
 import threading
 
@@ -18,6 +19,7 @@ from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.facts import Fact, ReplayChunkDone
 from pipeline.flows.process import Processor
+from pipeline.machine.processor import PROCESSOR_PAGE_NUMBER
 from pipeline.ports.clock import SystemClock
 from pipeline.wiring import replay_parts
 
@@ -42,4 +44,4 @@ def main(settings: Settings, telemetry: Telemetry) -> None:
 
 
 if __name__ == "__main__":
-    run(_NAME, main)
+    run(_NAME, main, page=int(os.environ.get(PROCESSOR_PAGE_NUMBER, "0")))

@@ -22,7 +22,14 @@ from botocore.exceptions import (
     SSOError,
 )
 
-from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound, OutcomeUnknown, Transient
+from pipeline.core.errors import (
+    ConfigProblem,
+    HeadraceError,
+    NotFound,
+    OutcomeUnknown,
+    StoreUnusable,
+    Transient,
+)
 
 _LATER = frozenset(
     {
@@ -54,11 +61,11 @@ _ABSENT = frozenset(  # the store itself: nobody may take it for the loss of wha
         "ResourceNotFoundException",
     }
 )
+_CLOSED = frozenset(
+    {"403", "AccessDenied", "AccessDeniedException", "KMSAccessDeniedException"}
+)  # to our role
 _SETTINGS = frozenset(
     {
-        "403",
-        "AccessDenied",
-        "AccessDeniedException",
         "ExpiredToken",
         "ExpiredTokenException",
         "IncompleteSignature",
@@ -66,7 +73,6 @@ _SETTINGS = frozenset(
         "InvalidClientTokenId",
         "InvalidSignatureException",
         "InvalidToken",
-        "KMSAccessDeniedException",
         "MissingAuthenticationTokenException",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
@@ -112,13 +118,15 @@ def _of_service(exc: ClientError, what: str, absent: type[HeadraceError]) -> Hea
         return absent(
             f"{message}; `headrace up` makes it, or Terraform does: see `headrace config show` for its name"
         )
+    if code in _CLOSED:
+        return StoreUnusable(f"{message}; check the AWS credentials and the policy of this role")
     if code in _SETTINGS:
         return ConfigProblem(f"{message}; check the AWS credentials and the policy of this role")
     return None
 
 
 @contextmanager
-def translated(what: str, absent: type[HeadraceError] = ConfigProblem) -> Iterator[None]:
+def translated(what: str, absent: type[HeadraceError] = StoreUnusable) -> Iterator[None]:
     """Turn boto3's errors into ours.
 
     Args:
@@ -126,7 +134,7 @@ def translated(what: str, absent: type[HeadraceError] = ConfigProblem) -> Iterat
         absent: what it is when there is no such table, bucket, queue or stream.
 
     Raises:
-        Transient, OutcomeUnknown, NotFound, ConfigProblem: as the table says; other codes pass as they are.
+        Transient, OutcomeUnknown, NotFound, StoreUnusable, ConfigProblem: as the table says; other codes pass as they are.
     """
     try:
         yield

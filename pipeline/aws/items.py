@@ -89,7 +89,7 @@ def _gap_of(item: Item, name: str) -> Gap | None:
 
 def segment_of(item: Item) -> Segment:
     """Read a ledger row; raises Corrupt."""
-    return _read("ledger row", item, lambda: _segment_of(item), ("lineage", "ordinal"))
+    return read_item("ledger row", item, lambda: _segment_of(item), ("lineage", "ordinal"))
 
 
 def _segment_of(item: Item) -> Segment:
@@ -132,7 +132,7 @@ def lineage_item(lineage: Lineage) -> Item:
 
 def lineage_of(item: Item) -> Lineage:
     """Read a lineage; raises Corrupt."""
-    return _read("lineage", item, lambda: _lineage_of(item), ("short", "name"))
+    return read_item("lineage", item, lambda: _lineage_of(item), ("short", "name"))
 
 
 def _lineage_of(item: Item) -> Lineage:
@@ -161,7 +161,7 @@ def file_item(entry: DataFile) -> Item:
 
 def file_of(item: Item) -> DataFile:
     """Read a manifest entry; raises Corrupt."""
-    return _read("manifest entry", item, lambda: _file_of(item))
+    return read_item("manifest entry", item, lambda: _file_of(item))
 
 
 def _file_of(item: Item) -> DataFile:
@@ -184,8 +184,14 @@ def index_item(entry: IndexItem) -> Item:
     return {"partition": text(entry.partition), "name": text(entry.name), "body": {"B": entry.body}}
 
 
-def _read(what: str, item: Item, make: Callable[[], T], key: tuple[str, str] = ("partition", "name")) -> T:
-    """Return what `make` reads out of an item; `key` names the attributes by which it is told.
+def read_item(
+    what: str,
+    item: Item,
+    make: Callable[[], T],
+    key: tuple[str, ...] = ("partition", "name"),
+    do: str = "run `headrace audit`",
+) -> T:
+    """Return what `make` reads out of an item; `key` names the attributes by which it is told, `do` is the next step.
 
     Raises:
         Corrupt: somebody else wrote it.
@@ -195,7 +201,7 @@ def _read(what: str, item: Item, make: Callable[[], T], key: tuple[str, str] = (
     except (LookupError, TypeError, ValueError, zlib.error, msgspec.MsgspecError) as exc:
         named = " ".join(str(next(iter(item.get(name, {}).values()), "?")) for name in key)
         # Not the error's own words: they may quote what the item holds.
-        raise Corrupt(f"{what} {named}: cannot be read ({type(exc).__name__}); run `headrace audit`") from exc
+        raise Corrupt(f"{what} {named}: cannot be read ({type(exc).__name__}); {do}") from exc
 
 
 def or_corrupt(read: Callable[[Item], T]) -> Callable[[Item], T | Corrupt]:
@@ -212,7 +218,7 @@ def or_corrupt(read: Callable[[Item], T]) -> Callable[[Item], T | Corrupt]:
 
 def index_item_of(item: Item) -> IndexItem:
     """Read an item of the entity index; raises Corrupt."""
-    return _read("index item", item, lambda: _index_item_of(item))
+    return read_item("index item", item, lambda: _index_item_of(item))
 
 
 def _index_item_of(item: Item) -> IndexItem:
@@ -241,7 +247,7 @@ def aggregate_item(one: Aggregate) -> Item:
 
 def aggregate_of(item: Item) -> Aggregate:
     """Read an item of the aggregates; raises Corrupt."""
-    return _read("aggregate", item, lambda: _aggregate_of(item))
+    return read_item("aggregate", item, lambda: _aggregate_of(item))
 
 
 def _aggregate_of(item: Item) -> Aggregate:
@@ -270,7 +276,7 @@ def receipt_item(receipt: Receipt) -> Item:
 
 def receipt_of(item: Item) -> Receipt:
     """Read a receipt; raises Corrupt."""
-    return _read("receipt", item, lambda: _receipt_of(item), ("producer", "number"))
+    return read_item("receipt", item, lambda: _receipt_of(item), ("producer", "number"))
 
 
 def _receipt_of(item: Item) -> Receipt:

@@ -10,10 +10,10 @@
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from botocore.exceptions import ClientError
@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from pipeline.aws import tables
 from pipeline.aws.dynamo import query
 from pipeline.aws.errors import condition_failed, translated
-from pipeline.aws.items import Item, number, text
+from pipeline.aws.items import Item, number, read_item, text
 from pipeline.core.lease import Account, Change
 from pipeline.core.policy import Limit, Policy
 from pipeline.ports.limits import AccountKey, Decided
@@ -45,6 +45,7 @@ EXPIRED = "expires_s <= :now"
 _NAME = {"#name": "name"}
 _CHECK, _POLICY = "check#", "policy#"
 _DECISION = "decision"
+T = TypeVar("T")
 
 
 def account_key(key: AccountKey) -> Item:
@@ -70,7 +71,13 @@ def account_item(key: AccountKey, account: Account, expires_us: int | None) -> I
 
 
 def account_of(item: Item) -> Account:
-    """Return the account of an item."""
+    """Return the account of an item; raises Corrupt."""
+    return _read("account", item, lambda: _account_of(item))
+
+
+def _account_of(item: Item) -> Account:
+    if len(item["tokens"]["L"]) != len(item["seconds"]["L"]):
+        raise ValueError("not as many rates as buckets")
     return Account(
         revision=item["revision"]["S"],
         at_us=int(item["at_us"]["N"]),
@@ -113,7 +120,11 @@ def policy_item(tenant: str, policy: Policy) -> Item:
 
 
 def policy_of(item: Item) -> Policy:
-    """Return the policy of an item."""
+    """Return the policy of an item; raises Corrupt."""
+    return _read("policy", item, lambda: _policy_of(item))
+
+
+def _policy_of(item: Item) -> Policy:
     limit = msgspec.json.decode(item["limit"]["S"], type=Limit)
     return Policy(item["name"]["S"].removeprefix(_POLICY), limit)
 
@@ -127,9 +138,24 @@ def decision_item(tenant: str, key: str, decided: Decided, expires_us: int) -> I
     } | _expires(expires_us)
 
 
-def decided_of(item: Item) -> Decided:
-    """Return the decision of an item."""
-    return Decided(item["fingerprint"]["S"], item["answer"]["S"].encode())
+def decided_of(item: Item, now_us: int) -> Decided | None:
+    """Return the decision of an item, unless it has expired; raises Corrupt."""
+    return _read("decision", item, lambda: _decided_of(item, now_us))
+
+
+def _decided_of(item: Item, now_us: int) -> Decided | None:
+    decided = Decided(item["fingerprint"]["S"], item["answer"]["S"].encode())
+    return None if int(item["expires_s"]["N"]) <= now_us // 1_000_000 else decided
+
+
+def _read(what: str, item: Item, make: Callable[[], T]) -> T:
+    """Return what `make` reads out of an item of ours.
+
+    Raises:
+        Corrupt: somebody else wrote it.
+    """
+    mend = "delete this item: an account begins anew then, a policy is put again, a decision is made again"
+    return read_item(f"table {tables.LIMITS.name}: {what}", item, make, do=mend)
 
 
 def _expires(expires_us: int | None) -> Item:
@@ -248,9 +274,7 @@ class DynamoLimits:
     def find(self, tenant: str, key: str, now_us: int) -> Decided | None:
         """Return what was decided under a key; see the port. DynamoDB deletes expired items days late, or never."""
         item = self._get(_decision_key(tenant, key))
-        if item is None or int(item["expires_s"]["N"]) <= now_us // 1_000_000:
-            return None
-        return decided_of(item)
+        return None if item is None else decided_of(item, now_us)
 
     def keep(self, tenant: str, key: str, decided: Decided, now_us: int, expires_us: int) -> Decided:
         """Store a decision unless one is there; see the port."""

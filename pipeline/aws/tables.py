@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from pipeline.aws.errors import error_code, translated
+from pipeline.core.errors import StoreUnusable
 
 
 class Table(NamedTuple):
@@ -41,6 +42,8 @@ ALL = (
     LIMITS,
 )
 
+_NO_KEY = {"S": "-", "N": "-1"}  # no item of ours has it
+
 
 def create_tables(client: Any, prefix: str) -> None:
     """Create the missing tables, on demand capacity, and wait for them."""
@@ -69,6 +72,26 @@ def create_tables(client: Any, prefix: str) -> None:
             )
         if table.expires is not None:
             _let_items_end(client, prefix + table.name, table.expires)
+
+
+def ask_tables(client: Any, prefix: str) -> None:
+    """Ask every table for an item that none has, one after the other; a read unit or half of one each.
+
+    Raises:
+        StoreUnusable: some are missing, or closed to our role; `stores` names them all.
+        Transient, OutcomeUnknown: one does not answer.
+    """
+    unusable: dict[str, StoreUnusable] = {}
+    for table in ALL:
+        keys = [key for key in (table.partition, table.sort) if key]
+        absent = {name: {kind: _NO_KEY[kind]} for name, kind in keys}
+        try:
+            with translated(f"read {prefix}{table.name}"):
+                client.get_item(TableName=prefix + table.name, Key=absent)
+        except StoreUnusable as exc:
+            unusable[table.name] = exc
+    for first in unusable.values():
+        raise StoreUnusable(f"{', '.join(unusable)}: {first}", tuple(unusable)) from first
 
 
 def _let_items_end(client: Any, table: str, attribute: str) -> None:

@@ -1,7 +1,9 @@
 """`headrace acts`: who changed what, and when."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +21,7 @@ from pipeline.cli.administer import desk, looking, moment, table
 )
 @looking
 def command(*, subject: str | None, limit: int, home: Path | None, as_json: bool) -> None:
-    """Show administrative acts, newest first: who, when, what.
+    """Show administrative acts, newest first: who, when, what. With --json times of the details are microseconds.
 
     \b
     headrace acts --subject tenant:acme
@@ -33,8 +35,16 @@ def command(*, subject: str | None, limit: int, home: Path | None, as_json: bool
                 "subject": act.subject,
                 "details": act.details
                 if as_json
-                else json.dumps(act.details, ensure_ascii=False, sort_keys=True),
+                else json.dumps(_readable(act.details), ensure_ascii=False, sort_keys=True),
             }
             for act in at.control.acts(subject, limit)
         ]
     table(rows, ("at", "actor", "action", "subject", "details"), "no acts", as_json=as_json)
+
+
+def _readable(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return details with times that a person can read, under names without their unit."""
+    return {
+        name.removesuffix("_us"): moment(value) if name.endswith("_us") and isinstance(value, int) else value
+        for name, value in details.items()
+    }

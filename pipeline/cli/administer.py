@@ -17,6 +17,7 @@ import click
 from pipeline.cli.settings import home_option
 from pipeline.config import Settings, load_settings
 from pipeline.core.caller import Scope
+from pipeline.core.errors import ConfigProblem, NotFound
 
 if TYPE_CHECKING:  # it loads SQLAlchemy, and `--help` is to be quick
     from pipeline.flows.admin import Admin
@@ -39,6 +40,22 @@ scope_option = click.option(
     help=f"What it may do: {', '.join(Scope)}; several with commas.",
 )
 label_option = click.option("--label", default="", help="For people: who uses it, and where.")
+
+
+def of_tenant(function: F) -> F:
+    """Add a tenant that a list may be narrowed to, as an argument or an option."""
+
+    def one(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+        before = context.params.get("tenant")
+        if value is not None and before not in (None, value):
+            raise click.UsageError(f"two tenants, {before!r} and {value!r}: give one")
+        context.params["tenant"] = value or before
+        return value or before
+
+    option = click.option(
+        "--tenant", "_tenant", callback=one, expose_value=False, help="The same, as an option."
+    )
+    return click.argument("tenant", required=False, callback=one, expose_value=False)(option(function))
 
 
 def acting(function: F) -> F:
@@ -80,7 +97,7 @@ def desk(home: Path | None, actor: str | None = None) -> Iterator[Desk]:
     """Give the control store, and the acts of whoever runs this command.
 
     Raises:
-        ConfigProblem: a setting is wrong, or the store refuses us.
+        ConfigProblem: a setting is wrong, the store refuses us, or a name that was typed is nobody's: nothing was done.
         Transient: the store does not answer in `control.wait_seconds`.
     """
     from pipeline.flows.admin import Admin
@@ -92,8 +109,21 @@ def desk(home: Path | None, actor: str | None = None) -> Iterator[Desk]:
     word = settings.control.environment
     try:
         yield Desk(settings, store, Admin(store, clock, actor or me(), secrets.token_bytes, word))
+    except NotFound as exc:
+        raise ConfigProblem(str(exc)) from exc
     finally:
         store.close()
+
+
+def known_tenant(at: Desk, name: str | None) -> str | None:
+    """Return the name of a tenant of the store or the settings; None for none.
+
+    Raises:
+        NotFound: it is nobody's.
+    """
+    if name is not None and name not in at.settings.events.tenants:
+        at.admin.tenant(name)
+    return name
 
 
 def told_waiting(seconds: float, reason: str) -> None:

@@ -165,10 +165,11 @@ def _bytes(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-# A loader reads them once, when it starts.
+# `flows.rules.StoredRules`: files and settings once, the control store every half a minute.
 RESTART_LOADERS = (
-    "loaders that run judge by the schemas and settings they were started with: restart them (`headrace down`, then "
-    "`headrace up`; or each `headrace worker`), else what comes next is judged as before"
+    "loaders that run read schema files and settings once, when they start: if one of those was mended, restart them "
+    "(`headrace down`, then `headrace up`; or each `headrace worker`), else what comes next is judged as before. What was "
+    "mended by `headrace tenants` or `headrace schema publish` they know within half a minute"
 )
 
 

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.administer import acting, desk, label_option, looking, moment, scope_option, show, table
+from pipeline.cli.administer import (
+    acting,
+    desk,
+    known_tenant,
+    label_option,
+    looking,
+    moment,
+    of_tenant,
+    scope_option,
+    show,
+    table,
+)
 from pipeline.cli.answers import say
 from pipeline.core.caller import Scope
 
@@ -27,12 +38,12 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--tenant", help="Of this tenant alone.")
+@of_tenant
 @looking
 def list_(*, tenant: str | None, home: Path | None, as_json: bool) -> None:
-    """List clients, newest first."""
+    """List clients, newest first; of one tenant, or of all."""
     with desk(home) as at:
-        rows = [_row(client) for client in at.control.clients(tenant)]
+        rows = [_row(client) for client in at.control.clients(known_tenant(at, tenant))]
     table(
         rows,
         _COLUMNS,

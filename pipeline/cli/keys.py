@@ -9,9 +9,11 @@ from pipeline.cli.administer import (
     Duration,
     acting,
     desk,
+    known_tenant,
     label_option,
     looking,
     moment,
+    of_tenant,
     scope_option,
     show,
     table,
@@ -41,12 +43,12 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--tenant", help="Of this tenant alone.")
+@of_tenant
 @looking
 def list_(*, tenant: str | None, home: Path | None, as_json: bool) -> None:
-    """List keys, newest first."""
+    """List keys, newest first; of one tenant, or of all."""
     with desk(home) as at:
-        rows = [_row(key) for key in at.control.keys(tenant)]
+        rows = [_row(key) for key in at.control.keys(known_tenant(at, tenant))]
     table(rows, _COLUMNS, "no keys: `headrace keys create TENANT --scope ingest` makes one", as_json=as_json)
 
 

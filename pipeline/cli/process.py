@@ -18,7 +18,7 @@ from pipeline.machine.processor import run_processor
 def command(*, drain: bool, home: Path | None) -> int:
     """Process replay jobs: count and fingerprint the events of each entity and day anew.
 
-    Any number may run at once, on any machine. Ctrl-C finishes the chunk in hand. What is done is logged as one JSON
+    `headrace up` brings one. Any number may run at once, on any machine. Ctrl-C finishes the chunk in hand. What is done is logged as one JSON
     line per chunk.
 
     \b

@@ -16,11 +16,14 @@ from pipeline.flows.ingest import IngestReport, numbered_lines
 from pipeline.machine.interrupts import Interrupts
 from pipeline.producer import HttpProducer, client_credentials, connect_http
 from pipeline.sending.batches import MAX_EVENT_BYTES, check_size
-from pipeline.sending.fates import BatchFate
+from pipeline.sending.fates import BatchFate, Report
 
 if TYPE_CHECKING:
     from pipeline.flows.ingest import Lines
 
+_NOT_THEIRS = frozenset(
+    {"unreachable", "given_up"}
+)  # codes of fates that say nothing about the lines themselves
 _LOOK_SECONDS = 0.2  # between two looks at Ctrl-C while something is waited for
 _PATIENCE_SECONDS = 0.1  # lines of a pipe may wait so long for more
 _LAST_SECONDS = 5.0  # after Ctrl-C, for what is on its way
@@ -60,7 +63,7 @@ class _Lines:
             numbers = [self._open.pop(ticket) for ticket in fate.tickets]
             if fate.kind == "acknowledged":
                 self.report.accepted += len(numbers)
-            elif fate.kind == "unknown" or fate.status or fate.code == "unreachable":
+            elif fate.kind == "unknown" or fate.status or fate.code in _NOT_THEIRS:
                 self.unknown += len(numbers) if fate.kind == "unknown" else 0
                 self.stopped = self.stopped or fate
                 self._open.update({-1 - number: number for number in numbers})  # they are not done
@@ -117,12 +120,12 @@ def send_http(
             _finish(producer, noted, interrupts, progress)
         except KeyboardInterrupt:
             interrupts.hold()
-            producer.close(_LAST_SECONDS)
+            _close(producer, _LAST_SECONDS)
             say(noted.done())
             raise
         except _Stopped:
             interrupts.hold()
-            producer.close(_LOOK_SECONDS)
+            _close(producer, _LOOK_SECONDS)
         interrupts.hold()
     if noted.stopped is not None:
         raise _problem(noted, noted.stopped)
@@ -184,12 +187,20 @@ def _put(number: int, line: bytes, producer: HttpProducer, noted: _Lines, interr
 
 def _finish(producer: HttpProducer, noted: _Lines, interrupts: Interrupts, progress: Progress) -> None:
     told = ""
-    while producer.close(_LOOK_SECONDS).waiting and not producer.ended:
+    while _close(producer, _LOOK_SECONDS).waiting and not producer.ended:
         told = _wait_told(told, producer, noted, interrupts)
         progress.update(noted.report.accepted)
     if noted.stopped is not None:
         raise _Stopped
     noted.must_be_done(producer.problem)
+
+
+def _close(producer: HttpProducer, seconds: float) -> Report:
+    """Close, also a producer that an unknown error has ended: it has told a fate for each line, with the error in it."""
+    try:
+        return producer.close(seconds)
+    except ConfigProblem:
+        return producer.last_report
 
 
 def _wait_told(told: str, producer: HttpProducer, noted: _Lines, interrupts: Interrupts) -> str:

@@ -217,8 +217,8 @@ def _hint(job: "Job") -> str:
     if job.state in ("frozen", "sending"):
         return f"nothing happens, and not all of its messages are sent: if whoever sent them was stopped, {resume}"
     return (
-        "nothing happens: `headrace process` starts a processor; if one runs, its messages may be gone: "
-        + resume
+        "nothing happens: `headrace process` starts a processor (`headrace up` brings one, unless it is given "
+        "--no-processor); if one runs, its messages may be gone: " + resume
     )
 
 

@@ -51,7 +51,7 @@ def ddl(ctx: click.Context, *, check: bool, out: Path | None, home: Path | None)
     if check and differing:
         click.echo("run `headrace schema ddl` and check the result in", err=True)
         ctx.exit(STALE)
-    if differing and not check:  # so a schema was added or mended
+    if not check and _by_files(settings, wanted, differing):
         say(RESTART_LOADERS)
     if not differing:
         click.echo(f"{len(wanted)} files in {folder} are as the schemas say")
@@ -134,6 +134,12 @@ def _types(settings: Settings) -> Mapping[str, TypeSchema]:
     from pipeline import wiring
 
     return wiring.rules(settings).schemas
+
+
+def _by_files(settings: Settings, wanted: Mapping[str, str], differing: Mapping[str, str]) -> bool:
+    """True when a schema file was added, mended or removed; a published schema is no loader's restart."""
+    filed = ddl_files(group_types(load_schemas(settings.paths.schemas)))
+    return any(name not in wanted or filed.get(name) == wanted[name] for name in differing)
 
 
 def _differing(folder: Path, wanted: Mapping[str, str]) -> dict[str, str]:

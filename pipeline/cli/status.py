@@ -42,6 +42,8 @@ def status_report(home: Home, finding: Finding, now: float) -> dict[str, Any]:
         "emulator": _process(stack.emulator if stack else None),
         "loader": _process(stack.loader if stack else None) | {"heartbeat": heartbeat(home, now)},
         "api": _process(stack.api if stack else None) | {"url": api_url(home, stack.api) if stack else None},
+        "processor": _process(stack.processor if stack else None),
+        "owner": _process(stack.owner if stack else None),
         "settings": stack.settings if stack else {},
     }
 
@@ -57,14 +59,23 @@ def _text(report: dict[str, Any]) -> str:
         lines.append(f"endpoint  {report['endpoint_url']}, up for {_duration(report['uptime_seconds'])}")
     if report["api"]["url"] is not None:
         lines.append(f"API       {report['api']['url']}, reference {report['api']['url']}/docs")
-    for name in ("emulator", "loader", "api"):
+    for name in ("emulator", "loader", "api", "processor"):
         if report[name]["pid"] is not None:
             state = "running" if report[name]["running"] else "not running"
-            lines.append(f"{name:8}  process {report[name]['pid']}, {state}")
+            lines.append(f"{name:9} process {report[name]['pid']}, {state}")
+    if report["status"] == "running":
+        lines.append(f"restarts  {_restarts(report)}")
     beat = report["loader"]["heartbeat"]
     if beat is not None:
         lines.append(f"progress  {_progress(beat)}")
     return "\n".join(lines)
+
+
+def _restarts(report: dict[str, Any]) -> str:
+    """Say who starts again what dies."""
+    if report["owner"]["running"]:
+        return f"process {report['owner']['pid']} starts again what dies"
+    return "nobody starts again what dies: `headrace down`, then `headrace up --detach`, for a stack that is looked after"
 
 
 def _progress(beat: dict[str, Any]) -> str:

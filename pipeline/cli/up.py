@@ -1,5 +1,7 @@
 """`headrace up`: the local stack, in the foreground or detached."""
 
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -7,11 +9,16 @@ import click
 
 from pipeline.cli.settings import EMULATOR_KEY, emulator_overrides, home_option
 from pipeline.config import Settings, as_environment, load_settings
+from pipeline.core.ending import longest_end_seconds
 from pipeline.core.errors import ConfigProblem
+from pipeline.laptop.api import api_url
+from pipeline.laptop.background import start_in_background
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import Launch, Running, local_stack
+from pipeline.laptop.stack import Stack
 
 CHECK_SECONDS = 0.2
+_UNSEEN = "UP_UNSEEN"  # in the environment of the one that --detach starts
 LOCAL_IDLE_SECONDS = "1"  # on one machine a person waits for the rows, and small files cost nothing
 
 
@@ -25,27 +32,52 @@ LOCAL_IDLE_SECONDS = "1"  # on one machine a person waits for the rows, and smal
 @click.option(
     "--no-api", is_flag=True, help="Without the HTTP API: `headrace serve` serves, where it is wanted."
 )
+@click.option(
+    "--no-processor",
+    is_flag=True,
+    help="Without a processor of replay jobs: `headrace process` does them, when it is wanted.",
+)
 @home_option
 def command(
-    *, detach: bool, port: int | None, fresh: bool, no_loader: bool, no_api: bool, home: Path | None
+    *,
+    detach: bool,
+    port: int | None,
+    fresh: bool,
+    no_loader: bool,
+    no_api: bool,
+    no_processor: bool,
+    home: Path | None,
 ) -> None:
-    """Start the local stack: emulator, stream, tables, loader, HTTP API.
+    """Start the local stack: emulator, stream, tables, loader, HTTP API, processor of replay jobs.
 
-    Everything is kept in the home over `headrace down` and the next `headrace up`.
+    What dies is started again, with --detach too. Everything is kept in the home over `headrace down` and the next
+    `headrace up`.
     """
     launch = launch_for(
-        home, port=port, fresh=fresh, detach=detach, with_loader=not no_loader, with_api=not no_api
+        home,
+        port=port,
+        fresh=fresh,
+        with_loader=not no_loader,
+        with_api=not no_api,
+        with_processor=not no_processor,
+        unseen=_UNSEEN in os.environ,
     )
+    if detach:
+        stack = start_in_background(launch.home, _again(launch), {**os.environ, _UNSEEN: "1"})
+        _say_where(launch.home, stack)
+        say("`headrace status` shows it, `headrace down` stops it")
+    else:
+        _run(launch)
+
+
+def _run(launch: Launch) -> None:
+    """Run the stack until a signal, or an error, ends it."""
     running: Running | None = None
     try:
         with local_stack(launch) as running:
-            say(f"running on {running.stack.endpoint_url}, home {launch.home.path}")
-            if running.api_url is not None:
-                say(f"HTTP API on {running.api_url}, its reference on {running.api_url}/docs")
-            if detach:
-                say("`headrace status` shows it, `headrace down` stops it")
-                return
-            say("Ctrl-C stops it; nothing is lost")
+            _say_where(launch.home, running.stack)
+            if not launch.unseen:
+                say("Ctrl-C stops it; nothing is lost")
             while True:
                 running.check()
                 time.sleep(CHECK_SECONDS)
@@ -53,6 +85,26 @@ def command(
         if running is None:
             raise
         say(f"stopped; data kept in {launch.home.path}")
+
+
+def _say_where(home: Home, stack: Stack) -> None:
+    say(f"running on {stack.endpoint_url}, home {home.path}")
+    url = api_url(home, stack.api)
+    if url is not None:
+        say(f"HTTP API on {url}, its reference on {url}/docs")
+
+
+def _again(launch: Launch) -> list[str]:
+    """Return this command without --detach."""
+    flags = {
+        "--fresh": launch.fresh,
+        "--no-loader": not launch.with_loader,
+        "--no-api": not launch.with_api,
+        "--no-processor": not launch.with_processor,
+    }
+    words = [sys.executable, "-m", "pipeline.cli.main", "up", "--home", str(launch.home.path)]
+    words += [] if launch.port is None else ["--port", str(launch.port)]
+    return words + [name for name, given in flags.items() if given]
 
 
 def launch_for(
@@ -64,6 +116,8 @@ def launch_for(
     throwaway: bool = False,
     with_loader: bool = True,
     with_api: bool = False,
+    with_processor: bool = False,
+    unseen: bool = False,
 ) -> Launch:
     """Say what to start, from the settings.
 
@@ -92,6 +146,10 @@ def launch_for(
         throwaway=throwaway,
         with_loader=with_loader,
         with_api=with_api,
+        api_end_seconds=longest_end_seconds(settings.web.deadline_seconds),
+        with_processor=with_processor,
+        processor_page=settings.web.workers + 2,  # the API has one more page than processes
+        unseen=unseen,
     )
 
 

@@ -2,6 +2,7 @@
 
 HeadraceError
 ├── ConfigProblem     a setting, argument or file is wrong: the user mends it; nothing was done
+│   └── StoreUnusable a table, bucket or queue of the deployment is missing, or closed to this role: an operator mends it
 ├── InvalidEvent      one event is refused: it goes to quarantine, its neighbours go on
 ├── NotFound          the named thing does not exist
 │   └── Crossed       it is another tenant's: its caller is told that it does not exist
@@ -22,6 +23,18 @@ class HeadraceError(Exception):
 
 class ConfigProblem(HeadraceError):
     """A setting, argument or file is wrong; nothing was done."""
+
+
+class StoreUnusable(ConfigProblem):
+    """A table, bucket or queue of the deployment is missing, or closed to this process' role; nothing was done.
+
+    Attributes:
+        stores: which, by the names that all deployments share; empty where the message alone tells.
+    """
+
+    def __init__(self, message: str, stores: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.stores = stores
 
 
 class InvalidEvent(HeadraceError):

@@ -24,6 +24,7 @@ from pipeline.facts.limiting import (
     ClockCorrected,
     ClockFoundWrong,
     DecisionsDropped,
+    LimitItemUnreadable,
     LimitStoreAnswered,
     LimitStoreFailed,
 )
@@ -72,7 +73,7 @@ from pipeline.facts.sending import (
     SpillOpened,
     SpillTorn,
 )
-from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed
+from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed, StoreMissed
 from pipeline.facts.web import (
     AnswerUnstored,
     CredentialsRefused,
@@ -172,12 +173,14 @@ __all__ = [
     "ClockFoundWrong",
     "ClockCorrected",
     "AccountFoundAhead",
+    "LimitItemUnreadable",
     "DecisionsDropped",
     "DamageFound",
     "ReadsStopped",
     "ApiStarted",
     "EventsReceived",
     "RequestFailed",
+    "StoreMissed",
     "ApiDrained",
     "RequestsAnswered",
     "RequestsRefused",

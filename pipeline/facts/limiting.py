@@ -57,6 +57,22 @@ class AccountFoundAhead(Fact, frozen=True):
     ahead_seconds: int
 
 
+class LimitItemUnreadable(Fact, frozen=True):
+    """An account of the table of limits is none of ours: until it is mended, each process counts it by itself, or refuses."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "unreadable_limits",
+            "counter",
+            "Count",
+            "Times, one in ten seconds at most, that an unreadable account of the table of limits was told.",
+        ),
+    )
+    store_down: str
+    error: str
+
+
 class DecisionsDropped(Fact, frozen=True):
     """Decisions of the rate-limit service were not recorded as events: the stream is busy. They hold all the same."""
 

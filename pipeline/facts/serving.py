@@ -50,6 +50,23 @@ class RequestFailed(Fact, frozen=True):
     error: str
 
 
+class StoreMissed(Fact, frozen=True):
+    """A request needed a table, bucket or queue that is missing, or closed to this role, and was answered 503; `error` names it."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "requests_without_store",
+            "counter",
+            "Count",
+            "Requests that needed a store which is missing, or closed to this role.",
+        ),
+    )
+    request_id: str
+    route: str
+    error: str
+
+
 class ApiDrained(Fact, frozen=True):
     """A process of the HTTP API has answered all it took, and stops; `lost` events have no answer from the stream."""
 

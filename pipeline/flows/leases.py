@@ -12,9 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Literal
 
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import Corrupt, HeadraceError
 from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
-from pipeline.facts import FactSink, LimitStoreAnswered, LimitStoreFailed
+from pipeline.facts import FactSink, LimitItemUnreadable, LimitStoreAnswered, LimitStoreFailed
 from pipeline.flows.clocks import MAX_SKEW_SECONDS, Clocks, ClockWrong
 from pipeline.flows.held import STORE, Held, Taken
 from pipeline.ports.clock import Clock
@@ -61,6 +61,7 @@ class Leases:
         self._lock = threading.Lock()
         self._down_until, self._down_since, self._told_at = 0.0, 0.0, -_TOLD_SECONDS
         self._is_down, self._swept_at = False, clock.monotonic()
+        self._damage_told_at = -_TOLD_SECONDS
 
     def __len__(self) -> int:
         return len(self._held)
@@ -185,7 +186,7 @@ class Leases:
         if wants is None:
             return
         if self._clock.monotonic() < self._down_until:
-            self._without_store(held, needs, *wants)
+            self._without_store(held, needs, *wants, self._down_until)
             return
         try:
             if not self._from_store(key, held, needs, *wants):
@@ -196,9 +197,12 @@ class Leases:
             until = self._clock.monotonic() + _DOWN_SECONDS
             with self._lock:
                 held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
+        except Corrupt as exc:  # of this account alone: the others go on
+            self._damaged(exc)
+            self._without_store(held, needs, *wants, self._clock.monotonic() + _DOWN_SECONDS)
         except HeadraceError as exc:
             self._failed(exc)
-            self._without_store(held, needs, *wants)
+            self._without_store(held, needs, *wants, self._down_until)
         else:
             self._answered()
 
@@ -240,12 +244,13 @@ class Leases:
         return self._store.write(key, change, expires_us)
 
     def _without_store(
-        self, held: Held, asked: tuple[int, ...], needs: tuple[int, ...], wants: tuple[int, ...]
+        self, held: Held, asked: tuple[int, ...], needs: tuple[int, ...], wants: tuple[int, ...], until: float
     ) -> None:
+        """Spend from a bucket of this process' own, or refuse until a moment, as the settings say."""
         now_us, now = self._clock.now_us(), self._clock.monotonic()
         with self._lock:
             if self._store_down == "closed":
-                held.deny(STORE, 0, self._down_until, self._down_until, now)
+                held.deny(STORE, 0, until, until, now)
                 return
             terms = Terms(held.terms.buckets)
             found = lease(terms, held.local, now_us, needs, wants, "")
@@ -265,6 +270,12 @@ class Leases:
         if now - self._told_at >= _TOLD_SECONDS:
             self._told_at = now
             self._facts(LimitStoreFailed(store_down=self._store_down, error=str(exc)))
+
+    def _damaged(self, exc: Corrupt) -> None:
+        now = self._clock.monotonic()
+        if now - self._damage_told_at >= _TOLD_SECONDS:
+            self._damage_told_at = now
+            self._facts(LimitItemUnreadable(store_down=self._store_down, error=str(exc)))
 
     def _answered(self) -> None:
         if self._is_down:
@@ -288,6 +299,8 @@ class Leases:
                     return
         except ClockWrong:
             return
+        except Corrupt as exc:
+            self._damaged(exc)
         except HeadraceError as exc:
             self._failed(exc)
 

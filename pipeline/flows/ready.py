@@ -6,31 +6,36 @@ An answer is given to everybody for `KEPT_SECONDS`: whoever asks often asks us, 
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import HeadraceError, StoreUnusable
 from pipeline.ports.clock import Clock
 
 KEPT_SECONDS = 3.0
-State = Literal["ok", "failing", "silent"]  # silent: it was asked and has not answered yet
+# unusable: it answered that it is not there, or not for us. silent: it was asked and has not answered yet.
+State = Literal["ok", "failing", "unusable", "silent"]
 Probe = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """One thing that is depended on: its state, and how long ago that was so; None: it never answered."""
+    """One thing that is depended on: its state, and how long ago that was so; None: it never answered.
+
+    `unusable` names the stores that an operator has to make, or to open for this process.
+    """
 
     name: str
     state: State
     age_seconds: float | None
+    unusable: tuple[str, ...] = ()
 
 
 @dataclass
 class _Seen:
-    ok: bool = False
+    state: State = "failing"
+    unusable: tuple[str, ...] = ()
     at: float | None = None
     asked: Future[None] | None = None
 
@@ -71,14 +76,18 @@ class Readiness:
         age = None if seen.at is None else max(now - seen.at, 0.0)
         if seen.asked is not None and (age is None or age > 2 * KEPT_SECONDS):
             return Dependency(name, "silent", age)
-        return Dependency(name, "ok" if seen.ok else "failing", age)
+        return Dependency(name, seen.state, age, seen.unusable)
 
     def _probe(self, name: str) -> None:
-        ok = False
+        found = _Seen()
         try:
-            with suppress(HeadraceError):  # its state says so; why is in the facts of the call
-                self._probes[name]()
-                ok = True
+            self._probes[name]()
+            found.state = "ok"
+        except StoreUnusable as exc:
+            found.state, found.unusable = "unusable", exc.stores
+        except HeadraceError:
+            pass  # its state says so; why is in the facts of the call
         finally:
+            found.at = self._clock.monotonic()
             with self._lock:
-                self._seen[name] = _Seen(ok, self._clock.monotonic())
+                self._seen[name] = found

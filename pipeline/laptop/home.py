@@ -7,7 +7,7 @@
       state/  objects/    what the emulator keeps: streams and tables (saved when it ends); objects (at once)
       signing.key         signs the receipts of the HTTP API; made once
       run/                stack.json, loader.json, api.url, the lock, the emulator's pid file
-      logs/               emulator.log, loader.log, api.log
+      logs/               emulator.log, loader.log, api.log, processor.log, up.log (of `headrace up --detach`)
 
 Streams and tables live in the emulator's memory and reach `state/` only when it ends in order, objects reach the disk
 at once. After a kill the two contradict each other; `saved.json` is how that is noticed.
@@ -93,6 +93,16 @@ class Home:
     def loader_log(self) -> Path:
         """What the loader said: JSON lines."""
         return self.path / "logs" / "loader.log"
+
+    @property
+    def processor_log(self) -> Path:
+        """What the processor of replay jobs said: JSON lines."""
+        return self.path / "logs" / "processor.log"
+
+    @property
+    def up_log(self) -> Path:
+        """What `headrace up --detach` said after it had returned."""
+        return self.path / "logs" / "up.log"
 
     @property
     def has_data(self) -> bool:

@@ -1,10 +1,10 @@
-"""Start the local stack, keep its loader alive, and stop it whatever happens.
+"""Start the local stack, keep its processes alive, and stop it whatever happens.
 
 1. refuse what cannot work: no emulator installed, no room, a stack that runs already, state that was lost
 2. start the emulator, wait until it answers         (recorded in stack.json before and after)
 3. call `provision`: stream, bucket, tables
-4. start the loader, wait for its first heartbeat; start the API, wait until it says where it answers
-5. in the foreground: restart either when it dies; at the end stop all in order. Detached: leave them alone
+4. start the loader, wait for its first heartbeat; start the processor; start the API, wait until it says where it answers
+5. restart each of them when it dies; at the end stop all in order. Detached: leave them alone
 """
 
 import os
@@ -19,11 +19,12 @@ from typing import Literal, TypedDict, Unpack
 
 import msgspec
 
+from pipeline.core.ending import longest_end_seconds
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator, stopping
 from pipeline.laptop.api import PAGE_NUMBER, URL_FILE, api_url
 from pipeline.laptop.home import Home, only_one, prepare, wipe
-from pipeline.laptop.stack import Stack, find_stack, write_stack
+from pipeline.laptop.stack import Finding, Stack, find_stack, write_stack
 from pipeline.machine.interrupts import Interrupts
 from pipeline.machine.processes import (
     ProcessRef,
@@ -34,6 +35,7 @@ from pipeline.machine.processes import (
     stop,
     wait_until,
 )
+from pipeline.machine.processor import PROCESSOR, PROCESSOR_PAGE_NUMBER
 from pipeline.machine.restarts import Restarts
 
 LOADER_READY_SECONDS = 10.0  # first heartbeat; a loader that is silent but alive is let be
@@ -56,9 +58,13 @@ class Launch:
         recorded: the part of it that may be written to disk.
         with_loader: start it; without one, whoever wants to loads the stream.
         with_api: start the HTTP API.
+        with_processor: start a processor of replay jobs; others may run beside it.
+        processor_page: number of its page for Prometheus, where one is wanted; the loader has 0, the API those from 1.
+        api_end_seconds: how long it may take to end in order, by its settings.
         port: None for a free one.
         fresh: delete the data of an earlier stack first.
-        detach: the processes live on when this program ends.
+        detach: the processes live on when this program ends, and nobody restarts them.
+        unseen: nobody looks at this program's output: a loader that ends right after its start ends the start, as detached.
         throwaway: at the end nothing is saved, and the home's data is deleted.
     """
 
@@ -70,10 +76,15 @@ class Launch:
     loader_command: Sequence[str] = LOADER
     with_loader: bool = True
     with_api: bool = False
+    api_end_seconds: float = longest_end_seconds(0.0)
     api_command: Sequence[str] = API
+    with_processor: bool = False
+    processor_command: Sequence[str] = PROCESSOR
+    processor_page: int = 3
     port: int | None = None
     fresh: bool = False
     detach: bool = False
+    unseen: bool = False
     throwaway: bool = False
 
 
@@ -83,6 +94,7 @@ class _Changes(TypedDict, total=False):
     emulator: ProcessRef | None
     loader: ProcessRef | None
     api: ProcessRef | None
+    processor: ProcessRef | None
 
 
 class Running:
@@ -97,17 +109,19 @@ class Running:
             owner=None,
             has_loader=launch.with_loader,
             has_api=launch.with_api,
+            api_end_seconds=launch.api_end_seconds,
+            has_processor=launch.with_processor,
         )
         self._launch = launch
         self._interrupts = interrupts
-        self._restarts = {"loader": Restarts(), "API": Restarts()}
+        self._restarts = {"loader": Restarts(), "API": Restarts(), "processor": Restarts()}
         self._children: list[subprocess.Popen[bytes]] = []  # kept, so that the dead can be waited for
 
     def check(self) -> None:
-        """Restart the loader, or the API, when it died. Call it a few times a second; returns at once.
+        """Restart the loader, the API or the processor when it died. Call it a few times a second; returns at once.
 
         Raises:
-            HeadraceError: the emulator is gone, or the loader or the API died too often.
+            HeadraceError: the emulator is gone, or one of the others died too often.
             KeyboardInterrupt: a signal asked this program to end.
         """
         self._interrupts.check()
@@ -118,6 +132,8 @@ class Running:
             self._start_again("loader", home.loader_log, self._start_loader)
         if self.stack.has_api and not alive(self.stack.api):
             self._start_again("API", home.api_log, self._start_api)
+        if self.stack.has_processor and not alive(self.stack.processor):
+            self._start_again("processor", home.processor_log, self._start_processor)
 
     def _start_again(self, name: str, log: Path, start: Callable[[], None]) -> None:
         now, restarts = time.monotonic(), self._restarts[name]
@@ -139,8 +155,9 @@ class Running:
         if launch.with_loader:
             self._start_loader()
             self._await_loader()
+        if launch.with_processor:
+            self._start_processor()
         if launch.with_api:
-            launch.home.api_url.unlink(missing_ok=True)
             self._start_api()
             self._await_api()
         with self._interrupts.held():
@@ -151,7 +168,9 @@ class Running:
         wait_until(
             lambda: launch.home.heartbeat.exists() or not alive(self.stack.loader), LOADER_READY_SECONDS
         )
-        if launch.detach and wait_until(lambda: not alive(self.stack.loader), LOADER_PROVEN_SECONDS):
+        if (launch.detach or launch.unseen) and wait_until(
+            lambda: not alive(self.stack.loader), LOADER_PROVEN_SECONDS
+        ):
             raise HeadraceError(f"the loader ended right after its start; see {launch.home.loader_log}")
 
     def _await_api(self) -> None:
@@ -166,24 +185,24 @@ class Running:
         return api_url(self._launch.home, self.stack.api)
 
     def stop(self) -> None:
-        """Stop both processes in order; signals that arrive meanwhile are only answered."""
+        """Stop all processes in order; signals that arrive meanwhile are only answered."""
         if self._launch.throwaway:
             self.discard()
             return
         self._interrupts.hold()
         self._interrupts.told = lambda: self._launch.say("still stopping: streams and tables are being saved")
-        stopping.stop_api(self._launch.home, self.stack.api, self._launch.say)
-        stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
+        stopping.stop_api(self._launch.home, self.stack, self._launch.say)
+        stopping.stop_workers(self._launch.home, self.stack, self._launch.say)
         self._wait_for_room()
         stopping.stop_stack(self._launch.home, self.stack, self._launch.say)
         for child in self._children:
             child.poll()
 
     def discard(self) -> None:
-        """Stop both processes without saving anything, and delete the home's data."""
+        """Stop all processes without saving anything, and delete the home's data."""
         self._interrupts.hold()
-        stopping.stop_api(self._launch.home, self.stack.api, self._launch.say)
-        stopping.stop_loader(self._launch.home, self.stack.loader, self._launch.say)
+        stopping.stop_api(self._launch.home, self.stack, self._launch.say)
+        stopping.stop_workers(self._launch.home, self.stack, self._launch.say)
         stop(self.stack.emulator, 0)
         for child in self._children:
             child.wait()
@@ -235,13 +254,19 @@ class Running:
 
     def _start_api(self) -> None:
         with self._interrupts.held():
+            self._launch.home.api_url.unlink(missing_ok=True)  # a new one may have another port
             self._record(api=self._spawn(self._launch.api_command, self._launch.home.api_log))
+
+    def _start_processor(self) -> None:
+        with self._interrupts.held():
+            launch = self._launch
+            self._record(processor=self._spawn(launch.processor_command, launch.home.processor_log))
 
     def _spawn(self, command: Sequence[str], log: Path) -> ProcessRef | None:
         launch, endpoint = self._launch, self.stack.endpoint_url
         ours = {"HEADRACE_HOME": str(launch.home.path), "HEADRACE_AWS__ENDPOINT_URL": endpoint}
         ours[URL_FILE] = str(launch.home.api_url)
-        ours[PAGE_NUMBER] = "1"
+        ours |= {PAGE_NUMBER: "1", PROCESSOR_PAGE_NUMBER: str(launch.processor_page)}
         child = spawn(
             command,
             environment=outside_environment() | dict(launch.loader_environment) | ours,
@@ -280,6 +305,7 @@ def local_stack(launch: Launch) -> Iterator[Running]:
         if launch.port is not None:
             emulator.require_free(launch.port)
         prepare(launch.home)
+        _refuse_running(find_stack(launch.home))
         with only_one(launch.home):
             _clear_the_way(launch)
             running = Running(launch, interrupts)
@@ -295,14 +321,18 @@ def local_stack(launch: Launch) -> Iterator[Running]:
                     running.stop()
 
 
-def _clear_the_way(launch: Launch) -> None:
-    """Refuse a home that is in use or whose state was lost; close the record of a stack that ended by itself."""
-    home = launch.home
-    finding = find_stack(home)
+def _refuse_running(finding: Finding) -> None:
     if finding.status == "running" and finding.stack is not None:
         raise ConfigProblem(
             f"a stack runs already on {finding.stack.endpoint_url}: see `headrace status`, stop it with `headrace down`"
         )
+
+
+def _clear_the_way(launch: Launch) -> None:
+    """Refuse a home that is in use or whose state was lost; close the record of a stack that ended by itself."""
+    home = launch.home
+    finding = find_stack(home)
+    _refuse_running(finding)
     if finding.status == "half-started":
         raise ConfigProblem(finding.reason)
     if launch.fresh:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.core.ending import longest_end_seconds
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
 from pipeline.machine.files import disk_problems, write_atomically
@@ -13,6 +14,7 @@ from pipeline.machine.processes import ProcessRef, alive
 Status = Literal["running", "half-started", "killed", "absent"]
 START_EMPTY = "`headrace up --fresh` starts empty, `headrace down --wipe` only deletes"
 LOG_TAIL_BYTES = 16_384
+_UNSAID_END_SECONDS = longest_end_seconds(300.0)  # with the longest deadline that web.deadline_seconds can be
 _CRASH = re.compile(r'"error":"((?:[^"\\]|\\.)*)"')  # the line may be torn
 START_AGAIN = "`headrace down`, then `headrace up`: nothing is lost"
 
@@ -22,10 +24,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         started_at: Unix seconds.
-        owner: the program that restarts and stops the children; None once a detached stack runs.
+        owner: the program that restarts and stops the children; None: nobody does, as after `headrace demo --keep`.
         settings: environment of the loader, without secrets.
         has_loader: whether the stack brings a loader; without one others load its stream.
         has_api: whether it brings the HTTP API.
+        has_processor: whether it brings a processor of replay jobs.
+        api_end_seconds: how long the API that runs may take to end in order, by its settings.
         stamps: marks of the state files before the start (`emulator.state_stamps`).
     """
 
@@ -37,9 +41,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     emulator: ProcessRef | None = None
     loader: ProcessRef | None = None
     api: ProcessRef | None = None
+    processor: ProcessRef | None = None
     settings: dict[str, str] = {}
     has_loader: bool = True
     has_api: bool = False
+    has_processor: bool = False
+    api_end_seconds: float = _UNSAID_END_SECONDS
     stamps: dict[str, str] = {}
 
 
@@ -94,6 +101,9 @@ def _recorded(home: Home, stack: Stack) -> Finding:
         return Finding("half-started", f"the loader is not running{_last_words(home)}; {START_AGAIN}", stack)
     if stack.has_api and not alive(stack.api):
         return Finding("half-started", f"the API is not running (log: {home.api_log}); {START_AGAIN}", stack)
+    if stack.has_processor and not alive(stack.processor):
+        said = f"the processor of replay jobs is not running (log: {home.processor_log}); {START_AGAIN}"
+        return Finding("half-started", said, stack)
     if stack.phase != "running" or not emulator.healthy(stack.port):
         what = (
             "its start was cut off" if stack.phase != "running" else f"{stack.endpoint_url} does not answer"
@@ -125,9 +135,10 @@ def _last_words(home: Home) -> str:
 def _without_emulator(home: Home, stack: Stack) -> Finding:
     if not kept_everything(home, stack):
         return Finding("killed", lost(home), stack)
-    if alive(stack.loader) or alive(stack.api):
-        left = "the loader" if alive(stack.loader) else "the API"
-        return Finding("half-started", f"only {left} still runs; {START_AGAIN}", stack)
+    left = {"the loader": stack.loader, "the API": stack.api, "the processor": stack.processor}
+    for name, process in left.items():
+        if alive(process):
+            return Finding("half-started", f"only {name} still runs; {START_AGAIN}", stack)
     return Finding("absent", f"no stack runs in {home.path}: `headrace up` starts one", stack)
 
 

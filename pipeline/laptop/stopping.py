@@ -1,7 +1,7 @@
 """Stop the local stack so that nothing is lost, or throw its data away.
 
-Order: the API first, which answers what it took; then the loader, so that it can finish its segment while streams and tables still answer; then the emulator,
-which saves both; then the proof that it did. Only then does the record of the stack go away.
+Order: the API first, which answers what it took; then the processor and the loader, so that they can finish chunk and segment while streams and
+tables still answer; then the emulator, which saves both; then the proof that it did. Only then does the record of the stack go away.
 """
 
 import os
@@ -17,19 +17,22 @@ from pipeline.laptop.stack import START_EMPTY, Finding, Stack, find_stack, kept_
 from pipeline.machine.files import disk_problems
 from pipeline.machine.processes import ProcessRef, alive, environment_has, process_ref, send, stop, wait_until
 
-API_GRACE_SECONDS = 45.0  # a request's deadline, and what was taken is sent
+PROCESSOR_GRACE_SECONDS = 30.0  # one chunk is finished; killed, its messages come again
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
 EMULATOR_GRACE_SECONDS = 60.0
+INSIST_SECONDS = 5.0  # before a program that ends is told once more, since what it may wait for is not wanted
 SAVED_BYTES_PER_SECOND = (
     10 * 1024 * 1024
 )  # slow on purpose: killing an emulator that is still saving loses its state
-OWNER_GRACE_SECONDS = API_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
+OWNER_GRACE_SECONDS = (
+    PROCESSOR_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
+)  # and as long as the API may take
 
 Say = Callable[[str], None]
 
 
 def stop_stack(home: Home, stack: Stack, say: Say) -> None:
-    """Stop loader, then emulator, and mark the home as saved. May be repeated.
+    """Stop API, processor and loader, then the emulator, and mark the home as saved. May be repeated.
 
     Raises:
         ConfigProblem: the disk has no room for the emulator's state; the emulator still runs.
@@ -40,26 +43,34 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
         write_stack(home, with_phase)
     except ConfigProblem:  # a full disk must not keep anybody from stopping
         say(f"the disk of {home.path} is full")
-    stop_api(home, stack.api, say, emulator_answers=alive(stack.emulator))
-    stop_loader(home, stack.loader, say, emulator_answers=alive(stack.emulator))
+    stop_api(home, stack, say, emulator_answers=alive(stack.emulator))
+    stop_workers(home, stack, say, emulator_answers=alive(stack.emulator))
     if stack.emulator is not None and alive(stack.emulator):
         require_room(home, stack.emulator)
         _stop_emulator(stack.emulator)
     settle(home, stack)
 
 
-def stop_api(home: Home, api: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
-    """Let the API answer what it took, and send it."""
-    if not stop(api, API_GRACE_SECONDS if emulator_answers else 0) and emulator_answers:
-        say(f"the API did not end within {API_GRACE_SECONDS:g} s and was killed; see {home.api_log}")
+def stop_api(home: Home, stack: Stack, say: Say, *, emulator_answers: bool = True) -> None:
+    """Let the API answer what it took, and send it: for as long as an end in order may take it, by its own settings."""
+    grace = stack.api_end_seconds
+    if not stop(stack.api, grace if emulator_answers else 0) and emulator_answers:
+        say(f"the API did not end within {grace:g} s and was killed; see {home.api_log}")
 
 
-def stop_loader(home: Home, loader: ProcessRef | None, say: Say, *, emulator_answers: bool = True) -> None:
-    """Let the loader finish its segment; a loader that does not end is killed, which loses nothing."""
+def stop_workers(home: Home, stack: Stack, say: Say, *, emulator_answers: bool = True) -> None:
+    """Let the processor finish its chunk and the loader its segment; one that does not end is killed, which loses nothing."""
     if not emulator_answers:
-        stop(loader, 0)  # nobody is left to write to; its records are still in the stream
+        stop(stack.processor, 0)  # nobody is left to write to: messages are in the queue still,
+        stop(stack.loader, 0)  # records in the stream
         return
-    if not stop(loader, LOADER_GRACE_SECONDS):
+    for process in (stack.processor, stack.loader):  # at once: both end meanwhile
+        if process is not None and alive(process):
+            send(process, signal.SIGTERM)
+    if not stop(stack.processor, PROCESSOR_GRACE_SECONDS):
+        took = f"the processor did not end within {PROCESSOR_GRACE_SECONDS:g} s"
+        say(f"{took} and was killed; see {home.processor_log}")
+    if not stop(stack.loader, LOADER_GRACE_SECONDS):
         say(f"the loader did not end within {LOADER_GRACE_SECONDS:g} s and was killed; see {home.loader_log}")
 
 
@@ -107,26 +118,35 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
     if not home.run.is_dir():
         say(f"no stack runs in {home.path}")
         return
-    finding = find_stack(home)
-    owner = finding.stack.owner if finding.stack is not None else None
-    if owner is not None and alive(owner) and owner.pid != os.getpid():
-        _ask_owner(home, owner, say)
-        finding = find_stack(home)
+    finding, asked = find_stack(home), False
+    stack = finding.stack
+    owner = stack.owner if stack is not None else None
+    if stack is not None and owner is not None and alive(owner) and owner.pid != os.getpid():
+        if not erase and stack.emulator is not None and alive(stack.emulator):
+            require_room(home, stack.emulator)  # here, where somebody reads it
+        _ask_owner(home, owner, OWNER_GRACE_SECONDS + stack.api_end_seconds, say, insist=erase)
+        finding, asked = find_stack(home), True
     with only_one(home):
         if erase:
             _kill_all(home, finding)
             wipe(home)
             say(f"stopped; the data in {home.path} is deleted")
+        elif asked and finding.status == "absent":
+            say(f"stopped; data kept in {home.path}")
         else:
             _stop_found(home, finding, say)
 
 
-def _ask_owner(home: Home, owner: ProcessRef, say: Say) -> None:
-    """Ask the program that started the stack in the foreground; it stops the children in order."""
+def _ask_owner(home: Home, owner: ProcessRef, grace_seconds: float, say: Say, *, insist: bool) -> None:
+    """Ask the program that looks after the stack; it stops the children in order. `insist`: what needs room is given up."""
     say(f"asking process {owner.pid} to stop the stack")
     send(owner, signal.SIGTERM)
-    if not wait_until(lambda: not alive(owner), OWNER_GRACE_SECONDS):
-        raise HeadraceError(f"process {owner.pid} still runs the stack of {home.path}; look at its terminal")
+    if insist and not wait_until(lambda: not alive(owner), INSIST_SECONDS):
+        send(owner, signal.SIGTERM)
+    if not wait_until(lambda: not alive(owner), grace_seconds):
+        raise HeadraceError(
+            f"process {owner.pid} still runs the stack of {home.path}; look at its terminal, or at {home.up_log}"
+        )
 
 
 def _stop_found(home: Home, finding: Finding, say: Say) -> None:
@@ -134,7 +154,7 @@ def _stop_found(home: Home, finding: Finding, say: Say) -> None:
     if stack is None or (finding.status == "killed" and not alive(stack.loader)):
         say(finding.reason if finding.status == "killed" else f"no stack runs in {home.path}")
         return
-    running = alive(stack.emulator) or alive(stack.loader) or alive(stack.api)
+    running = any(map(alive, (stack.emulator, stack.loader, stack.api, stack.processor)))
     stop_stack(home, stack, say)
     say(f"stopped; data kept in {home.path}" if running else f"no stack runs in {home.path}")
 
@@ -173,6 +193,5 @@ def _kill_all(home: Home, finding: Finding) -> None:
     adopted = adopt(home)
     for stack in (finding.stack, adopted):
         if stack is not None:
-            stop(stack.api, 0)
-            stop(stack.loader, 0)
-            stop(stack.emulator, 0)
+            for process in (stack.api, stack.processor, stack.loader, stack.emulator):
+                stop(process, 0)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
+PROCESSOR_PAGE_NUMBER = "PROCESSOR_PAGE_NUMBER"  # of one in a stack: its page for Prometheus is at metrics.prometheus_port plus this
 PROCESSOR = (sys.executable, "-m", "consumers.sqs")
 
 

@@ -22,6 +22,7 @@ class LimitStore(Protocol):
 
         Raises:
             Transient, OutcomeUnknown: try again.
+            Corrupt: what is stored is no account.
         """
         ...
 

@@ -151,6 +151,8 @@ class Ingest:
         self._fates.append(fate)
         if not self._woken and self._loop is not None:
             self._woken = True
+            if self._loop.is_closed():  # the server has ended without waiting for this
+                return
             self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:

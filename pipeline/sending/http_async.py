@@ -21,6 +21,7 @@ from pipeline.sending.http_credential import Credential
 from pipeline.sending.http_event import encode_line
 from pipeline.sending.http_follow import following
 from pipeline.sending.http_parts import outbox
+from pipeline.sending.http_sender import given_up
 from pipeline.sending.http_target import AsyncRequests, Target
 from pipeline.sending.inbox import Item
 from pipeline.sending.threaded import PUT_SECONDS, harmless
@@ -50,6 +51,7 @@ class AsyncHttpProducer:
         self._room: deque[asyncio.Future[None]] = deque()
         self._waits: list[tuple[int, asyncio.Future[None]]] = []
         self._closing, self._wake = False, asyncio.Event()
+        self._cause: Exception | None = None  # why nothing can be sent any more
         self._task: asyncio.Task[None] | None = None
         self._on_way: set[asyncio.Task[None]] = set()
 
@@ -66,7 +68,7 @@ class AsyncHttpProducer:
         Raises:
             InvalidEvent: names the field at fault; the event was not taken.
             Transient: there was no room in time; the event was not taken.
-            ConfigProblem: the producer is closed.
+            ConfigProblem: the producer is closed, or an unknown error, its cause, has ended the sending.
         """
         return await self._take(encode(event), timeout)
 
@@ -95,7 +97,16 @@ class AsyncHttpProducer:
         return self._report()
 
     async def close(self, timeout: float | None = None) -> Report:  # noqa: ASYNC109 - as the other producers'
-        """Take nothing more, send everything, and report as `flush` does; what is not sent in time is given up."""
+        """Take nothing more, send everything, and report as `flush` does; what is not sent in time is given up.
+
+        Raises:
+            ConfigProblem: an unknown error, its cause, has ended the sending; `last_report` says what became of each event.
+        """
+        report = await self._close(timeout)
+        self._must_send()
+        return report
+
+    async def _close(self, timeout: float | None) -> Report:  # noqa: ASYNC109
         self._closing = True
         self._tell_room()
         report = await self.flush(timeout)
@@ -141,8 +152,10 @@ class AsyncHttpProducer:
 
         Raises:
             Transient: events are not acknowledged; `last_report` says which.
+            ConfigProblem: as `close` says.
         """
-        report = await self.close(self._options.close_seconds)
+        close = self.close if error is None else self._close
+        report = await close(self._options.close_seconds)
         if error is None and (report.waiting or report.refused or report.unknown):
             raise Transient(f"closed with {report}; last_report says which and why")
 
@@ -151,6 +164,7 @@ class AsyncHttpProducer:
         cost = len(wire.payload) + EVENT_OVERHEAD_BYTES
         if not self._has_room(cost):
             await self._wait_for_room(cost, timeout)
+        self._must_send()
         if self._closing:
             raise ConfigProblem("the producer is closed: connect again")
         if self._task is None:
@@ -163,15 +177,19 @@ class AsyncHttpProducer:
             self._wake.set()
         return ticket
 
+    def _must_send(self) -> None:
+        if self._cause is not None:
+            raise ConfigProblem(given_up(_why(self._cause))) from self._cause
+
     def _take_fresh(self, now: float) -> None:
         fresh, self._fresh = self._fresh, []
         if fresh:
             self._outbox.add(self._tickets - len(fresh), fresh, now)
 
     def _has_room(self, cost: int) -> bool:
-        return (
-            self._closing or not self._held_bytes or self._held_bytes + cost <= self._options.max_buffer_bytes
-        )
+        if self._closing or self._cause is not None or not self._held_bytes:
+            return True
+        return self._held_bytes + cost <= self._options.max_buffer_bytes
 
     async def _wait_for_room(self, cost: int, timeout: float | None) -> None:  # noqa: ASYNC109
         try:
@@ -195,7 +213,13 @@ class AsyncHttpProducer:
                 turn.set_result(None)
 
     async def _run(self) -> None:
-        while True:
+        try:
+            await self._rounds()
+        except Exception as exc:  # noqa: BLE001 - nobody foresaw it: whoever puts is told
+            self._give_up(exc)
+
+    async def _rounds(self) -> None:
+        while self._cause is None:
             self._wake.clear()
             at_once, now = self._closing or bool(self._waits), time.monotonic()
             self._take_fresh(now)
@@ -211,15 +235,36 @@ class AsyncHttpProducer:
                 pass
 
     async def _request(self, batch: HttpBatch) -> None:
-        outcome: Outcome = Lost("the request ended by an error of the client")
+        outcome: Outcome
         try:
             outcome = await self._requests.send(self._target.ask(batch))
-        finally:
+        except asyncio.CancelledError:
+            outcome = Lost("the request was given up: the producer was closed")
+        except Exception as exc:  # noqa: BLE001 - nobody foresaw it: whoever puts is told
+            self._give_up(exc)
+            return
+        if self._cause is None:  # else every event has its fate already
             self._outbox.answered(batch, outcome, time.monotonic(), time.time())
+            self._tell_waits()
+
+    def _tell_waits(self) -> None:
         self._wake.set()
         for before, done in self._waits:
             if not done.done() and self._reached(before):
                 done.set_result(None)
+
+    def _give_up(self, cause: Exception) -> None:
+        """Nothing will ever be sent again: each event has its fate now, whoever waits is told, and so are the loop's owners."""
+        if self._cause is not None:
+            return
+        self._cause = cause
+        self._take_fresh(time.monotonic())
+        self._outbox.give_up(_why(cause))
+        self._tell_room()
+        self._tell_waits()
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"{self!r} can send nothing any more", "exception": cause}
+        )
 
     def _reached(self, before: int) -> bool:
         self._take_fresh(time.monotonic())
@@ -237,3 +282,7 @@ class AsyncHttpProducer:
         self._take_fresh(time.monotonic())
         self.last_report = self._fates.take(self._outbox.tickets(), 0, self._outbox.problem)
         return self.last_report
+
+
+def _why(cause: Exception) -> str:
+    return f"its task ended by {type(cause).__name__}: {cause}"

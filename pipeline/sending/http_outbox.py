@@ -118,6 +118,19 @@ class HttpOutbox:
         else:
             self._refuse(batch, found.refusal if isinstance(found, Split) else found)
 
+    def give_up(self, why: str) -> None:
+        """Settle every event: nothing is sent any more. One that is on its way, or was once, may be there: it is unknown."""
+        for lane in self._lanes:
+            if lane.in_flight is not None:
+                lane.in_flight.maybe = True
+            batches = list(lane.batches())
+            lane.in_flight = None
+            lane.pending.clear()
+            while lane.open:
+                batches.append(self._gather(batches[0].lane if batches else 0, lane))
+            for batch in batches:
+                self._refuse(batch, Refuse("given_up", why, 0))
+
     def tickets(self) -> "list[array[int]]":
         """Return the tickets of everything that is not settled."""
         opened = [array("q", [ticket for ticket, _ in lane.open]) for lane in self._lanes]

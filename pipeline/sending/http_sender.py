@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 
 from pipeline.ports.clock import Clock
 from pipeline.sending.fates import BatchFate, Report, Unreported
-from pipeline.sending.http_answer import Lost, Outcome
+from pipeline.sending.http_answer import Outcome
 from pipeline.sending.http_batch import HttpBatch, HttpOptions
 from pipeline.sending.http_outbox import HttpOutbox
 from pipeline.sending.inbox import Inbox
@@ -20,6 +20,11 @@ from pipeline.sending.inbox import Inbox
 _IDLE_SECONDS = 60.0
 _SHORT_LINGER_SECONDS = 0.02  # below it every event wakes the thread
 _CLOSED = "the producer is closed: connect again"
+
+
+def given_up(why: str) -> str:
+    """Return what a program is told that goes on with a producer which an unknown error has ended."""
+    return f"this producer can send nothing any more: {why}; report it, and connect again"
 
 
 @dataclass(eq=False)
@@ -54,7 +59,7 @@ class HttpSender:
         self.outbox = make_outbox(self._settled)
         self._fates, self._keys = Unreported(options.keep_fates), count()
         self._untold: list[BatchFate] = []
-        self._answers: SimpleQueue[tuple[HttpBatch, Outcome]] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[HttpBatch, Outcome | Exception]] = SimpleQueue()
         self._lanes: list[SimpleQueue[HttpBatch | None]] = [SimpleQueue() for _ in range(options.lanes)]
         self._started = [False] * options.lanes
         self._lock = threading.Lock()
@@ -85,10 +90,14 @@ class HttpSender:
         self._closing = True
         self.inbox.wake.put(None)
 
-    def give_up(self, why: str) -> None:
-        """Take nothing more, since nothing can be sent."""
-        self.inbox.shut(f"this producer can send nothing any more: {why}")
-        self.inbox.problem = why
+    def give_up(self, why: str, cause: BaseException) -> None:
+        """Take nothing more, since nothing can be sent; each event that is left is refused, or unknown where it was sent."""
+        self.inbox.shut(given_up(why), cause)
+        with self._lock:
+            self.outbox.add(*self.inbox.take(), self._clock.monotonic())
+            self.outbox.give_up(why)
+            self.inbox.problem = self.outbox.problem
+        self._tell([])
 
     def end(self) -> None:
         """Let go of the lanes, and of whoever waits: there will be no further round."""
@@ -129,12 +138,13 @@ class HttpSender:
 
     def _run_lane(self, number: int) -> None:
         while (batch := self._lanes[number].get()) is not None:
-            outcome: Outcome = Lost("the request ended by an error of the client")
+            outcome: Outcome | Exception
             try:
                 outcome = self._send(batch)
-            finally:
-                self._answers.put((batch, outcome))
-                self.inbox.wake.put(None)
+            except Exception as exc:  # noqa: BLE001 - nobody foresaw it: the sending thread gives up with it
+                outcome = exc
+            self._answers.put((batch, outcome))
+            self.inbox.wake.put(None)
 
     def _take_answers(self, now: float) -> None:
         while True:
@@ -142,6 +152,8 @@ class HttpSender:
                 batch, outcome = self._answers.get_nowait()
             except Empty:
                 return
+            if isinstance(outcome, Exception):
+                raise outcome
             self.outbox.answered(batch, outcome, now, time.time())
 
     def _settled(self, fate: BatchFate, cost_bytes: int) -> None:

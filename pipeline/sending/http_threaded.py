@@ -100,7 +100,16 @@ class HttpProducer:
         """Take nothing more, send everything, and report as `flush` does.
 
         A close that ran out of time goes on in the background; call it again to wait for it.
+
+        Raises:
+            ConfigProblem: an unknown error, its cause, has ended the sending; `last_report` says what became of each event.
         """
+        report = self._close(timeout)
+        if self._inbox.cause is not None:
+            raise ConfigProblem(self._inbox.refusal) from self._inbox.cause
+        return report
+
+    def _close(self, timeout: float | None) -> Report:
         self._must_be_ours()
         self._sender.close()
         self._wait(timeout)
@@ -144,8 +153,10 @@ class HttpProducer:
 
         Raises:
             Transient: events are not acknowledged; `last_report` says which.
+            ConfigProblem: as `close` says.
         """
-        report = self.close(self._options.close_seconds)
+        close = self.close if error is None else self._close
+        report = close(self._options.close_seconds)
         if error is None and (report.waiting or report.refused or report.unknown):
             raise Transient(f"closed with {report}; last_report says which and why")
 
@@ -188,7 +199,7 @@ class HttpProducer:
         """The program ends and did not close; the sending threads still run now."""
         if self._forked:
             return
-        report = self.close(self._options.close_seconds)
+        report = self._close(self._options.close_seconds)
         lost = report.waiting + report.refused + report.unknown
         if lost:
             warnings.warn(

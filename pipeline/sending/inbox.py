@@ -42,6 +42,7 @@ class Inbox:
         self._base = 0  # ticket of the first item
         self._waiters: dict[SimpleQueue[None], None] = {}
         self._refusal: str | None = None
+        self.cause: BaseException | None = None  # of a refusal that nobody asked for
         self.problem = ""  # why nothing is released, for the message of a time-out
         self.attended = False  # the sending thread looks in by itself before the linger time is over
         self.wake: SimpleQueue[None] = SimpleQueue()
@@ -58,7 +59,7 @@ class Inbox:
         while True:
             with self._lock:
                 if self._refusal is not None:
-                    raise ConfigProblem(self._refusal)
+                    raise ConfigProblem(self._refusal) from self.cause
                 if self._held + self._bytes + cost <= self._max_bytes or not self._held + self._bytes:
                     ticket = self._base + len(self._items)
                     wake = self._is_news(cost)
@@ -84,7 +85,7 @@ class Inbox:
         cost = sum([len(one.payload) for one in items]) + EVENT_OVERHEAD_BYTES * len(items)
         with self._lock:
             if self._refusal is not None:
-                raise ConfigProblem(self._refusal)
+                raise ConfigProblem(self._refusal) from self.cause
             if self._held + self._bytes and self._held + self._bytes + cost > self._max_bytes:
                 raise Transient(
                     f"{self._held + self._bytes:,} bytes of events are waiting for the stream, the limit is "
@@ -132,11 +133,11 @@ class Inbox:
         for turn in waiters:
             turn.put(None)
 
-    def shut(self, refusal: str) -> None:
-        """Refuse every further event; what was put before is still taken."""
+    def shut(self, refusal: str, cause: BaseException | None = None) -> None:
+        """Refuse every further event; what was put before is still taken. A cause goes before a refusal without one."""
         with self._lock:
-            if self._refusal is None:
-                self._refusal = refusal
+            if self._refusal is None or (cause is not None and self.cause is None):
+                self._refusal, self.cause = refusal, cause
             waiters = list(self._waiters)
         for turn in waiters:
             turn.put(None)

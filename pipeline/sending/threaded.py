@@ -290,7 +290,7 @@ class Rounds(Protocol):
         """Do what is to be done; return the seconds until there may be more."""
         ...
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, why: str, cause: BaseException) -> None:
         """Nothing will ever be sent again."""
         ...
 
@@ -310,7 +310,7 @@ def run_rounds(of: Rounds, wake: "SimpleQueue[None]") -> None:
                 while True:
                     wake.get_nowait()
     except BaseException as exc:
-        of.give_up(f"its thread ended by {type(exc).__name__}: {exc}")
+        of.give_up(f"its thread ended by {type(exc).__name__}: {exc}", exc)
         raise
     finally:
         of.end()

@@ -104,10 +104,10 @@ class Worker:
         self._tell()
         return self._seconds_left()
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, why: str, cause: BaseException) -> None:
         """Nothing will ever be sent again: what is in memory goes to disk, or is refused; nothing more is taken."""
         self.inbox.problem = why
-        self.inbox.shut(f"this producer sends nothing more: {why}; make a new one with connect()")
+        self.inbox.shut(f"this producer sends nothing more: {why}; make a new one with connect()", cause)
         with self._lock:
             self._broken = self._down = True
             self._collect()
@@ -163,7 +163,7 @@ class Worker:
             with self._lock:
                 self._to_disk()
         except (ConfigProblem, NotFound) as exc:
-            self.give_up(str(exc))
+            self.give_up(str(exc), exc)
             return
         else:
             if not wait:

@@ -15,19 +15,28 @@ import falcon.asgi
 import msgspec
 
 from pipeline.core.caller import Denied
-from pipeline.facts import RequestFailed
+from pipeline.core.errors import Corrupt, StoreUnusable
+from pipeline.facts import DamageFound, RequestFailed, StoreMissed
 from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
 from pipeline.web.entry import BodyTimeout, Receive, Send, begin, body_timeout, size_of
 from pipeline.web.gate import Gate
 from pipeline.web.limits import declared_bytes, settle, take
-from pipeline.web.problems import MEDIA_TYPE, Problem
+from pipeline.web.problems import DAMAGED, MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
+from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 Responder = Callable[..., Awaitable[None]]
 _NO_BODY = frozenset({204, 304})
+_OURS = (
+    "the fault is ours and was noted; what was sent may have been taken: name the request_id to the operator"
+)
+_UNDEPLOYED = (
+    "a store that this needs is missing in this deployment, or closed to it: nothing was done; the operator was told, and "
+    "GET /readyz names it"
+)
 
 
 class Application(falcon.asgi.App[Any, Any]):
@@ -122,7 +131,8 @@ def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resour
 
 def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
     is_open, handler, nobody = isinstance(route.needs, Open), route.handler, gate.nobody
-    watch, watched = door.watch, door.watch.route(f"{route.method} {route.path}")
+    where = f"{route.method} {route.path}"
+    watch, watched = door.watch, door.watch.route(where)
     counted = route.costs and not is_open and door.limiter is not None
     pays = counted and bool(route.body)
 
@@ -143,15 +153,8 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
             if request.query_string and not is_open:
                 check_query(door, call)
             answer = await handler(door, call)
-        except (Problem, Denied) as exc:
-            problem = exc if isinstance(exc, Problem) else gate.problem(exc)
-            code = write_problem(response, problem, request_id)
-        except BodyTimeout:
-            code = write_problem(response, body_timeout(), request_id)
         except Exception as exc:  # noqa: BLE001 - the boundary of a request: the others go on
-            door.facts(RequestFailed(request_id, f"{route.method} {route.path}", _place(exc)))
-            detail = "the fault is ours and was noted; what was sent may have been taken: name the request_id to the operator"
-            code = write_problem(response, Problem("internal", detail), request_id)
+            code = write_problem(response, _problem(door, gate, exc, request_id, where), request_id)
         else:
             _write(response, answer)
         finally:
@@ -160,6 +163,24 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
         watch.end(seen, watched, response.status_code, code, size_of(request.scope))
 
     return respond
+
+
+def _problem(door: FrontDoor, gate: Gate, exc: Exception, request_id: str, where: str) -> Problem:
+    """Return what the caller is told of what was raised, and tell the operator what is the operator's."""
+    if isinstance(exc, Problem):
+        return exc
+    if isinstance(exc, Denied):
+        return gate.problem(exc)
+    if isinstance(exc, BodyTimeout):
+        return body_timeout()
+    if isinstance(exc, StoreUnusable):
+        door.facts(StoreMissed(request_id, where, str(exc)))
+        return unavailable(_UNDEPLOYED)
+    if isinstance(exc, Corrupt):
+        door.facts(DamageFound(where, request_id, str(exc)))
+        return Problem("internal", DAMAGED)
+    door.facts(RequestFailed(request_id, where, _place(exc)))
+    return Problem("internal", _OURS)
 
 
 def name_request(response: Response, seen: Seen) -> None:

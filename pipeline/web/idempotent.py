@@ -10,6 +10,7 @@ from http import HTTPStatus
 import msgspec
 from falcon.asgi import Request
 
+from pipeline.core.errors import StoreUnusable
 from pipeline.core.idempotency import MAX_KEY_CHARS, StoredAnswer, fingerprint, parse_idempotency_key
 from pipeline.facts import AnswerUnstored
 from pipeline.flows.idempotency import Beginning, Idempotency, Reused, Started
@@ -128,8 +129,11 @@ async def _kept(door: FrontDoor, started: Started, change: Callable[[], bool | N
     try:
         return await in_thread(door, change)
     except Problem as exc:
-        door.facts(AnswerUnstored(tenant=started.entry.tenant, error=exc.code))
-        return None
+        error = exc.code
+    except StoreUnusable as exc:
+        error = str(exc)
+    door.facts(AnswerUnstored(tenant=started.entry.tenant, error=error))
+    return None
 
 
 def _plain(done: Answer | Unfinished) -> Answer:

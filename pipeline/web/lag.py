@@ -3,7 +3,7 @@
 import msgspec
 
 from pipeline.core.caller import Scope
-from pipeline.core.errors import HeadraceError
+from pipeline.core.errors import Corrupt, HeadraceError, StoreUnusable
 from pipeline.core.span import instant_of
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import asked
@@ -80,6 +80,8 @@ async def get_usage(door: FrontDoor, call: Call) -> Answer:
         raise unavailable("this process counts no requests")
     try:
         used = await in_thread(door, door.limiter.usage, call.caller)
+    except (Corrupt, StoreUnusable):
+        raise  # told by name
     except HeadraceError as exc:
         raise unavailable() from exc
     limits = {name: getattr(call.caller.plan, name) for name in PlanLimits.__struct_fields__}

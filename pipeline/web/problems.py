@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 MEDIA_TYPE = "application/problem+json"
+DAMAGED = "stored data contradict each other; the operator was told"
 _DOCS = "/docs#problem-"  # of this server: its reference page explains every code
 
 

@@ -11,7 +11,7 @@ from pipeline.core.errors import Corrupt, Crossed, NotFound, OutcomeUnknown, Tra
 from pipeline.facts import DamageFound, ReadsStopped
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import route_of, tell_crossing
-from pipeline.web.problems import Problem
+from pipeline.web.problems import DAMAGED, Problem
 from pipeline.web.route import Call
 from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
@@ -77,7 +77,7 @@ def refusing(door: FrontDoor, call: Call, missing: str) -> Iterator[None]:
         raise unavailable() from exc
     except Corrupt as exc:
         door.facts(DamageFound(route=route_of(call), request_id=call.request_id, error=str(exc)))
-        raise Problem("internal", "stored data contradict each other; the operator was told") from exc
+        raise Problem("internal", DAMAGED) from exc
 
 
 async def _in_turn(reads: Reads, call: Call, turn: Turn, work: Callable[[], T]) -> T:

@@ -11,11 +11,15 @@ _PATIENCE_SECONDS = 2.0  # for what was never asked; a balancer's own patience i
 
 
 class DependencyState(msgspec.Struct, frozen=True):
-    """One dependency: ok, failing, or silent (asked and no answer yet); null age: it never answered."""
+    """One dependency: ok, failing, unusable, or silent (asked and no answer yet); null age: it never answered.
+
+    `next_step` says which store is unusable (missing, or closed to this process), and what to do.
+    """
 
     name: str
     state: str
     age_seconds: float | None
+    next_step: str | None = None
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -35,11 +39,26 @@ async def readyz(door: FrontDoor, call: Call) -> Answer:  # noqa: ARG001 - a han
     seen = door.ready.look()
     ready = all(one.state == "ok" for one in seen)
     states = [
-        DependencyState(one.name, one.state, None if one.age_seconds is None else round(one.age_seconds, 1))
+        DependencyState(
+            one.name,
+            one.state,
+            None if one.age_seconds is None else round(one.age_seconds, 1),
+            _next_step(one.unusable),
+        )
         for one in seen
     ]
     headers = {"Cache-Control": "no-store"}
     return Answer(Readiness("ready" if ready else "unready", states), 200 if ready else 503, headers)
+
+
+def _next_step(unusable: tuple[str, ...]) -> str | None:
+    """Say what an operator does about stores, by names that are the same in every deployment."""
+    if not unusable:
+        return None
+    return (
+        f"{', '.join(unusable)}: missing, or closed to the role of this process; `headrace up` makes what is missing on a "
+        "laptop, elsewhere see Upgrading in docs/operations.md"
+    )
 
 
 ROUTES = (

@@ -1,14 +1,17 @@
 """One process of the API: the server, its limits against abuse, and its end.
 
 An end in order: no new connection is taken, every request that was read is answered, what was taken is sent, the last
-receipt is written; then the last uses of keys are noted, leases of plans are given back, threads end. The server hands
-over a request only with its head; a client whose request was not read yet sees its connection close, and may repeat it.
+receipt is written; then the last uses of keys are noted, leases of plans are given back, threads end. Each of these has its
+time (`core.ending`), also when what it waits for hangs. The server hands over a request only with its head; a client whose
+request was not read yet sees its connection close, and may repeat it.
 """
 
 import asyncio
 import gc
 import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from pipeline.core import ending
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.facts import ApiDrained
 from pipeline.web.app import make_app
@@ -27,8 +31,6 @@ from pipeline.wiring.front_door import FrontDoor
 _MAX_HEAD_BYTES = 65_536  # request line and headers: a longer head is answered 431
 _BACKLOG = 1_024  # connections that wait to be taken
 _TALLY_SECONDS = 1.0  # between two looks at what came in
-_CLOSE_SECONDS = 10.0  # once every request is answered: for decisions' records, then for what was taken and the last receipt
-_GRACE_SECONDS = 5.0  # beyond the deadline of requests, for answers on their way
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,10 @@ async def _serve(
     waiting = asyncio.ensure_future(asked.wait())
     await asyncio.wait({serving, telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
     ended = await _drain(door, entry, server, serving)
-    await gate.close()
-    await loop.run_in_executor(None, door.close)
+    closed, _ = await asyncio.wait({asyncio.ensure_future(gate.close())}, timeout=ending.ACCOUNTS_SECONDS)
+    for one in closed:
+        one.result()  # raises what it died of
+    await _in_time(door.close, ending.ACCOUNTS_SECONDS)
     if telling.done():
         await telling  # raises what it died of
     for task in (telling, waiting):
@@ -143,14 +147,31 @@ async def _drain(door: FrontDoor, entry: Entry, server: Server, serving: "asynci
     loop, requests = asyncio.get_running_loop(), entry.requests
     began = loop.time()
     server.signal_handler_interrupt()  # what Server.stop does
-    await asyncio.wait({serving}, timeout=door.settings.web.deadline_seconds + _GRACE_SECONDS)
+    await asyncio.wait({serving}, timeout=door.settings.web.deadline_seconds + ending.ANSWERS_SECONDS)
     if door.decision_log is not None:
-        await door.decision_log.drain(_CLOSE_SECONDS)
-    ended = await loop.run_in_executor(None, door.ingest.close, _CLOSE_SECONDS)
+        await door.decision_log.drain(ending.DECISIONS_SECONDS)
+    ended = await loop.run_in_executor(None, door.ingest.close, ending.EVENTS_SECONDS)
     _tell_counts(door)
     lost = door.ingest.waiting()
     door.facts(ApiDrained(requests=requests, lost=lost, seconds=round(loop.time() - began, 3)))
     return ended and not lost
+
+
+async def _in_time(work: Callable[[], None], seconds: float) -> None:
+    """Call something that may hang, and wait so long at most; in a thread that keeps no process from ending."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="closing", daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await done.wait()
 
 
 def make_server(application: Any, door: FrontDoor, address: Address) -> Server:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.aws.client import make_client
+from pipeline.aws.meter import Meter
 from pipeline.aws.sqs import SqsQueue
+from pipeline.aws.tables import ask_tables
 from pipeline.config import Settings
 from pipeline.core.arrival_receipt import ArrivalReceipt
 from pipeline.core.caller import Caller
@@ -126,12 +128,16 @@ def acked_by(
 def probes(settings: Settings, facts: FactSink) -> dict[str, Probe]:
     """Return what a process that serves depends on in AWS, each with a cheap question."""
     stores, source = archive(settings, facts), stream(settings, facts)
+    dynamodb = make_client("dynamodb", connection(settings), Meter(), facts=facts)
+
+    def tables() -> None:
+        ask_tables(dynamodb, settings.storage.table_prefix)
 
     def objects() -> None:
         with suppress(NotFound):  # it answered
             stores.objects.tail(_ABSENT, 1)
 
-    return {"tables": stores.ledger.seal_state, "objects": objects, "stream": source.shards}
+    return {"tables": tables, "objects": objects, "stream": source.shards}
 
 
 def _parts(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> ReadParts:

@@ -24,7 +24,14 @@ from pipeline.aws.errors import error_code, translated
 from pipeline.aws.ledger import DynamoLedger
 from pipeline.aws.manifest import DynamoManifest
 from pipeline.aws.s3 import S3Objects
-from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound, OutcomeUnknown, Transient
+from pipeline.core.errors import (
+    ConfigProblem,
+    HeadraceError,
+    NotFound,
+    OutcomeUnknown,
+    StoreUnusable,
+    Transient,
+)
 from pipeline.core.manifest import DataFile
 from pipeline.ports.ledger import PlanAnswer
 from pipeline.ports.objects import Tail
@@ -57,15 +64,15 @@ TABLE: list[tuple[Exception, type[HeadraceError]]] = [
     (_client_error("502", 502), OutcomeUnknown),
     (_client_error("504", 504), OutcomeUnknown),
     (_client_error("SomethingNew", 500), OutcomeUnknown),
-    (_client_error("ResourceNotFoundException"), ConfigProblem),  # a table; one object that is gone is another matter
-    (_client_error("QueueDoesNotExist"), ConfigProblem),
-    (_client_error("AWS.SimpleQueueService.NonExistentQueue"), ConfigProblem),
+    (_client_error("ResourceNotFoundException"), StoreUnusable),  # a table; one object that is gone is another matter
+    (_client_error("QueueDoesNotExist"), StoreUnusable),
+    (_client_error("AWS.SimpleQueueService.NonExistentQueue"), StoreUnusable),
     (_client_error("NoSuchKey", 404), NotFound),
-    (_client_error("NoSuchBucket", 404), ConfigProblem),
+    (_client_error("NoSuchBucket", 404), StoreUnusable),
     (_client_error("404", 404), NotFound),
-    (_client_error("AccessDeniedException"), ConfigProblem),
-    (_client_error("AccessDenied", 403), ConfigProblem),
-    (_client_error("403", 403), ConfigProblem),
+    (_client_error("AccessDeniedException"), StoreUnusable),
+    (_client_error("AccessDenied", 403), StoreUnusable),
+    (_client_error("403", 403), StoreUnusable),
     (_client_error("InvalidAccessKeyId", 403), ConfigProblem),
     (_client_error("ExpiredToken"), ConfigProblem),
     (_client_error("ExpiredTokenException"), ConfigProblem),

@@ -1,20 +1,25 @@
 """Behaviour of the ports `LimitStore`, `Policies` and `Decisions`, the same in every world; and what they store."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 
+from pipeline.aws.items import Item
 from pipeline.aws.limits import (
+    DynamoLimits,
     account_item,
+    account_key,
     account_of,
     decided_of,
     decision_item,
     policy_item,
     policy_of,
 )
+from pipeline.core.errors import Corrupt
 from pipeline.core.lease import Account, Change
 from pipeline.core.policy import Limit, Policy
 from pipeline.ports.limits import AccountKey, Decided
@@ -187,4 +192,40 @@ def test_round_trips() -> None:
     """Accounts, policies and decisions are read back equal."""
     assert account_of(account_item(KEY, ACCOUNT, 5)) == ACCOUNT
     assert policy_of(policy_item("acme", POLICY)) == POLICY
-    assert decided_of(decision_item("acme", "k1", DECIDED, 5)) == DECIDED
+    assert decided_of(decision_item("acme", "k1", DECIDED, 5_000_000), 4_000_000) == DECIDED
+
+
+_STORED: dict[str, tuple[Item, Callable[[Item], object]]] = {
+    "account acme#check#logins#ann check": (
+        account_item(AccountKey("acme", "check#logins#ann"), ACCOUNT, 5_000_000),
+        account_of,
+    ),
+    "policy acme policy#": (policy_item("acme", POLICY), policy_of),
+    "decision acme#k1 decision": (
+        decision_item("acme", "k1", DECIDED, 5_000_000),
+        lambda item: decided_of(item, 4_000_000),
+    ),
+}
+
+
+@pytest.mark.parametrize("named", _STORED)
+def test_an_odd_item_is_named(named: str) -> None:
+    """Every attribute that is read: missing, or of another type, it is Corrupt, by table, kind and key, with the next step."""
+    item, read = _STORED[named]
+    read(item)
+    not_read = {"partition", "expires_s"} if not named.startswith("decision") else {"partition", "name"}
+    for name in item.keys() - not_read - {"name"}:
+        for broken in ({**item, name: {"X": []}}, {k: v for k, v in item.items() if k != name}):
+            with pytest.raises(Corrupt, match=rf"^table limits: {named}.*cannot be read.*delete this item"):
+                read(broken)
+
+
+def test_an_odd_account_in_the_table_is_named(place: World) -> None:
+    """Wherever accounts are read; the item of another account is none of its business."""
+    store = place.limits()
+    if not isinstance(store, DynamoLimits):
+        pytest.skip("only a table has odd items")
+    store._dynamodb.put_item(TableName=store._table, Item=account_key(KEY))
+    with pytest.raises(Corrupt, match=r"table limits: account acme plan"):
+        store.read(KEY)
+    assert store.read(AccountKey("initech", "plan")) is None

@@ -1,6 +1,9 @@
 """The commands that administer, as a user types them."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,64 @@ def test_a_published_schema_is_listed(home: Path, tmp_path: Path) -> None:
     assert "door_opened" in told(home, "schema", "list")
     file.write_text('{"type": "object"}')
     assert CliRunner().invoke(cli, ["schema", "publish", str(file), "--home", str(home)]).exit_code != 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tenants", "show", "nobody"],
+        ["tenants", "plan", "nobody", "basic"],
+        ["tenants", "add", "beta", "--plan", "gold"],
+        ["plans", "show", "gold"],
+        ["plans", "put", "silver", "--like", "gold"],
+        ["keys", "create", "nobody", "--scope", "read"],
+        ["keys", "list", "nobody"],
+        ["keys", "show", "00ff11ee22dd33cc"],
+        ["clients", "add", "c1", "nobody", "--scope", "read"],
+        ["clients", "list", "--tenant", "nobody"],
+        ["clients", "show", "c1"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_nobodys_is_one_exit_code(home: Path, words: list[str]) -> None:
+    """Whatever it names: nothing was done, the code is 2, and the sentence says what there is or how to make it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli.main", *words, "--home", str(home)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.match(
+        r"headrace: no (tenant|plan|key|client) '.*`headrace|headrace: no plan .*known: ", done.stderr
+    )
+
+
+def test_a_list_of_one_tenant(home: Path) -> None:
+    """Named as an argument or an option; twice is once, two are refused; a tenant of the settings alone has none yet."""
+    for tenant in ("acme", "globex"):
+        told(home, "tenants", "add", tenant)
+        told(home, "keys", "create", tenant, "--scope", "read")
+        told(home, "clients", "add", f"c-{tenant}", tenant, "--scope", "read")
+    for kind in ("keys", "clients"):
+        for words in (["acme"], ["--tenant", "acme"], ["acme", "--tenant", "acme"]):
+            found = answer(home, kind, "list", *words)
+            assert isinstance(found, list)
+            assert [one["tenant"] for one in found] == ["acme"]
+        assert len(answer(home, kind, "list")) == 2
+        refused = CliRunner().invoke(cli, [kind, "list", "acme", "--tenant", "globex", "--home", str(home)])
+        assert refused.exit_code == 2
+        assert "two tenants" in refused.output
+    assert "no keys" in told(home, "keys", "list", "aa")
+
+
+def test_acts_show_times(home: Path) -> None:
+    """A person reads when a key ends; a program has the microseconds."""
+    told(home, "tenants", "add", "acme")
+    made = answer(home, "keys", "create", "acme", "--scope", "read", "--expires", "30d")
+    assert isinstance(made, dict)
+    raw = json.loads(told(home, "acts", "--json"))[0]["details"]["expires_us"]
+    shown = told(home, "acts", "--subject", f"key:{made['id']}")
+    assert f'"expires": "{made["expires"]}"' in shown
+    assert isinstance(raw, int)
+    assert str(raw) not in shown

@@ -12,3 +12,21 @@ def test_new_tables_are_a_reason_to_restart_loaders(tmp_path: Path) -> None:
     out = ["ddl", "--out", str(tmp_path)]
     said = [CliRunner().invoke(schema.command, [*out, *more]).stderr for more in (["--check"], [], [])]
     assert ["restart them" in one for one in said] == [False, True, False]
+
+
+def test_a_published_schema_is_no_reason_to_restart_loaders(tmp_path: Path) -> None:
+    """They know it by themselves; its table is written all the same."""
+    tables, file = tmp_path / "tables", tmp_path / "door.opened" / "1.json"
+    file.parent.mkdir()
+    file.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}}')
+    home = ["--home", str(tmp_path / "home")]
+    said = [
+        CliRunner().invoke(schema.command, [*words, *home], catch_exceptions=False).stderr
+        for words in (
+            ["ddl", "--out", str(tables)],
+            ["publish", str(file)],
+            ["ddl", "--out", str(tables)],
+        )
+    ]
+    assert ["restart them" in one for one in said] == [True, False, False]
+    assert (tables / "door_opened.sql").exists()

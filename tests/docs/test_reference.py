@@ -11,6 +11,7 @@ from types import ModuleType
 import click
 import pytest
 
+from pipeline.aws.tables import ALL as ALL_TABLES
 from pipeline.cli import main as boundary
 from pipeline.cli.group import cli
 from pipeline.config import reference
@@ -324,3 +325,16 @@ def test_no_marks_are_left() -> None:
         if mark.search(line)
     ]
     assert marked == []
+
+
+def test_the_tables_of_an_upgrade_are_those_of_the_code() -> None:
+    """Each table is listed with its keys, in the order of the code, and with the attribute by which its items end."""
+    listed = re.findall(
+        r"^\| `(\w+)` \| `(\w+)` \((\w)\) \| (?:`(\w+)` \((\w)\))? ?\| (?:`(\w+)`)? ?\|",
+        (DOCS / "operations.md").read_text(encoding="utf-8").split("\n## Upgrading\n")[1].split("\n## ")[0],
+        re.MULTILINE,
+    )
+    wanted = [(one.name, *one.partition, *(one.sort or ("", ""))) for one in ALL_TABLES]
+    assert [row[:5] for row in listed] == wanted
+    expires = {row[0]: row[5] for row in listed}
+    assert all(expires[one.name] == one.expires for one in ALL_TABLES if one.expires is not None)

@@ -1,7 +1,7 @@
 """Leases and the limiter over a store in memory: several processes, clocks that differ, a store that fails."""
 
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision
-from pipeline.core.lease import Terms, lease_size
+from pipeline.core.errors import Corrupt
+from pipeline.core.lease import Account, Terms, lease_size
 from pipeline.core.plan import DELIVERED, Plan
 from pipeline.core.quota import month_ends_us
+from pipeline.facts import LimitItemUnreadable
 from pipeline.flows.leases import IDLE_SECONDS, Leases
 from pipeline.flows.limit import Limiter, plan_key
 from pipeline.ports.limits import AccountKey
@@ -322,3 +324,35 @@ def test_a_clock_that_is_behind_catches_up() -> None:
         town.clock.advance(0.01)
         allowed += town.ask(1, who).allowed
     assert 27 <= allowed <= 30
+
+
+class OneIsOdd(MemoryLimits):
+    """One tenant's account was written by somebody else."""
+
+    def read(self, key: AccountKey) -> Account | None:
+        """Return an account."""
+        if key.tenant == "acme":
+            raise Corrupt("table limits: account acme plan: cannot be read")
+        return super().read(key)
+
+
+@pytest.mark.parametrize("store_down", ["open", "closed"])
+def test_an_unreadable_account_is_one_account(store_down: Literal["open", "closed"]) -> None:
+    """It is let in or refused as a store that is down; the others are counted in the store, and it is told by name."""
+    clock, facts, store = SteppedClock(), FactList(), OneIsOdd()
+    leases = Leases(store, clock, facts, store_down)
+    limiter, odd = Limiter(leases, clock, MIB), caller(TINY, "acme")
+    limiter.renew(odd)
+    decision = limiter.take(odd)
+    assert decision is not None
+    assert decision.allowed == (store_down == "open")
+    other = caller(TINY, "initech")
+    limiter.renew(other)
+    found = limiter.take(other)
+    assert found is not None
+    assert found.allowed
+    assert store.accounts[plan_key(other)].used > 0
+    leases.close()
+    told = [one for one in facts.told if isinstance(one, LimitItemUnreadable)]
+    assert [one.error for one in told] == ["table limits: account acme plan: cannot be read"]
+    assert "LimitStoreFailed" not in facts.names()

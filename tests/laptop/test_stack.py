@@ -137,6 +137,7 @@ def test_a_second_up_is_refused(folder: Path) -> None:
     stack = start_detached(folder)
     with pytest.raises(ConfigProblem, match=f"runs already on {stack.endpoint_url}"):
         start_detached(folder)
+    stop(folder)
     with (folder / "run" / "lock").open("a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ConfigProblem, match="another `headrace up` or `headrace down`"):

@@ -12,18 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import annotated_types
 import httpx
 import pytest
 
 from pipeline.aws.kinesis import KinesisStream
 from pipeline.cli.settings import settings_with_stack
+from pipeline.cli.up import launch_for
+from pipeline.config.front_door import Web
+from pipeline.core.ending import longest_end_seconds
 from pipeline.core.errors import HeadraceError, Transient
 from pipeline.core.kpl import split
 from pipeline.laptop.api import api_url
 from pipeline.laptop.emulator import free_port
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import local_stack
-from pipeline.laptop.stack import find_stack, read_stack
+from pipeline.laptop.stack import Stack, find_stack, read_stack
 from pipeline.machine.processes import alive, send, wait_until
 from pipeline.producer import connect_http
 from pipeline.sending.fates import BatchFate
@@ -70,6 +74,33 @@ def test_an_api_that_cannot_run_ends_the_start(folder: Path) -> None:
     assert find_stack(Home(folder)).status == "absent"
 
 
+def test_an_api_has_as_long_to_end_as_its_settings_allow(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record carries what follows from its deadline; whoever stops it waits so long, and no longer."""
+    monkeypatch.setenv("HEADRACE_WEB__DEADLINE_SECONDS", "100")
+    assert launch_for(folder).api_end_seconds == longest_end_seconds(100.0)
+    deaf = API.replace("sys.exit(0)", "pass")
+    said: list[str] = []
+    launch = replace(
+        launch_in(folder),
+        with_api=True,
+        api_command=[sys.executable, "-c", deaf],
+        api_end_seconds=0.75,
+        say=said.append,
+    )
+    with local_stack(launch):
+        recorded = read_stack(Home(folder))
+        assert recorded is not None
+        assert recorded.api_end_seconds == 0.75
+    assert [line for line in said if "the API did not end within 0.75 s and was killed" in line]
+    longest = next(
+        one.le for one in Web.model_fields["deadline_seconds"].metadata if isinstance(one, annotated_types.Le)
+    )
+    unsaid = Stack(endpoint_url="", port=0, phase="running", started_at=0, owner=None)
+    assert unsaid.api_end_seconds == longest_end_seconds(float(str(longest)))
+
+
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "AWS_"))}
 
@@ -79,7 +110,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A stack without loader and API."""
     folder = tmp_path_factory.mktemp("home")
     headrace = [sys.executable, "-m", "pipeline.cli.main"]
-    up = [*headrace, "up", "--detach", "--no-loader", "--no-api", "--home", str(folder)]
+    up = [*headrace, "up", "--detach", "--no-loader", "--no-api", "--no-processor", "--home", str(folder)]
     subprocess.run(up, check=True, env=_environment(), timeout=120)
     yield folder
     down = [*headrace, "down", "--wipe", "--home", str(folder)]

@@ -1,13 +1,17 @@
 """The end of a server under load: what was answered 202 is in the stream, and what was read is answered."""
 
+import asyncio
+import re
 import socket
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 
+from pipeline.core import ending
 from pipeline.core.errors import NotFound
 from pipeline.core.kpl import split
 from pipeline.facts import ApiDrained
@@ -15,9 +19,10 @@ from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.limits import AccountKey
+from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.facts import FactList
 from tests.fakes.limits import MemoryLimits
-from tests.web.doors import MemorySink, make_door, web_settings
+from tests.web.doors import MemorySink, OpenGate, make_door, web_settings
 from tests.web.serving import Served, event, lines, serving
 
 _CLIENTS = 8
@@ -25,6 +30,11 @@ _CLIENTS = 8
 
 def _ids(sink: MemorySink) -> set[str]:
     return {orjson.loads(part)["event_id"] for record in sink.records for part in split(record.data)}
+
+
+def _drained(door: FrontDoor) -> list[ApiDrained]:
+    assert isinstance(door.facts, FactList)
+    return [one for one in door.facts.told if isinstance(one, ApiDrained)]
 
 
 def _send_until_refused(served: Served, name: str, told: list[str], broken: list[str]) -> None:
@@ -71,8 +81,7 @@ def test_an_end_under_load_loses_nothing_that_was_acknowledged(slow_seconds: flo
     assert set(told) <= _ids(sink)
     # A connection that is closed while the next request is on its way was never read by anybody.
     assert all(name.split(":")[0] + "-0" not in _ids(sink) for name in broken), broken
-    assert isinstance(door.facts, FactList)
-    assert [one.lost for one in door.facts.told if isinstance(one, ApiDrained)] == [0]
+    assert [one.lost for one in _drained(door)] == [0]
 
 
 def test_a_request_that_was_read_is_answered_after_the_stop() -> None:
@@ -144,3 +153,55 @@ def test_at_the_end_what_was_not_used_is_given_back() -> None:
         served.ask_to_stop()
         served.join()
     assert leased > store.accounts[AccountKey("demo", "plan")].used == 3
+
+
+class _HangingGate(OpenGate):
+    """The control store does not take the last uses of keys."""
+
+    async def close(self) -> None:
+        """Never return."""
+        await asyncio.Event().wait()
+
+
+class _HangingLimiter(Limiter):
+    """The table of limits does not take leases back."""
+
+    def __init__(self, ends: threading.Event) -> None:
+        clock = SystemClock()
+        super().__init__(Leases(MemoryLimits(), clock, FactList()), clock, 2**20)
+        self._ends = ends
+
+    def close(self) -> None:
+        """Return at the end of the test."""
+        self._ends.wait(60)
+
+
+def test_an_end_comes_whatever_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stream, control store and table of limits hang: each phase has its time, and what is lost is told."""
+    for phase in ("ANSWERS_SECONDS", "DECISIONS_SECONDS", "EVENTS_SECONDS", "ACCOUNTS_SECONDS"):
+        monkeypatch.setattr(ending, phase, 0.1)
+    sink, ends = MemorySink(), threading.Event()
+
+    def hang() -> None:
+        ends.wait(60)
+
+    sink.before = hang
+    door = make_door(sink, web_settings(web={"deadline_seconds": 1}), limiter=_HangingLimiter(ends))
+    try:
+        with serving(door, _HangingGate()) as served, served.client() as client:
+            assert client.post("/v1/events", json=event()).status_code == 503
+            served.ask_to_stop()
+            served.join()
+    finally:
+        ends.set()
+    assert served.ended is False
+    assert [one.lost for one in _drained(door)] == [1]
+
+
+def test_the_longest_end_is_the_sum_of_its_phases() -> None:
+    """Each phase is in it, and the documents name the same number."""
+    phases = [value for name, value in vars(ending).items() if name.endswith("_SECONDS")]
+    assert ending.longest_end_seconds(25.0) == 25.0 + sum(phases) + ending.ACCOUNTS_SECONDS  # of two kinds
+    more = ending.longest_end_seconds(0.0)
+    text = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    assert re.findall(r"`web\.deadline_seconds` and (\d+) seconds more", text) == [f"{more:g}"]

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from pipeline.core.caller import Scope
-from pipeline.core.errors import OutcomeUnknown, Transient
-from pipeline.facts import AnswerUnstored
+from pipeline.core.errors import OutcomeUnknown, StoreUnusable, Transient
+from pipeline.facts import AnswerUnstored, StoreMissed
 from pipeline.flows.idempotency import Idempotency, Started
 from pipeline.web.app import make_app
 from pipeline.web.gate import CredentialGate
@@ -251,3 +251,25 @@ def test_the_table_is_away(shop: Shop, error: type[Exception]) -> None:
     assert shop.post().status_code == 202
     assert len(shop.made) == 2
     assert len(set(shop.made)) == 1
+
+
+def test_a_missing_table_is_a_503_that_names_it_to_the_operator(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is done and no error of ours is told; the table goes missing after the work: the caller has its answer."""
+
+    def missing(*_given: object) -> None:
+        raise StoreUnusable("write prod-idempotency: it is not there; see Upgrading")
+
+    monkeypatch.setattr(shop.table, "complete", missing)
+    assert shop.post().status_code == 202
+    monkeypatch.setattr(shop.table, "claim", missing)
+    answer = shop.post("k2")
+    assert (answer.status_code, answer.json()["code"], len(shop.made)) == (503, "unavailable", 1)
+    assert answer.headers["Retry-After"]
+    assert "prod-idempotency" not in answer.text
+    told = [fact for fact in shop.facts.told if isinstance(fact, StoreMissed)]
+    assert [(one.route, one.error.split(":")[0]) for one in told] == [
+        ("POST /things", "write prod-idempotency")
+    ]
+    assert "RequestFailed" not in shop.facts.names()

@@ -8,7 +8,7 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from pipeline.config import load_settings
-from pipeline.core.errors import ConfigProblem, Transient
+from pipeline.core.errors import ConfigProblem, StoreUnusable, Transient
 from pipeline.flows.ready import KEPT_SECONDS, Readiness
 from pipeline.web import ready
 from pipeline.web.app import make_app
@@ -54,6 +54,23 @@ def test_a_dependency_that_fails_is_named_and_nothing_else(api: Api) -> None:
     assert states == {"tables": "ok", "control": "failing"}
     assert "10.0.0.7" not in answer.text
     assert "headrace" not in answer.text
+
+
+def test_a_missing_table_is_named_with_the_next_step(api: Api) -> None:
+    """By the name that every deployment has; the words of AWS, which name accounts, stay here."""
+
+    def missing() -> None:
+        raise StoreUnusable(
+            "arn:aws:sts::123456789012 may not read prod-idempotency", ("idempotency", "limits")
+        )
+
+    answer = _look(api, Readiness({"tables": missing, "stream": Probe()}, SteppedClock()))
+    tables, stream = answer.json["dependencies"]
+    assert (answer.status_code, tables["state"], stream["state"]) == (503, "unusable", "ok")
+    assert tables["next_step"].startswith("idempotency, limits: missing")
+    assert "Upgrading in docs/operations.md" in tables["next_step"]
+    assert stream["next_step"] is None
+    assert "123456789012" not in answer.text
 
 
 def test_many_ask_and_a_dependency_is_asked_once(api: Api) -> None:
