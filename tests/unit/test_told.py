@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,13 @@ def test_an_answer():
 """
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that is gone before this very run is searched."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize(
     ("said", "what"),
     [
@@ -44,20 +53,18 @@ def test_an_answer():
         (f"refused: {PAYLOAD}1", "a planted payload"),
     ],
 )
-def test_what_nobody_may_tell_is_found(tmp_path: Path, said: str, what: str) -> None:
+def test_what_nobody_may_tell_is_found(folder: Path, said: str, what: str) -> None:
     """Each kind is named with its file, wherever processes log; stored data and masked passwords are none."""
     for name in ("run/api.log", "logs/api.jsonl", "postgres/log"):
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir()
         path.write_text(f"one\n{said}\n")
         assert found_in([path.parent]) == [f"{what} in {path}"]
-    stored = tmp_path / "home" / "objects"
+    stored = folder / "home" / "objects"
     stored.mkdir(parents=True)
     (stored / "0.log").write_text(said)
-    (tmp_path / "home" / "fine.log").write_text(
-        "postgresql://jo:***@db/x hr_dev_a68bdbd5dc413b79 was revoked"
-    )
-    assert found_in([tmp_path / "home"]) == []
+    (folder / "home" / "fine.log").write_text("postgresql://jo:***@db/x hr_dev_a68bdbd5dc413b79 was revoked")
+    assert found_in([folder / "home"]) == []
 
 
 def _run(folder: Path, log: str, answer: str) -> "subprocess.CompletedProcess[str]":
@@ -80,11 +87,9 @@ def _run(folder: Path, log: str, answer: str) -> "subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("log", "answer", "leaks", "status"), [(PAYLOAD, _KEY, 2, 1), ("fine", PAYLOAD, 0, 0)]
 )
-def test_a_run_that_told_a_secret_fails(
-    tmp_path: Path, log: str, answer: str, leaks: int, status: int
-) -> None:
+def test_a_run_that_told_a_secret_fails(folder: Path, log: str, answer: str, leaks: int, status: int) -> None:
     """Though its tests pass: a key in an answer, a payload in a log, of any worker. A payload in an answer is none."""
-    done = _run(tmp_path, log, answer)
+    done = _run(folder, log, answer)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith("LEAK: ")]
     assert (len(told), done.returncode) == (leaks, status)
