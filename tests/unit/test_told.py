@@ -30,7 +30,7 @@ def test_a_home(tmp_path):
 
 
 def test_an_answer():
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, text={answer!r}))
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text={answer!r}, headers={{"X-Request-Id": "1"}}))
     assert httpx.Client(transport=transport).get("http://api/v1/usage").status_code == 200
 """
 
