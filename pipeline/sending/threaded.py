@@ -202,7 +202,9 @@ class EventProducer:
         self._must_be_ours()
         self._worker.close()
         self._wait("close", timeout)
-        if self._worker.finished or self._worker.ended:  # finished: the lock of the spill's folder is about to go
+        if (
+            self._worker.finished or self._worker.ended
+        ):  # finished: the lock of the spill's folder is about to go
             self._thread.join()
             atexit.unregister(self._at_exit)
         return self._report()

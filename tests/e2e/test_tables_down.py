@@ -24,6 +24,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 _BAD_SECONDS = 20.0 if os.environ.get("WEB_STORM") else 5.0  # of each kind of trouble
 _DEADLINE_SECONDS = 6  # a limiter whose table begins to hang knows so after four seconds
+_PATIENCE_SECONDS = (
+    3 * _BAD_SECONDS + PATIENCE
+)  # of a client: the trouble of each kind, and what comes after it
 _KEYED, _PLAIN = 24, 4  # more that wait for the table than the API has threads
 
 
@@ -86,7 +89,7 @@ class _Client(threading.Thread):
                 time.sleep(0.05)
 
     def _send(self, client: httpx.Client, name: str) -> None:
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + _PATIENCE_SECONDS
         event, headers = body(event_id=name, entity_id=self._name), {}
         if self._keyed:
             del event["event_id"]
@@ -102,7 +105,7 @@ class _Client(threading.Thread):
                 return
             self._refused(answer)
             time.sleep(0.2)  # Retry-After says seconds; this client presses on
-        self.odd.append(f"{name} was not taken within {PATIENCE} seconds")
+        self.odd.append(f"{name} was not taken within {_PATIENCE_SECONDS} seconds")
 
     def _refused(self, answer: httpx.Response) -> None:
         problem = answer.headers.get("Content-Type") == "application/problem+json"
