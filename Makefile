@@ -49,9 +49,9 @@ kills: $(VENV)/.dev  ## Kill real workers at random moments while producers writ
 fuzz: $(VENV)/.dev  ## Ask the HTTP API what its OpenAPI document allows and forbids: make fuzz EXAMPLES=300
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) tests/web/test_fuzz.py $(ARGS)
 
-storm: $(VENV)/.dev  ## The long fault tests of the HTTP API: a minute of throttling, 10,000 connections, kill -9 under load.
+storm: $(VENV)/.dev  ## The long fault tests of the HTTP API: a minute of throttling, tables that hang, 10,000 connections, kill -9 under load.
 	WEB_STORM=1 API_KILLS=10 $(BIN)/python -m pytest tests/web/test_faults_connections.py tests/web/test_faults_stream.py \
-		tests/e2e/test_front_door_kills.py $(ARGS)
+		tests/e2e/test_front_door_kills.py tests/e2e/test_tables_down.py $(ARGS)
 
 soak: $(VENV)/.dev  ## Run the stack at full speed; fails when memory or descriptors grow: make soak MINUTES=10
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)

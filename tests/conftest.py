@@ -1,15 +1,20 @@
-"""What holds for a whole run: the seed of the kill loop, drawn once and printed at the top."""
+"""What holds for a whole run: the seed of the kill loop, drawn once and printed at the top; that nothing was told which is secret."""
 
 import os
 import secrets
 
 import pytest
 
+from tests.told import begin, pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # pytest calls them
+
 SEED = "KILL_SEED"
 
 
 def pytest_configure() -> None:
-    """Draw the seed before any worker process starts, so that all of them have it."""
+    """Draw the seed, and make the folder of what is told, before any worker process starts: all of them have the same."""
+    begin()
     os.environ.setdefault(SEED, str(secrets.randbelow(10**6)))
 
 

@@ -75,6 +75,13 @@ class Web(Section):
     deadline_seconds: Seconds = Field(
         default=25, gt=0, le=300, description="Longest time from a request's head to its answer."
     )
+    repeat_seconds: Seconds = Field(
+        default=3_600,
+        ge=60,
+        le=86_400,
+        description="How long after its first attempt a request with events, whose answer was lost, may be sent again under its "
+        "Idempotency-Key; no longer than loaders recognise duplicates (duplicates.window_hours, duplicates.max_ids).",
+    )
 
 
 class Control(Section):

@@ -172,22 +172,30 @@ class Leases:
 
     def _run(self, key: AccountKey, held: Held, needs: tuple[int, ...], done: Future[None]) -> None:
         try:
-            self._renew(key, held, needs)
+            ask_later = self._renew(key, held, needs)
         except BaseException as exc:
             held.busy = None
             done.set_exception(exc)
             raise
         held.busy = None
         done.set_result(None)
+        if ask_later:
+            self._ask_again(key)
 
-    def _renew(self, key: AccountKey, held: Held, needs: tuple[int, ...]) -> None:
+    def _renew(self, key: AccountKey, held: Held, needs: tuple[int, ...]) -> bool:
+        """Renew; True: from this process' own bucket, and the store is to be asked whether it answers again."""
         with self._lock:
             wants = held.wants(needs, self._clock.monotonic())
         if wants is None:
-            return
-        if self._clock.monotonic() < self._down_until:
+            return False
+        if (now := self._clock.monotonic()) < self._down_until:
             self._without_store(held, needs, *wants, self._down_until)
-            return
+            return False
+        if self._is_down:  # one asks; nobody waits for a store that is known to be down
+            self._down_until = now + _DOWN_SECONDS
+            if self._store_down == "open":
+                self._without_store(held, needs, *wants, self._down_until)
+                return True
         try:
             if not self._from_store(key, held, needs, *wants):
                 now = self._clock.monotonic()
@@ -203,6 +211,17 @@ class Leases:
         except HeadraceError as exc:
             self._failed(exc)
             self._without_store(held, needs, *wants, self._down_until)
+        else:
+            self._answered()
+        return False
+
+    def _ask_again(self, key: AccountKey) -> None:
+        try:
+            self._store.read(key)
+        except Corrupt:  # an answer; whoever renews that account meets it
+            self._answered()
+        except HeadraceError as exc:
+            self._failed(exc)
         else:
             self._answered()
 
@@ -279,7 +298,7 @@ class Leases:
 
     def _answered(self) -> None:
         if self._is_down:
-            self._is_down, self._told_at = False, -_TOLD_SECONDS
+            self._is_down, self._told_at, self._down_until = False, -_TOLD_SECONDS, 0.0
             self._facts(LimitStoreAnswered(seconds=round(self._clock.monotonic() - self._down_since, 3)))
 
     def _give_back(self, key: AccountKey, held: Held) -> None:

@@ -25,7 +25,11 @@ _WRONG_OPTION = (
     "invalid integer value",
     "invalid channel_binding",
 )
-_WRONG_TLS = ("certificate", "does not support SSL")
+_WRONG_TLS = (
+    "certificate",
+    "does not support SSL",
+    "no encryption",
+)  # the last: a server that takes TLS alone
 
 
 class Disconnected(Transient):
@@ -86,16 +90,16 @@ def _without_state(exc: DBAPIError, first: str, store: str) -> HeadraceError:
         return ConfigProblem(f"{store} has not the tables of this release: run `headrace control migrate`")
     if any(word in text for word in ("unable to open", "readonly database", "not a database", "malformed")):
         return ConfigProblem(f"{store}: {first}; see {_SETTING.get(store, _URL)} and paths.home")
+    if any(words in text for words in _WRONG_TLS):
+        return ConfigProblem(
+            f"{store}: no trusted connection; see sslmode and sslrootcert in {_SETTING.get(store, _URL)}"
+        )
     if any(words in text for words in _WRONG_LOGIN) or ("database " in text and "does not exist" in text):
         return ConfigProblem(
             f"{store}: it refuses the user, the password or the database; correct {_SETTING.get(store, _URL)}"
         )
     if any(words in text for words in _WRONG_OPTION):
         return ConfigProblem(f"{store}: an option of the URL is wrong; correct {_SETTING.get(store, _URL)}")
-    if any(words in text for words in _WRONG_TLS):
-        return ConfigProblem(
-            f"{store}: no trusted connection; see sslmode and sslrootcert in {_SETTING.get(store, _URL)}"
-        )
     if exc.connection_invalidated or type(exc.orig).__module__.startswith("psycopg"):
         return Disconnected(f"{store}: no connection; does its server run?")
     return HeadraceError(f"{store}: unexpected {type(exc.orig).__name__}")

@@ -17,6 +17,7 @@ from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.core.event import RefusalCode
 from pipeline.core.rules import Rules
+from pipeline.core.span import instant_of
 from pipeline.flows.idempotency import Started
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
@@ -32,6 +33,9 @@ from pipeline.web.threads import in_thread
 from pipeline.wiring.front_door import FrontDoor
 
 RETRY_SECONDS = "2"  # a busy stream recovers by the second: Kinesis counts its limits so
+_ON_THE_WAY_SECONDS = (
+    300.0  # that a copy may arrive after its request came: the deadline, and a busy stream after it
+)
 _LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
 _MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
 _ENCODE = msgspec.json.Encoder().encode
@@ -96,6 +100,8 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     now_us = door.clock.now_us() if started is None else started.begun_us
     new_id = _any_id if started is None else started.event_id
     verdicts = await _judged(door, call, now_us, new_id)
+    if started is not None:
+        _check_repeat(door, started, verdicts)
     if door.limiter is not None:  # refused events too: they were read and judged
         await take(door, call.caller, 0, len(verdicts))
     taken = [one for one in verdicts if type(one) is Accepted]
@@ -113,6 +119,25 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
         door.watch.acknowledged(began)
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
+
+
+def _check_repeat(door: FrontDoor, started: Started, verdicts: Sequence[Accepted | Refused]) -> None:
+    """Refuse what an earlier attempt may have sent so long ago that a second copy would not be seen as one.
+
+    Raises:
+        Problem: `retry_unsafe`.
+    """
+    settings = door.settings
+    window_seconds = settings.duplicates.window_hours * 3_600 - _ON_THE_WAY_SECONDS
+    repeat_seconds = min(settings.web.repeat_seconds, window_seconds)
+    if not started.again or door.clock.now_us() - started.begun_us <= repeat_seconds * 1_000_000:
+        return
+    detail = (
+        f"an earlier attempt of this request, more than {repeat_seconds:.0f} seconds ago, was not answered and may have been done; "
+        "sent again now, its events could be counted twice: nothing was taken this time"
+    )
+    ids = [one.event_id for one in verdicts if type(one) is Accepted]
+    raise Problem("retry_unsafe", detail, None, begun=instant_of(started.begun_us), event_ids=ids)
 
 
 def _any_id(_index: int) -> str:
@@ -263,7 +288,7 @@ ROUTES = (
         "`ce-` headers.",
         post_events,
         answers={202: EventsAnswer, 207: EventsAnswer},
-        refuses=("all_refused", "busy"),
+        refuses=("all_refused", "busy", "retry_unsafe"),
         body={
             JSON: {
                 "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]

@@ -17,7 +17,7 @@ from pipeline.flows.idempotency import Beginning, Idempotency, Reused, Started
 from pipeline.web.entry import values_of
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter
-from pipeline.web.threads import in_thread, unavailable
+from pipeline.web.threads import in_table, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 HEADER = "Idempotency-Key"
@@ -59,7 +59,7 @@ async def once(door: FrontDoor, call: Call, body: bytes, work: Work) -> Answer:
         return _plain(await work(None))
     if door.idempotency is None:
         raise unavailable("this process was made without a table of requests")
-    begun = await in_thread(door, _begin, door.idempotency, call, key, body)
+    begun = await in_table(door, _begin, door.idempotency, call, key, body)
     if isinstance(begun, Started):
         return await _work(door, door.idempotency, begun, work)
     if isinstance(begun, StoredAnswer):
@@ -127,7 +127,7 @@ async def _work(door: FrontDoor, idempotency: Idempotency, started: Started, wor
 async def _kept(door: FrontDoor, started: Started, change: Callable[[], bool | None]) -> bool | None:
     """Change what is stored; where that fails the request is answered nevertheless, for it is done."""
     try:
-        return await in_thread(door, change)
+        return await in_table(door, change)
     except Problem as exc:
         error = exc.code
     except StoreUnusable as exc:

@@ -9,7 +9,7 @@ from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import asked
 from pipeline.web.reading import read
 from pipeline.web.route import Answer, AnyOf, Call, Route
-from pipeline.web.threads import in_thread, unavailable
+from pipeline.web.threads import in_table, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 _EVERY_SCOPE = AnyOf(frozenset(Scope))
@@ -79,7 +79,7 @@ async def get_usage(door: FrontDoor, call: Call) -> Answer:
     if door.limiter is None:
         raise unavailable("this process counts no requests")
     try:
-        used = await in_thread(door, door.limiter.usage, call.caller)
+        used = await in_table(door, door.limiter.usage, call.caller)
     except (Corrupt, StoreUnusable):
         raise  # told by name
     except HeadraceError as exc:

@@ -37,11 +37,11 @@ async def take(
     if limiter is None:
         raise unavailable("this process was made without a limiter")
     while (found := _taken(limiter, caller, requests, events, size_bytes)) is None:
-        await renewed(door, limiter.renewal(caller, requests, events, size_bytes, door.threads.submit))
+        await renewed(door, limiter.renewal(caller, requests, events, size_bytes, door.renewals.submit))
     if found.allowed and not found.low:
         return found
     if found.low:
-        limiter.renewal(caller, 0, 0, 0, door.threads.submit)
+        limiter.renewal(caller, 0, 0, 0, door.renewals.submit)
     if not found.allowed:
         raise problem(found, caller)
     return found

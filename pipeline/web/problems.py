@@ -54,6 +54,11 @@ PROBLEMS: Mapping[str, Kind] = {
         "A request with this Idempotency-Key is being worked on",
         "Wait for the first request's end, then ask again.",
     ),
+    "retry_unsafe": Kind(
+        409,
+        "Nobody knows any more whether this request was done",
+        "Look for `event_ids`; send what is not there under a new Idempotency-Key.",
+    ),
     "conflict": Kind(409, "The request contradicts what is there", "Read what is there, and decide."),
     "too_large": Kind(413, "The request is too large", "The detail names the limit: send it in parts."),
     "unsupported_media_type": Kind(

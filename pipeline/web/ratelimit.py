@@ -14,7 +14,7 @@ from pipeline.web.idempotent import KEY_PARAMETER, REPLAYED, key_of
 from pipeline.web.limits import renewed
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
-from pipeline.web.threads import in_thread, unavailable
+from pipeline.web.threads import in_table, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384
@@ -44,7 +44,7 @@ async def check(door: FrontDoor, call: Call) -> Answer:
 async def _decide(door: FrontDoor, service: RateLimits, tenant: str, asked: Check) -> Checked:
     limit = await _limit(door, service, tenant, asked)
     while (found := service.take(tenant, asked, limit)) is None:
-        await renewed(door, service.renewal(tenant, asked, limit, door.threads.submit))
+        await renewed(door, service.renewal(tenant, asked, limit, door.renewals.submit))
     return found
 
 
@@ -57,11 +57,11 @@ async def _decide_once(
     back, so it may be made twice, and one write is enough.
     """
     fingerprint = hashlib.sha256(body).hexdigest()
-    kept = await in_thread(door, service.decided, tenant, key)
+    kept = await in_table(door, service.decided, tenant, key)
     headers = {} if kept is None else REPLAYED
     if kept is None:
         found = await _decide(door, service, tenant, asked)
-        kept = await in_thread(door, service.keep, tenant, key, fingerprint, asked, found)
+        kept = await in_table(door, service.keep, tenant, key, fingerprint, asked, found)
         if kept.fingerprint == fingerprint:
             _record(door, tenant, asked, found)
     if kept.fingerprint != fingerprint:
@@ -77,7 +77,7 @@ async def _limit(door: FrontDoor, service: RateLimits, tenant: str, asked: Check
     name = asked.policy or ""
     policy, known = service.known_policy(tenant, name)
     if not known:
-        policy = await in_thread(door, service.read_policy, tenant, name)
+        policy = await in_table(door, service.read_policy, tenant, name)
     if policy is None:
         raise Problem(
             "invalid", f"there is no policy {name}: PUT /v1/ratelimit/policies/{name}", pointer="/policy"
@@ -96,7 +96,7 @@ async def put_policy(door: FrontDoor, call: Call) -> Answer:
     if not is_name(name):
         raise Problem("invalid", "a policy's name is lower case letters, digits, '.', '_', '-', 63 at most")
     policy = Policy(name, decoded(_LIMIT, await bounded(call.request, MAX_BODY_BYTES)))
-    await in_thread(door, _service(door).put_policy, call.caller.tenant_id, policy)
+    await in_table(door, _service(door).put_policy, call.caller.tenant_id, policy)
     return Answer(policy)
 
 
@@ -105,7 +105,7 @@ async def get_policy(door: FrontDoor, call: Call) -> Answer:
     name = call.path["name"]
     found = None
     if is_name(name):
-        found = await in_thread(door, _service(door).policies.get, call.caller.tenant_id, name)
+        found = await in_table(door, _service(door).policies.get, call.caller.tenant_id, name)
     if found is None:
         raise Problem("not_found", "there is no such policy; GET /v1/ratelimit/policies lists them")
     return Answer(found)
@@ -114,7 +114,7 @@ async def get_policy(door: FrontDoor, call: Call) -> Answer:
 async def delete_policy(door: FrontDoor, call: Call) -> Answer:
     """Remove a policy."""
     name = call.path["name"]
-    if not is_name(name) or not await in_thread(
+    if not is_name(name) or not await in_table(
         door, _service(door).delete_policy, call.caller.tenant_id, name
     ):
         raise Problem("not_found", "there is no such policy; GET /v1/ratelimit/policies lists them")
@@ -123,7 +123,7 @@ async def delete_policy(door: FrontDoor, call: Call) -> Answer:
 
 async def list_policies(door: FrontDoor, call: Call) -> Answer:
     """Return the tenant's policies."""
-    found = await in_thread(door, _service(door).policies.all, call.caller.tenant_id)
+    found = await in_table(door, _service(door).policies.all, call.caller.tenant_id)
     return Answer(PolicyList(list(found)))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,17 +15,26 @@ RETRY_AFTER_SECONDS = 5
 
 
 async def in_thread(door: FrontDoor, work: Callable[..., T], *arguments: Any) -> T:
-    """Return what `work` returns, called in one of the door's threads.
+    """Return what `work` returns, called in one of the threads for the control store.
 
     At the deadline the caller is answered; the thread ends by itself.
 
     Raises:
         Problem: unavailable, when it takes too long, or what it needs does not answer.
     """
+    return await _in(door, door.threads, partial(work, *arguments))
+
+
+async def in_table(door: FrontDoor, work: Callable[..., T], *arguments: Any) -> T:
+    """Do as `in_thread`, in one of the threads for tables: those that wait for a table hold up nobody else."""
+    return await _in(door, door.tables, partial(work, *arguments))
+
+
+async def _in(door: FrontDoor, threads: Executor, work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(door.settings.web.deadline_seconds):
-            return await loop.run_in_executor(door.threads, partial(work, *arguments))
+            return await loop.run_in_executor(threads, work)
     except (TimeoutError, Transient, OutcomeUnknown) as exc:
         raise unavailable() from exc
 

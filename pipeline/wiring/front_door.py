@@ -38,9 +38,14 @@ from pipeline.wiring.signing import signing_key
 from pipeline.wiring.stores import Archive, archive
 from pipeline.wiring.trusting import authenticator, idempotency
 
-# Calls to stores that one process has under way; further ones wait, bounded by the request's deadline.
+# Calls to stores that one process has under way; further ones wait, bounded by the request's deadline. Each kind has threads
+# of its own: a table that hangs holds those of its own callers, and nobody else waits for them.
 _THREADS = 16
 _LEAST_CHARACTERS = 32  # of web.metrics_token: 128 bits, if they are hex digits
+
+
+def _pool(name: str) -> Callable[[], ThreadPoolExecutor]:
+    return lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
 
 
 @dataclass
@@ -86,7 +91,9 @@ class FrontDoor:
         settings, clock, facts: of the process.
         rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
         control: the control store: from threads only.
-        threads: where short calls to stores run (`web.threads`); reads have their own.
+        threads: where short calls to the control store run (`web.threads`); reads have their own.
+        tables: the same for calls to tables that their own request alone waits for: `Idempotency-Key`, receipts, policies.
+        renewals: the same for leases of the limiter, which every request waits for.
         authenticator: says who callers are; asked by the gate alone.
         idempotency: says which requests were seen before; None: keys are not taken here.
         ingest: takes events to the stream; of the event loop.
@@ -107,9 +114,9 @@ class FrontDoor:
     facts: FactSink
     rules: NewestRules
     control: Control | None = None
-    threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
-    )
+    threads: ThreadPoolExecutor = field(default_factory=_pool("store"))
+    tables: ThreadPoolExecutor = field(default_factory=_pool("tables"))
+    renewals: ThreadPoolExecutor = field(default_factory=_pool("limits"))
     authenticator: Authenticator | None = None
     idempotency: Idempotency | None = None
     ingest: Ingest = field(default_factory=lambda: Ingest(_unopened))
@@ -132,7 +139,8 @@ class FrontDoor:
             self.reads.close()
         if self.ready is not None:
             self.ready.close()
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.threads, self.tables, self.renewals):
+            pool.shutdown(wait=False, cancel_futures=True)
         if self.control is not None:
             self.control.close()
 
@@ -169,7 +177,7 @@ def front_door(
     rules = StoredRules(filed_rules(settings), lambda: store, clock, facts)
     rules.newest(0)
     door = FrontDoor(settings, clock, facts, rules, store)
-    follower = Follower(stores.ledger, parts.stream, clock, door.threads)
+    follower = Follower(stores.ledger, parts.stream, clock, door.tables)
     limiter, ratelimits = limits(settings, clock, facts)
     ingest = Ingest(_opener(settings, stores, clock, facts))
     receipts = ArrivalReceipts(signing_key(settings), parts.stream, follower)

@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.aws.client import make_client, unheard
 from pipeline.aws.kinesis import KinesisSink
@@ -20,6 +20,9 @@ from pipeline.sending.fates import BatchFate
 from pipeline.sending.threaded import EventProducer, ProducerOptions
 from pipeline.sending.worker import WorkerPorts
 from pipeline.wiring.stores import Archive, archive, connection, stream
+
+_RECEIPT_SECONDS = 2.0  # of one try to write a receipt
+_RECEIPT_RETRY_SECONDS = 0.5  # refused calls are tried again within it; one that timed out is not
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,18 @@ def event_producer(
 
 
 def sending_receipts(settings: Settings, facts: FactSink = unheard) -> DynamoReceipts:
-    """Return the receipts of a sending thread: a call gives up within half a second, for the thread tries again itself.
+    """Return the receipts of a sending thread: a call gives up within two seconds, for the thread tries again itself.
 
-    A receipt that waits out the patience of other calls (16 s) would hold up what is to go to disk meanwhile.
+    A receipt that waits out the patience of other calls (a minute for a table that hangs) would hold up the events that are
+    to be sent, or to go to disk, meanwhile.
     """
-    client = make_client("dynamodb", connection(settings), Meter(), facts=facts, max_attempts=3)
+    usual = connection(settings)
+    hasty = replace(
+        usual,
+        connect_timeout_seconds=min(_RECEIPT_SECONDS, usual.connect_timeout_seconds),
+        read_timeout_seconds=min(_RECEIPT_SECONDS, usual.read_timeout_seconds),
+        max_attempts=3,
+        retry_seconds=_RECEIPT_RETRY_SECONDS,
+    )
+    client = make_client("dynamodb", hasty, Meter(), facts=facts)
     return DynamoReceipts(client, settings.storage.table_prefix)

@@ -20,6 +20,7 @@ from pipeline.ports.control import Control
 from pipeline.wiring.stores import connection
 
 _ATTEMPTS, _RETRY_SECONDS = 3, 2.0  # of one call to the table: the caller waits, and may repeat its request
+_TIMEOUT_SECONDS = 2.0  # of one try: a table that hangs is told soon, and its threads are free again
 _CLOCKS_APART_SECONDS = 10.0  # of two machines that serve the API, and some more
 
 
@@ -41,7 +42,14 @@ def authenticator(settings: Settings, control: Control, clock: Clock, facts: Fac
 
 def idempotency(settings: Settings, clock: Clock, facts: FactSink) -> Idempotency:
     """Return which requests were seen before."""
-    where = replace(connection(settings), max_attempts=_ATTEMPTS, retry_seconds=_RETRY_SECONDS)
+    usual = connection(settings)
+    where = replace(
+        usual,
+        connect_timeout_seconds=min(_TIMEOUT_SECONDS, usual.connect_timeout_seconds),
+        read_timeout_seconds=min(_TIMEOUT_SECONDS, usual.read_timeout_seconds),
+        max_attempts=_ATTEMPTS,
+        retry_seconds=_RETRY_SECONDS,
+    )
     requests = DynamoRequests(
         make_client("dynamodb", where, Meter(), facts=facts), settings.storage.table_prefix
     )

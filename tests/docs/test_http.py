@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.laptop.home import Home
+from tests.told import keep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("docs/http.md", "docs/http-reads.md", "docs/limits.md")
@@ -41,6 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         yield found
     finally:
+        keep(found)
         _headrace(found, "down", "--wipe")
 
 

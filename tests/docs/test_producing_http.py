@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.laptop.home import Home
 from tests.docs.test_producing import OVER_HTTP
+from tests.told import keep
 from tests.web.serving import event
 
 PRODUCING = Path(__file__).resolve().parents[2] / "docs" / "producing.md"
@@ -39,6 +40,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         made = _headrace(home, "keys", "create", "noaa", "--scope", "ingest,read", "--json")
         yield {"URL": Home(home).api_url.read_text(encoding="ascii"), "KEY": orjson.loads(made)["key"]}
     finally:
+        keep(home)
         _headrace(home, "down", "--wipe")
 
 

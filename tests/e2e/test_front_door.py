@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.laptop.home import Home
 from pipeline.machine.processes import wait_until
+from tests.told import PAYLOAD, keep
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.xdist_group("front_door")]
 
@@ -24,7 +25,7 @@ EVENT = {
     "entity_id": "IAH",
     "event_type": "weather.observed",
     "schema_version": 1,
-    "source": "IAH",
+    "source": f"{PAYLOAD}source",
     "data": _DATA | {"time_hour": "2013-01-01T13:00:00Z"},
 }
 
@@ -71,6 +72,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     try:
         yield found
     finally:
+        keep(found.home.path)
         found.headrace("down", "--wipe")
 
 

@@ -14,11 +14,13 @@ import httpx
 import pytest
 
 from tests.e2e.test_front_door import EVENT, Deployment
+from tests.told import PAYLOAD as PLANTED
+from tests.told import SECRET, keep
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.xdist_group("front_door")]
 
 SIGNING_KEY, PASSWORD, PAYLOAD = (
-    f"{word}{secrets.token_hex(16)}" for word in ("signing", "password", "payload")
+    f"{word}{secrets.token_hex(16)}" for word in (f"{SECRET}signing", f"{SECRET}password", PLANTED)
 )
 _JSON = {"Content-Type": "application/json"}
 
@@ -33,6 +35,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     try:
         yield found
     finally:
+        keep(found.home.path)
         found.headrace("down", "--wipe")
 
 

@@ -18,6 +18,7 @@ from pipeline.laptop.home import Home
 from pipeline.laptop.stack import read_stack
 from pipeline.machine.processes import wait_until
 from tests.fakes.collector import Collector, GotSpan, collecting
+from tests.told import keep
 from tests.web.serving import event
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -42,6 +43,7 @@ def _stack(folder: Path, collector: Collector) -> Iterator[dict[str, str]]:
     try:
         yield env
     finally:
+        keep(folder)
         _headrace("down", "--wipe", "--home", str(folder), env=env)
 
 

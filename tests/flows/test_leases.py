@@ -241,6 +241,26 @@ def test_the_store_is_down_and_open() -> None:
     assert town.facts.names().count("LimitStoreFailed") <= 3
 
 
+def test_nobody_waits_for_a_store_that_is_known_to_be_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again a second later, once whoever came has its tokens; a store that hangs holds up no request."""
+    town, who = Town(1), caller(DELIVERED[0])
+    town.store.down = True
+    assert town.ask(0, who).allowed
+    town.clock.advance(2)
+    work, told, read = list[Any](), list[bool](), town.store.read
+
+    def slow_read(key: AccountKey) -> Any:
+        told.append(renewal.done())
+        return read(key)
+
+    monkeypatch.setattr(town.store, "read", slow_read)
+    renewal = town.limiters[0].renewal(who, 1, 0, 0, lambda *given: work.append(given))
+    for call, *rest in work:
+        call(*rest)
+    assert told == [True]
+    assert town.limiters[0].take(who, 1, 0, 0)
+
+
 def test_the_store_is_down_and_closed() -> None:
     """Everything is refused, by name, until the store answers; it is asked once a second."""
     town, who = Town(1, store_down="closed"), caller(DELIVERED[0])

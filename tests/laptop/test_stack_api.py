@@ -33,6 +33,7 @@ from pipeline.producer import connect_http
 from pipeline.sending.fates import BatchFate
 from pipeline.wiring import stream
 from tests.laptop.stack_kit import LOADER, launch_in
+from tests.told import drain, keep
 from tests.web.serving import event
 
 pytestmark = pytest.mark.stack
@@ -113,6 +114,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     up = [*headrace, "up", "--detach", "--no-loader", "--no-api", "--no-processor", "--home", str(folder)]
     subprocess.run(up, check=True, env=_environment(), timeout=120)
     yield folder
+    keep(folder)
     down = [*headrace, "down", "--wipe", "--home", str(folder)]
     subprocess.run(down, check=True, env=_environment(), timeout=120)
 
@@ -175,7 +177,7 @@ def test_sigterm_under_load_loses_no_acknowledged_event(home: Path, workers: int
         assert api.stderr is not None
         line = next(line for line in api.stderr if '"ApiStarted"' in line)
         url = httpx.Response(200, text=line).json()["url"]
-        threading.Thread(target=api.stderr.read, daemon=True).start()
+        drain(api.stderr, "api")
         assert wait_until(lambda: _is_up(url), 20)
         key, ended = _key(home), threading.Event()
         threads = [
@@ -226,7 +228,7 @@ def test_each_process_of_the_api_has_a_page(home: Path) -> None:
         assert api.stderr is not None
         line = next(line for line in api.stderr if '"ApiStarted"' in line and '"rules":""' in line)
         url = httpx.Response(200, text=line).json()["url"]
-        threading.Thread(target=api.stderr.read, daemon=True).start()
+        drain(api.stderr, "api")
         for _ in range(20):
             assert httpx.get(f"{url}/healthz").status_code == httpx.codes.OK
 

