@@ -67,7 +67,8 @@ def found_in(folders: Iterable[Path]) -> list[str]:
 
 def begin() -> None:
     """Make the folder of this run, and note every answer of the API from now on."""
-    os.environ.setdefault(FOLDER, tempfile.mkdtemp(prefix="told-"))
+    if FOLDER not in os.environ:
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="told-")
     if not hasattr(httpx.Client.send, "__wrapped__"):
         httpx.Client.send = _noting_answers(httpx.Client.send)  # type: ignore[method-assign]
         of_app = falcon.testing.TestClient.simulate_request

@@ -64,6 +64,12 @@ class ApiYard(Yard):
         headers = {"X-API-Key": self.key["key"]}
         return httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds)
 
+    def kill_all(self) -> None:
+        """Kill what still runs, whatever happened in the test."""
+        for process in self.readers:
+            process.kill()
+            process.wait()
+
     def end(self) -> None:
         """Let the API drain, then the loader; both end well."""
         assert self.api.process is not None

@@ -117,7 +117,9 @@ class _Client(threading.Thread):
 
 
 @pytest.mark.parametrize("store_down", ["open", "closed"])
-def test_tables_that_fail_under_load(tmp_path: Path, proxy: FaultProxy, store_down: str) -> None:
+def test_tables_that_fail_under_load(
+    tmp_path: Path, proxy: FaultProxy, store_down: str, request: pytest.FixtureRequest
+) -> None:
     """Refusals are 503 with Retry-After, what was acknowledged is archived once; `open`, events without a key go on all the while."""
     more = {
         "HEADRACE_WEB__DEADLINE_SECONDS": str(_DEADLINE_SECONDS),
@@ -127,6 +129,7 @@ def test_tables_that_fail_under_load(tmp_path: Path, proxy: FaultProxy, store_do
     keyed = [_Client(yard, f"k{number}", stop, keyed=True) for number in range(_KEYED)]
     plain = [_Client(yard, f"p{number}", stop, keyed=False) for number in range(_PLAIN)]
     taken: dict[str, tuple[int, int]] = {}
+    request.addfinalizer(yard.kill_all)
     yard.start()
     try:
         for client in (*keyed, *plain):
