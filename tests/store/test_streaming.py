@@ -134,14 +134,16 @@ def test_what_is_revoked_while_the_replica_stands_still_is_revoked(pair: Pair) -
 
 
 def test_a_replica_that_is_promoted_takes_over(pair: Pair) -> None:
-    """The primary is killed: reads go on, writes say that they may be tried again; promoted, the replica takes them, no restart."""
+    """The primary is killed: lists go on, callers are not judged by a copy, writes say that they may be tried again; promoted, the replica takes them, no restart."""
     control, hasty = _opened(pair).control, _opened(pair, QUICK).control
     control.put_tenant(ACME, act(), new=True)
     control.put_key(key(), act("key.create"), new=True)
     assert wait_until(lambda: pair.follows(control.revision()), SECONDS)
     pair.primary.crash()
     for one in (control, hasty):
-        assert (one.tenants(), one.key("00ff")) == ([ACME], key())
+        assert one.tenants() == [ACME]
+    with pytest.raises(Transient):  # a copy may lag behind a revocation
+        hasty.key("00ff")
     with pytest.raises(Transient):
         hasty.put_tenant(replace(ACME, name="late"), act(), new=True)
     assert pair.on_replica("SELECT pg_promote()") is True
