@@ -11,12 +11,14 @@ import hmac
 
 _MAC_BYTES = 16  # 128 bits, as nobody can try offline
 _MAX_KEY_BYTES = hashlib.blake2b.MAX_KEY_SIZE
+_FOR_URLS = bytes.maketrans(b"+/", b"-_")
 _MAX_CHARACTERS = 8_192  # far more than a receipt over all shards of a large stream
 
 
 def sign(body: bytes, key: bytes, bound_to: str) -> str:
     """Return a text for URLs that `unsign` takes back for the same `bound_to`."""
-    return base64.urlsafe_b64encode(_mac(body, key, bound_to) + body).rstrip(b"=").decode()
+    text = binascii.b2a_base64(_mac(body, key, bound_to) + body, newline=False)
+    return text.translate(_FOR_URLS, b"=").decode()
 
 
 def unsign(text: str, key: bytes, bound_to: str) -> bytes | None:

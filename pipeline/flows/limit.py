@@ -60,7 +60,7 @@ class Limiter:
     def __init__(self, leases: Leases, clock: Clock, largest_body_bytes: int) -> None:
         self._leases, self._clock = leases, clock
         self._plan_terms = lru_cache(1_024)(lambda plan: plan_terms(plan, largest_body_bytes))
-        self._accounts: dict[str, tuple[Plan, AccountKey, Terms]] = {}  # by tenant
+        self._accounts: dict[str, tuple[Plan, AccountKey, Terms, int]] = {}  # by tenant; see `_account`
 
     def take(
         self, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0
@@ -77,7 +77,7 @@ class Limiter:
                 return None
             if not taken.allowed:
                 return self._decision(caller, taken, "credential")
-        key, terms = self._account(caller)
+        key, terms, window_seconds = self._account(caller)
         found, remaining, month_left, month = self._leases.take_told(
             key, terms, (requests, events, size_bytes)
         )
@@ -85,13 +85,15 @@ class Limiter:
             self._leases.put_back(credential_key(caller), (requests,))
         if found is None or not found.allowed:
             return None if found is None else self._decision(caller, found)
-        first = _share("requests", terms.buckets[0], remaining)
+        bucket = terms.buckets[0]
+        reset_seconds = _ceiling((bucket.holds - remaining) * bucket.seconds, bucket.tokens)
+        first = Share("requests", bucket.holds, window_seconds, remaining, reset_seconds)
         shares = first, self._month(caller, month, month_left)
-        return Decision(True, first.limit, remaining, first.reset_seconds, 0, "", shares, found.low)
+        return Decision(True, bucket.holds, remaining, reset_seconds, 0, "", shares, found.low)
 
     def spend(self, caller: Caller, events: int, size_bytes: int) -> Decision | None:
         """Take what a request brings: like `take` without a request, and without shares when allowed."""
-        key, terms = self._account(caller)
+        key, terms, _ = self._account(caller)
         found = self._leases.take(key, terms, (0, events, size_bytes))
         if found is None:
             return None
@@ -104,7 +106,7 @@ class Limiter:
 
         More may be charged than is there: then bytes are refused until that is paid.
         """
-        key, terms = self._account(caller)
+        key, terms, _ = self._account(caller)
         if read_bytes > paid_bytes:
             self._leases.charge(key, terms, (0, 0, read_bytes - paid_bytes))
         elif read_bytes < paid_bytes:
@@ -177,15 +179,19 @@ class Limiter:
     def _terms(self, caller: Caller) -> Terms:
         return self._account(caller)[1]
 
-    def _account(self, caller: Caller) -> tuple[AccountKey, Terms]:
-        """Return where a caller's plan is counted, and its terms; to hash a plan costs as much as to take from it."""
+    def _account(self, caller: Caller) -> tuple[AccountKey, Terms, int]:
+        """Return where a caller's plan is counted, its terms, and in how many seconds all requests of its burst come back.
+
+        Kept by tenant: to hash a plan costs as much as to take from it.
+        """
         known = self._accounts.get(caller.tenant_id)
         if known is None or known[0] is not caller.plan:
             if len(self._accounts) >= _MOST_ACCOUNTS:
                 self._accounts.clear()
-            known = caller.plan, plan_key(caller), self._plan_terms(caller.plan)
+            terms = self._plan_terms(caller.plan)
+            known = caller.plan, plan_key(caller), terms, _window_seconds(terms.buckets[0])
             self._accounts[caller.tenant_id] = known
-        return known[1], known[2]
+        return known[1:]
 
     def _decision(self, caller: Caller, taken: Taken, own: Which = "") -> Decision:
         """Return what the caller is told: of the bucket that is short, else of requests; and of the month."""
@@ -257,6 +263,13 @@ def credential_key(caller: Caller) -> AccountKey:
 
 
 def _share(name: str, bucket: Bucket, remaining: int) -> Share:
-    holds, seconds, tokens = bucket.holds, bucket.seconds, bucket.tokens
-    window = ceil(holds * seconds / tokens)
-    return Share(name, holds, window, remaining, ceil((holds - remaining) * seconds / tokens))
+    reset_seconds = _ceiling((bucket.holds - remaining) * bucket.seconds, bucket.tokens)
+    return Share(name, bucket.holds, _window_seconds(bucket), remaining, reset_seconds)
+
+
+def _window_seconds(bucket: Bucket) -> int:
+    return _ceiling(bucket.holds * bucket.seconds, bucket.tokens)
+
+
+def _ceiling(number: int, by: int) -> int:
+    return -(-number // by)

@@ -21,7 +21,7 @@ from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
 from pipeline.web.entry import BodyTimeout, Receive, Send, begin, body_timeout, size_of
 from pipeline.web.gate import Gate
-from pipeline.web.limits import declared_bytes, settle, take
+from pipeline.web.limits import declared_bytes, settle, take, taken
 from pipeline.web.problems import DAMAGED, MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
@@ -134,7 +134,7 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
     where = f"{route.method} {route.path}"
     watch, watched = door.watch, door.watch.route(where)
     counted = route.costs and not is_open and door.limiter is not None
-    pays = counted and bool(route.body)
+    pays, brings = counted and bool(route.body), route.events
 
     async def respond(request: falcon.asgi.Request, response: Response, **path: str) -> None:
         seen, code = begin(watch, request.scope), ""
@@ -146,7 +146,8 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
             seen.tenant, seen.credential = caller.tenant_id, caller.credential
             if counted:
                 size = declared_bytes(door, request) if pays else 0
-                decision, paid_bytes = await take(door, caller, 1, 0, size), size
+                decision = taken(door, caller, 1, brings, size) or await take(door, caller, 1, brings, size)
+                paid_bytes = size
                 for name, value in decision.headers().items():
                     response.set_header(name, value)
             call = Call(caller, request_id, seen.trace_id, request, path, seen)

@@ -194,7 +194,9 @@ class Entry:
         deadlines.watch(incoming)
         self.requests += 1
         try:
-            if scope["method"] != "GET" and _is_coded(scope):
+            fields = incoming.fields
+            told = fields is None or b"transfer-encoding" in fields
+            if told and scope["method"] != "GET" and _is_coded(scope):
                 await self._refuse(send, scope, _coded(), incoming.size)
             else:
                 await self._application(scope, incoming, send)

@@ -36,6 +36,7 @@ RETRY_SECONDS = "2"  # a busy stream recovers by the second: Kinesis counts its 
 _ON_THE_WAY_SECONDS = (
     300.0  # that a copy may arrive after its request came: the deadline, and a busy stream after it
 )
+_WITH_REQUEST = 1  # event, which is taken from the plan when the request arrives: most bring one
 _LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
 _MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
 _ENCODE = msgspec.json.Encoder().encode
@@ -102,8 +103,10 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     verdicts = await _judged(door, call, now_us, new_id)
     if started is not None:
         _check_repeat(door, started, verdicts)
-    if door.limiter is not None:  # refused events too: they were read and judged
-        await take(door, call.caller, 0, len(verdicts))
+    if (
+        len(verdicts) > _WITH_REQUEST and door.limiter is not None
+    ):  # refused ones too: they were read and judged
+        await take(door, call.caller, 0, len(verdicts) - _WITH_REQUEST)
     taken = [one for one in verdicts if type(one) is Accepted]
     if len(taken) < len(verdicts):
         _tell_crossing(door, call, verdicts)
@@ -287,6 +290,7 @@ ROUTES = (
         "server's. The body may be gzipped (`Content-Encoding: gzip`). A CloudEvent in binary mode has its attributes in "
         "`ce-` headers.",
         post_events,
+        events=_WITH_REQUEST,
         answers={202: EventsAnswer, 207: EventsAnswer},
         refuses=("all_refused", "busy", "retry_unsafe"),
         body={

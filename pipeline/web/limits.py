@@ -11,7 +11,6 @@ from falcon.asgi import Request
 from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision
 from pipeline.core.plan import Plan
-from pipeline.flows.limit import Limiter
 from pipeline.web.body import read_bytes
 from pipeline.web.problems import Problem
 from pipeline.web.threads import unavailable
@@ -27,19 +26,30 @@ _OF_PLAN = {
 async def take(
     door: FrontDoor, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0
 ) -> Decision:
-    """Take from the caller's plan; return the decision for its headers.
+    """Take from the caller's plan, once a lease is there; as `taken`, and `busy` (not decided in time)."""
+    while (found := taken(door, caller, requests, events, size_bytes)) is None:
+        if door.limiter is not None:
+            needs = caller, requests, events, size_bytes
+            await renewed(door, door.limiter.renewal(*needs, door.renewals.submit))
+    return found
+
+
+def taken(door: FrontDoor, caller: Caller, requests: int, events: int, size_bytes: int) -> Decision | None:
+    """Take from the caller's plan what its lease has, as nearly always, without waiting; None: `take` must wait for one.
 
     Raises:
         Problem: `rate_limited`, `quota_used_up`, `too_large` (no waiting helps), `unavailable` (the limiter's table does
-            not answer, and limits.store_down is closed), `busy` (not decided in time).
+            not answer, and limits.store_down is closed).
     """
     limiter = door.limiter
     if limiter is None:
         raise unavailable("this process was made without a limiter")
-    while (found := _taken(limiter, caller, requests, events, size_bytes)) is None:
-        await renewed(door, limiter.renewal(caller, requests, events, size_bytes, door.renewals.submit))
-    if found.allowed and not found.low:
-        return found
+    if requests:
+        found = limiter.take(caller, requests, events, size_bytes)
+    else:
+        found = limiter.spend(caller, events, size_bytes)
+    if found is None:
+        return None
     if found.low:
         limiter.renewal(caller, 0, 0, 0, door.renewals.submit)
     if not found.allowed:
@@ -60,12 +70,6 @@ def declared_bytes(door: FrontDoor, request: Request) -> int:
     if declared is None or declared > door.settings.web.max_body_bytes:
         return 1
     return declared
-
-
-def _taken(limiter: Limiter, caller: Caller, requests: int, events: int, size_bytes: int) -> Decision | None:
-    if not requests:
-        return limiter.spend(caller, events, size_bytes)
-    return limiter.take(caller, requests, events, size_bytes)
 
 
 async def renewed(door: FrontDoor, renewal: Future[None]) -> None:

@@ -88,6 +88,7 @@ class Route:
         gives: the media type of its answers' bodies.
         refuses: codes of problems that the route's form does not imply (see `openapi.refusals`).
         costs: False: not counted against the plan (`/v1/usage` must answer when the plan is used up).
+        events: that a request brings at least: taken from the plan with the request.
         handler: what answers.
     """
 
@@ -102,6 +103,7 @@ class Route:
     gives: str = "application/json"
     refuses: tuple[str, ...] = ()
     costs: bool = True
+    events: int = 0
 
     @property
     def plain_path(self) -> str:

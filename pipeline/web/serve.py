@@ -29,6 +29,8 @@ from pipeline.web.gate import Gate
 from pipeline.wiring.front_door import FrontDoor
 
 _MAX_HEAD_BYTES = 65_536  # request line and headers: a longer head is answered 431
+# Requests under way are some thousand objects at any time, and no garbage: looked through as seldom as memory allows (10 MB).
+_COLLECT_AFTER = (50_000, 20, 100)
 _BACKLOG = 1_024  # connections that wait to be taken
 _TALLY_SECONDS = 1.0  # between two looks at what came in
 
@@ -126,6 +128,7 @@ async def _serve(
     telling = asyncio.ensure_future(_tell(door))
     gc.collect()
     gc.freeze()  # what is made by now stays: the collector need not look at it again
+    gc.set_threshold(*_COLLECT_AFTER)
     await _listening(address, serving)
     started()
     waiting = asyncio.ensure_future(asked.wait())
