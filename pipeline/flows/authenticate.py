@@ -107,6 +107,11 @@ class Authenticator:
         for client in found.clients[:MOST_NAMES]:
             self._clients.learned(client.id, client, asked_at)
 
+    def recognised(self, key: bytes) -> Caller | None:
+        """Return the caller of a key that was shown whole and compared seconds ago; None: `resolved` has the answer. No I/O."""
+        proven = self._proven.get(hashlib.sha256(key).digest())
+        return proven.caller if proven is not None and self._clock.monotonic() < proven.until else None
+
     def resolved(self, shown: Presented) -> Caller | Missing:
         """Return who shows a credential, or what must be read first. No I/O.
 
@@ -166,11 +171,8 @@ class Authenticator:
     def _by_key(self, text: str) -> Caller | Missing:
         digest = hashlib.sha256(text.encode()).digest()
         proven = self._proven.get(digest)
-        if proven is not None:
-            if self._clock.monotonic() < proven.until:
-                return proven.caller
-            if (caller := self._still(proven)) is not None:
-                return caller
+        if proven is not None and (caller := self._still(proven)) is not None:
+            return caller
         shown = parse_key(text)
         known = self._keys.usable(shown.id)
         if known is None:

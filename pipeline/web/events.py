@@ -118,10 +118,11 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     began, sent = door.watch.now(), _put(door, taken)
     when_late(call.request, sent.expire)
     await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
-    if all(sent.acknowledged):
+    everything = all(sent.acknowledged)
+    if everything:
         door.watch.acknowledged(began)
     answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
-    return answer if all(sent.acknowledged) else Unfinished(answer)
+    return answer if everything else Unfinished(answer)
 
 
 def _check_repeat(door: FrontDoor, started: Started, verdicts: Sequence[Accepted | Refused]) -> None:
@@ -229,11 +230,27 @@ def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:
 def _answer(
     door: FrontDoor, call: Call, now_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
 ) -> Answer:
+    accepted = call.seen.events = sum(sent.acknowledged)
+    retry = len(sent.acknowledged) - accepted
+    refused = len(verdicts) - accepted - retry
+    door.tally.count(accepted, refused, retry)
+    events = _each(verdicts, sent) if refused or retry else _accepted(verdicts)
+    if not accepted and retry:
+        headers = {"Retry-After": RETRY_SECONDS}
+        raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
+    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(now_us, sent))
+    body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
+    return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
+
+
+def _accepted(verdicts: Sequence[Accepted | Refused]) -> list[EventAnswer]:
+    """Return the answers where the stream has every event, as nearly always."""
+    return [AcceptedEvent(index, one.event_id) for index, one in enumerate(verdicts)]  # type: ignore[union-attr]
+
+
+def _each(verdicts: Sequence[Accepted | Refused], sent: Sent) -> list[EventAnswer]:
     acknowledged = iter(sent.acknowledged)
     events: list[EventAnswer] = []
-    if len(verdicts) == sum(sent.acknowledged):  # all of them, as nearly always
-        events += [AcceptedEvent(index, one.event_id) for index, one in enumerate(verdicts)]  # type: ignore[union-attr]
-        verdicts = ()
     for index, one in enumerate(verdicts):
         if type(one) is Refused:
             events.append(RefusedEvent(index, one.code, one.pointer, one.message))
@@ -241,16 +258,7 @@ def _answer(
             events.append(AcceptedEvent(index, one.event_id))  # type: ignore[union-attr]
         else:
             events.append(RetryEvent(index, one.event_id, _UNKNOWN))  # type: ignore[union-attr]
-    accepted = call.seen.events = sum(sent.acknowledged)
-    retry = len(sent.acknowledged) - accepted
-    refused = len(events) - accepted - retry
-    _count(door, accepted, refused, retry)
-    if not accepted and retry:
-        headers = {"Retry-After": RETRY_SECONDS}
-        raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
-    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(now_us, sent))
-    body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
-    return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
+    return events
 
 
 def _arrival(now_us: int, sent: Sent) -> ArrivalReceipt:
@@ -261,12 +269,6 @@ def _arrival(now_us: int, sent: Sent) -> ArrivalReceipt:
     return ArrivalReceipt(
         now_us, places, tuple([firsts[shard].number if shard in firsts else "" for shard in sent.furthest])
     )
-
-
-def _count(door: FrontDoor, accepted: int, refused: int, retry: int) -> None:
-    door.tally.accepted += accepted
-    door.tally.refused += refused
-    door.tally.retry += retry
 
 
 def _all_refused(verdicts: Sequence[Accepted | Refused]) -> Problem:

@@ -57,6 +57,12 @@ class Tally:
     refused: int = 0
     retry: int = 0
 
+    def count(self, accepted: int, refused: int, retry: int) -> None:
+        """Count the events of one request."""
+        self.accepted += accepted
+        self.refused += refused
+        self.retry += retry
+
     def take(self) -> EventsReceived | None:
         """Return what is new, and begin anew; None: nothing."""
         told = EventsReceived(self.requests, self.accepted, self.refused, self.retry)
