@@ -170,10 +170,20 @@ def _moment(kind: str, value: str) -> dt.datetime | dt.date | None:
         return None  # the year 0
 
 
-def _settled(parse: Callable[[bytes | msgspec.Raw], Any], columns: tuple[Column, ...]) -> Callable[..., Any]:
+def _settled(parse: Callable[[Any], Any], columns: tuple[Column, ...]) -> Callable[[Any], Any]:
     """Return a decoder that turns the date-times of an exact struct from text into instants."""
-    settle = _settler(ColumnType("struct", columns))
-    return parse if settle is None else lambda raw: settle(parse(raw))
+    found = [(attribute(column), _settler(column.type)) for column in columns]
+    inside = [(name, settle) for name, settle in found if settle is not None]
+
+    def settled(raw: Any) -> Any:
+        struct = parse(raw)
+        for name, settle in inside:
+            value = getattr(struct, name)
+            if value is not None:
+                setattr(struct, name, settle(value))
+        return struct
+
+    return settled if inside else parse
 
 
 def _settler(kind: ColumnType) -> Callable[[Any], Any] | None:
@@ -182,17 +192,12 @@ def _settler(kind: ColumnType) -> Callable[[Any], Any] | None:
     if kind.kind == "list" and kind.item:
         each = _settler(kind.item)
         return each and (lambda values: [None if value is None else each(value) for value in values])
-    found = [(attribute(column), _settler(column.type)) for column in kind.fields]
-    inside = [(name, settle) for name, settle in found if settle is not None]
+    settled = _settled(_parsed, kind.fields)
+    return None if settled is _parsed else settled
 
-    def settle_struct(struct: Any) -> Any:
-        for name, settle in inside:
-            value = getattr(struct, name)
-            if value is not None:
-                setattr(struct, name, settle(value))
-        return struct
 
-    return settle_struct if inside else None
+def _parsed(struct: Any) -> Any:
+    return struct
 
 
 def _instant(text: str) -> dt.datetime:
