@@ -19,7 +19,7 @@ from pipeline.core.errors import Corrupt, StoreUnusable
 from pipeline.facts import DamageFound, RequestFailed, StoreMissed
 from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
-from pipeline.web.entry import BodyTimeout, Receive, Send, begin, body_timeout, size_of
+from pipeline.web.entry import BodyTimeout, Event, Receive, Send, begin, body_timeout, size_of
 from pipeline.web.gate import Gate
 from pipeline.web.limits import declared_bytes, settle, take, taken
 from pipeline.web.problems import DAMAGED, MEDIA_TYPE, Problem
@@ -59,11 +59,30 @@ class Application(falcon.asgi.App[Any, Any]):
         first = await receive()
         if first["type"] == "http.disconnect":
             return
-        request, reply = falcon.asgi.Request(scope, receive, first, self.req_options), Reply()
-        request.uri_template = scope["path"]
-        await responder(request, reply)
+        reply = Reply()
+        await responder(Plain(scope, lambda: self._request(scope, receive, first)), reply)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers()})
         await send({"type": "http.response.body", "body": reply.data})
+
+    def _request(self, scope: dict[str, Any], receive: Receive, first: Event) -> falcon.asgi.Request:
+        request = falcon.asgi.Request(scope, receive, first, self.req_options)
+        request.uri_template = scope["path"]
+        return request
+
+
+class Plain:
+    """A request on the shorter way: its head as it came; the framework's request is made when a handler asks for more."""
+
+    def __init__(self, scope: dict[str, Any], make: Callable[[], falcon.asgi.Request]) -> None:
+        self.scope, self._make = scope, make
+        self.query_string = scope["query_string"].decode()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the framework's request has; Python asks here for what is not here yet."""
+        request = self.__dict__.get("_request")
+        if request is None:
+            request = self.__dict__["_request"] = self._make()
+        return getattr(request, name)
 
 
 class Reply:

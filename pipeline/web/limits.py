@@ -12,6 +12,7 @@ from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision
 from pipeline.core.plan import Plan
 from pipeline.web.body import read_bytes
+from pipeline.web.entry import values_of
 from pipeline.web.problems import Problem
 from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
@@ -66,10 +67,11 @@ def settle(door: FrontDoor, caller: Caller, paid_bytes: int, request: Request) -
 
 def declared_bytes(door: FrontDoor, request: Request) -> int:
     """Return how many bytes are paid before a body is read; 1 where nobody can tell, or where it will not be read."""
-    declared = request.content_length
-    if declared is None or declared > door.settings.web.max_body_bytes:
+    declared = values_of(request.scope, b"content-length")
+    if len(declared) != 1 or not declared[0].isdigit():
         return 1
-    return declared
+    size = int(declared[0])
+    return size if size <= door.settings.web.max_body_bytes else 1
 
 
 async def renewed(door: FrontDoor, renewal: Future[None]) -> None:

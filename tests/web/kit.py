@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from falcon.asgi import Request
-from falcon.testing import Result, TestClient
+from falcon.testing import Result
 
 from pipeline.config import Settings, load_settings
 from pipeline.core.caller import Caller, Denied, Scope
@@ -49,6 +49,7 @@ from tests.fakes.control import MemoryControl
 from tests.fakes.facts import FactList
 from tests.fakes.idempotency import MemoryRequests
 from tests.sim.events import rules
+from tests.web.asking import client_of
 from tests.web.doors import OpenGate, make_door
 
 OWN, OTHER = "acme", "globex"
@@ -234,7 +235,7 @@ class Api:
             ratelimits=RateLimits(leases, self.town.policies, self.town.decisions, self.town.clock),
         )
         self.app = make_app(self.door, KnownKeys(self.callers), ROUTES)
-        self.client = TestClient(self.app)
+        self.client = client_of(self.app)
 
     def call(self, method: str, path: str, caller: Caller | None = None, **more: Any) -> Result:
         """Send a request, by default as the town's first tenant with every scope."""

@@ -23,6 +23,7 @@ from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.fakes.limits import MemoryDecisions, MemoryLimits, MemoryPolicies
+from tests.web.asking import client_of
 from tests.web.doors import OpenGate, make_door
 
 ROOMY = Plan("roomy", 100_000, 100_000, 10**9, 100_000, 2**30, 500)
@@ -74,7 +75,7 @@ class Limited:
     def client(self, routes: Iterable[Route] | None = None) -> falcon.testing.TestClient:
         """Return a client of all routes, or of some."""
         app = make_app(self.door, self.gate) if routes is None else make_app(self.door, self.gate, routes)
-        return falcon.testing.TestClient(app)
+        return client_of(app)
 
 
 async def hello(door: FrontDoor, call: Call) -> Answer:

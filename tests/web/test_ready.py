@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from falcon.testing import Result, TestClient
+from falcon.testing import Result
 
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, StoreUnusable, Transient
@@ -14,6 +14,7 @@ from pipeline.web import ready
 from pipeline.web.app import make_app
 from pipeline.wiring.signing import signing_key
 from tests.fakes.clock import SteppedClock
+from tests.web.asking import client_of
 from tests.web.kit import Api, KnownKeys, Town, settings_of
 
 
@@ -32,7 +33,7 @@ class Probe:
 
 def _look(api: Api, readiness: Readiness) -> Result:
     app = make_app(replace(api.door, ready=readiness), KnownKeys({}))
-    return TestClient(app).simulate_get("/readyz")
+    return client_of(app).simulate_get("/readyz")
 
 
 @pytest.fixture

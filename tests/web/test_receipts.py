@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from falcon.testing import TestClient
 
 from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
 from pipeline.core.errors import Crossed
@@ -23,6 +22,7 @@ from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.fakes.ledger import MemoryLedger
 from tests.golden.compare import matches_golden
+from tests.web.asking import client_of
 from tests.web.doors import KEY, STREAM, MemorySink, make_door, web_settings
 from tests.web.kit import OWN, Api, KnownKeys, Town, caller_of, settings_of
 from tests.web.serving import event, serving
@@ -215,7 +215,7 @@ def test_a_trace_says_that_its_event_is_lost(tmp_path: Path) -> None:
     text = receipts.text(OWN, ArrivalReceipt(5, (("shardId-000000000000", "12", 0),)))
 
     def asked() -> str:
-        client = TestClient(make_app(door, KnownKeys({known.credential: known}), ROUTES))
+        client = client_of(make_app(door, KnownKeys({known.credential: known}), ROUTES))
         answer = client.simulate_get(
             "/v1/events/nowhere", params={"receipt": text}, headers={"X-API-Key": known.credential}
         )

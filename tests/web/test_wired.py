@@ -20,6 +20,7 @@ from tests.aws.backends import ministack
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.sim.events import rules
+from tests.web.asking import client_of
 from tests.web.kit import OTHER, OWN, KnownKeys, caller_of, event
 
 pytestmark = pytest.mark.stack
@@ -75,4 +76,4 @@ def _archive(stores: wiring.Archive) -> None:
 def _client(door: FrontDoor) -> tuple[TestClient, dict[str, str], dict[str, str]]:
     callers = {one.credential: one for one in (caller_of(OWN), caller_of(OTHER))}
     own, other = ({"X-API-Key": name} for name in callers)
-    return TestClient(make_app(door, KnownKeys(callers))), own, other
+    return client_of(make_app(door, KnownKeys(callers))), own, other
