@@ -110,7 +110,7 @@ def narrow() -> Iterator[Any]:
 
 
 def test_chunks_that_never_end_are_charged(narrow: Any) -> None:
-    """A body that does not say how long it is, is charged as it comes, and the next is not read."""
+    """A body that does not say how long it is, is charged as it comes: of the plan's bytes two are read at the most."""
 
     def endless() -> Iterator[bytes]:
         yield b"["
@@ -118,8 +118,10 @@ def test_chunks_that_never_end_are_charged(narrow: Any) -> None:
             yield b" " * 1_024
 
     found = [narrow.post("/v1/events", content=endless(), headers=_JSON) for _ in range(5)]
-    assert [one.status_code for one in found][::2] == [413, 429, 429]
-    assert found[-1].json()["which"] == "bytes"
+    refused = [one.status_code for one in found]
+    assert refused[0] == 413
+    assert refused.count(413) <= 2, "the first may owe a single byte, which is there again at once"
+    assert {one.json()["which"] for one in found if one.status_code == 429} == {"bytes"}
 
 
 def test_small_bodies_at_hand_are_charged(narrow: Any) -> None:
