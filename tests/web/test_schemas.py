@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import load_settings
 from pipeline.core.caller import Scope
 from pipeline.flows.admin import Admin
+from pipeline.wiring.publishing import publish_limits
 from tests.web.kit import OTHER, OWN, Api, Town, caller_of, settings_of
 
 GOOD = {"type": "object", "properties": {"n": {"type": "integer"}, "more": {"type": "number"}}}
@@ -130,8 +131,9 @@ def test_who_publishes_a_type_first_owns_it(owning: Api) -> None:
 def test_an_operator_publishes_for_anyone(owning: Api) -> None:
     """A further version of a tenant's type stays the tenant's; a new type is the deployment's."""
     admin = Admin(owning.control, owning.town.clock, "jo@desk", bytes)
-    admin.publish(owning.door.rules(), "gate.opened", 2, GOOD)
-    admin.publish(owning.door.rules(), "hall.opened", 1, FIRST)
+    limits = publish_limits(owning.door.settings)
+    admin.publish(owning.door.rules(), "gate.opened", 2, GOOD, limits)
+    admin.publish(owning.door.rules(), "hall.opened", 1, FIRST, limits)
     owners = {(one.event_type, one.version): one.owner for one in owning.control.publications()}
     assert owners == {("gate.opened", 1): OWN, ("gate.opened", 2): OWN, ("hall.opened", 1): ""}
     assert owning.call("PUT", "/v1/schemas/hall.opened/2", json=GOOD).status_code == 403
