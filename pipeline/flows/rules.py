@@ -103,9 +103,8 @@ class StoredRules:
         revision = control.revision()  # before the rest, which may only be newer
         if revision == self._revision:
             return
-        tenants = [
-            tenant.name for tenant in control.tenants()
-        ]  # suspended ones too: what was acknowledged is archived
+        # Suspended ones too: what was acknowledged is archived.
+        tenants = [tenant.name for tenant in control.tenants()]
         found = self._sound(tenants, control.publications())
         self._revision = revision
         if found.digest != self._known.digest:
