@@ -103,8 +103,9 @@ class StoredRules:
         revision = control.revision()  # before the rest, which may only be newer
         if revision == self._revision:
             return
-        # Suspended ones too: what was acknowledged is archived.
-        tenants = [tenant.name for tenant in control.tenants()]
+        tenants = [
+            tenant.name for tenant in control.tenants()
+        ]  # suspended ones too: what was acknowledged is archived
         found = self._sound(tenants, control.publications())
         self._revision = revision
         if found.digest != self._known.digest:
