@@ -261,7 +261,7 @@ class Admin:
         event_type: str,
         version: int,
         document: Mapping[str, Any],
-        limits: PublishLimits,
+        limits: PublishLimits | None = None,
     ) -> Publication:
         """Publish a schema version; it stays as it is for ever. A new type is the deployment's; another stays whose it is.
 

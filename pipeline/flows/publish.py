@@ -38,14 +38,14 @@ class TooLarge(ConfigProblem):
 class PublishLimits:
     """How much may be published; see the section `schemas` of the settings."""
 
-    max_published: int
-    max_versions: int
-    max_types_per_tenant: int
-    max_document_bytes: int
+    max_published: int = 5_000
+    max_versions: int = 50
+    max_types_per_tenant: int = 20
+    max_document_bytes: int = 65_536
 
 
 def publish(
-    control: Control, base: Rules, wanted: Publication, act: Act, limits: PublishLimits
+    control: Control, base: Rules, wanted: Publication, act: Act, limits: PublishLimits | None = None
 ) -> Publication | None:
     """Publish one version; return it as it is stored, or None when it is published already, with the very same document.
 
@@ -68,7 +68,7 @@ def publish(
     if _is_there(base, publications, wanted):
         return None
     made = replace(wanted, owner=_owner(base, publications, wanted))
-    _check_limits(publications, made, limits)
+    _check_limits(publications, made, limits or PublishLimits())
     try:
         check_document(wanted.document)
     except ConfigProblem as exc:

@@ -12,7 +12,6 @@ from pipeline.flows.admin import Admin
 from pipeline.machine.processes import wait_until
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.stream import OutgoingRecord
-from pipeline.wiring.publishing import publish_limits
 from tests.consumers.test_reader import PATIENCE, Deployment, deploy, endpoint
 from tests.core.kit import DOOR, event, wire
 
@@ -45,7 +44,7 @@ def test_what_is_added_while_a_reader_runs_is_archived(deploy: Callable[..., Dep
     admin.add_tenant("newcomer", "basic")
     _send(house, wire(event(tenant_id="newcomer")))
     assert wait_until(lambda: archived(2), PATIENCE)
-    admin.publish(wiring.filed_rules(house.settings), "gate", 1, DOOR, publish_limits(house.settings))
+    admin.publish(wiring.filed_rules(house.settings), "gate", 1, DOOR)
     _send(house, wire(event(tenant_id="newcomer", event_type="gate")), wire(event(tenant_id="nobody")))
     assert wait_until(lambda: archived(3), PATIENCE)
     assert wait_until(lambda: sum(one.counts.quarantined for one in house.segments()) == 1, PATIENCE)

@@ -9,13 +9,11 @@ from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, NotFound
 from pipeline.core.plan import DELIVERED
 from pipeline.flows.admin import Admin, KeyTerms, state_of_key
-from pipeline.flows.publish import PublishLimits
 from tests.fakes.clock import SteppedClock
 from tests.fakes.control import MemoryControl
 from tests.sim.events import rules
 
 READ = KeyTerms(frozenset({Scope.READ}))
-MUCH = PublishLimits(max_published=99, max_versions=99, max_types_per_tenant=99, max_document_bytes=65_536)
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
@@ -49,7 +47,7 @@ def test_each_act_names_who_and_when(office: Office) -> None:
     office.admin.add_client("c1", "acme", frozenset({Scope.READ}))
     office.admin.revoke_client("c1")
     office.admin.revoke_key(made.id)
-    office.admin.publish(rules(), "gate.opened", 1, SCHEMA, MUCH)
+    office.admin.publish(rules(), "gate.opened", 1, SCHEMA)
     assert office.acts() == [
         ("tenant.add", "tenant:acme"),
         ("key.create", f"key:{made.id}"),
@@ -159,5 +157,5 @@ def test_a_schema_is_checked_like_a_file(
 ) -> None:
     """What a file could not be is not published: no schema, a changed column, another type's table."""
     with pytest.raises(ConfigProblem):
-        office.admin.publish(rules(), event_type, version, document, MUCH)
+        office.admin.publish(rules(), event_type, version, document)
     assert office.control.publications() == []

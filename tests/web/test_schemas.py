@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import load_settings
 from pipeline.core.caller import Scope
 from pipeline.flows.admin import Admin
+from pipeline.flows.publish import PublishLimits
 from pipeline.wiring.publishing import publish_limits
 from tests.web.kit import OTHER, OWN, Api, Town, caller_of, settings_of
 
@@ -131,9 +132,8 @@ def test_who_publishes_a_type_first_owns_it(owning: Api) -> None:
 def test_an_operator_publishes_for_anyone(owning: Api) -> None:
     """A further version of a tenant's type stays the tenant's; a new type is the deployment's."""
     admin = Admin(owning.control, owning.town.clock, "jo@desk", bytes)
-    limits = publish_limits(owning.door.settings)
-    admin.publish(owning.door.rules(), "gate.opened", 2, GOOD, limits)
-    admin.publish(owning.door.rules(), "hall.opened", 1, FIRST, limits)
+    admin.publish(owning.door.rules(), "gate.opened", 2, GOOD)
+    admin.publish(owning.door.rules(), "hall.opened", 1, FIRST)
     owners = {(one.event_type, one.version): one.owner for one in owning.control.publications()}
     assert owners == {("gate.opened", 1): OWN, ("gate.opened", 2): OWN, ("hall.opened", 1): ""}
     assert owning.call("PUT", "/v1/schemas/hall.opened/2", json=GOOD).status_code == 403
@@ -165,3 +165,8 @@ def test_a_store_that_is_down_is_told(api: Api) -> None:
     api.control.down = True
     answer = api.call("PUT", V2, json=GOOD)
     assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+
+
+def test_limits_that_nobody_set_are_the_settings_own() -> None:
+    """They stand in two places, as flows know no settings; this keeps them equal."""
+    assert publish_limits(load_settings(environ={})) == PublishLimits()
