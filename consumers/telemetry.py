@@ -54,9 +54,7 @@ class Telemetry:
             self._tracer = Tracer(exporter, self._tracing.service_name, self.worker, self.fact)
             self.spans = self._tracer
         if metrics.prometheus_port and self._number is not None:
-            self.page()
-            if self._page is not None:
-                self._page.serve(metrics.prometheus_host, metrics.prometheus_port + self._number)
+            self._made_page().serve(metrics.prometheus_host, metrics.prometheus_port + self._number)
         return self
 
     def __exit__(
@@ -77,12 +75,15 @@ class Telemetry:
 
     def page(self) -> Callable[[], bytes]:
         """Return what writes this process' page, for whoever shows it elsewhere; call before the first fact."""
+        return self._made_page().text
+
+    def _made_page(self) -> "Page":
         from pipeline.telemetry.page import Page  # noqa: PLC0415 - only where a page is wanted
 
         if self._page is None:
             self._page = Page(self.worker)
             self.add(self._page.take)
-        return self._page.text
+        return self._page
 
     def add(self, sink: FactSink) -> None:
         """Let somebody else hear the facts too; call before the first."""

@@ -61,9 +61,8 @@ _ABSENT = frozenset(  # the store itself: nobody may take it for the loss of wha
         "ResourceNotFoundException",
     }
 )
-_CLOSED = frozenset(
-    {"403", "AccessDenied", "AccessDeniedException", "KMSAccessDeniedException"}
-)  # to our role
+# To our role.
+_CLOSED = frozenset({"403", "AccessDenied", "AccessDeniedException", "KMSAccessDeniedException"})
 _SETTINGS = frozenset(
     {
         "ExpiredToken",
@@ -118,10 +117,9 @@ def _of_service(exc: ClientError, what: str, absent: type[HeadraceError]) -> Hea
         return absent(
             f"{message}; `headrace up` makes it, or Terraform does: see `headrace config show` for its name"
         )
-    if code in _CLOSED:
-        return StoreUnusable(f"{message}; check the AWS credentials and the policy of this role")
-    if code in _SETTINGS:
-        return ConfigProblem(f"{message}; check the AWS credentials and the policy of this role")
+    if code in _CLOSED or code in _SETTINGS:
+        kind = StoreUnusable if code in _CLOSED else ConfigProblem
+        return kind(f"{message}; check the AWS credentials and the policy of this role")
     return None
 
 

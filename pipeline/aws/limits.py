@@ -191,9 +191,8 @@ class DynamoLimits:
 
     def _note_time(self, parsed: dict[str, Any], **_: Any) -> None:
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-        with suppress(
-            ValueError, TypeError
-        ):  # another maker's server may write it in its own way: then there is none
+        # Another maker's server may write it in its own way: then there is none.
+        with suppress(ValueError, TypeError):
             self._told.us = round(parsedate_to_datetime(date).timestamp() * 1_000_000)
 
     def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:

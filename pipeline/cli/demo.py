@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -37,7 +38,7 @@ def command(*, days: int | None, keep: bool, json_file: Path | None, home: Path 
     """
     began = time.monotonic()
     with _home(home, keep=keep) as place:
-        launch = launch_for(place, detach=keep, throwaway=not keep)
+        launch = replace(launch_for(place), detach=keep, throwaway=not keep)
         stages = Stages(told=True)
         for name in STAGES:
             stages.add(name)

@@ -21,9 +21,8 @@ from pipeline.sending.fates import BatchFate, Report
 if TYPE_CHECKING:
     from pipeline.flows.ingest import Lines
 
-_NOT_THEIRS = frozenset(
-    {"unreachable", "given_up"}
-)  # codes of fates that say nothing about the lines themselves
+# Codes of fates that say nothing about the lines themselves.
+_NOT_THEIRS = frozenset({"unreachable", "given_up"})
 _LOOK_SECONDS = 0.2  # between two looks at Ctrl-C while something is waited for
 _PATIENCE_SECONDS = 0.1  # lines of a pipe may wait so long for more
 _LAST_SECONDS = 5.0  # after Ctrl-C, for what is on its way

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -53,8 +54,8 @@ def command(
     What dies is started again, with --detach too. Everything is kept in the home over `headrace down` and the next
     `headrace up`.
     """
-    launch = launch_for(
-        home,
+    launch = replace(
+        launch_for(home),
         port=port,
         fresh=fresh,
         with_loader=not no_loader,
@@ -107,19 +108,8 @@ def _again(launch: Launch) -> list[str]:
     return words + [name for name, given in flags.items() if given]
 
 
-def launch_for(
-    home: Path | None,
-    *,
-    port: int | None = None,
-    fresh: bool = False,
-    detach: bool = False,
-    throwaway: bool = False,
-    with_loader: bool = True,
-    with_api: bool = False,
-    with_processor: bool = False,
-    unseen: bool = False,
-) -> Launch:
-    """Say what to start, from the settings.
+def launch_for(home: Path | None) -> Launch:
+    """Say what to start, from the settings: emulator and loader, unless the caller wants it otherwise.
 
     Raises:
         ConfigProblem: a setting is wrong, or points at another endpoint.
@@ -140,16 +130,8 @@ def launch_for(
         say=say,
         loader_environment=as_environment(settings) | keys,
         recorded=as_environment(settings, secrets=False),
-        port=port,
-        fresh=fresh,
-        detach=detach,
-        throwaway=throwaway,
-        with_loader=with_loader,
-        with_api=with_api,
         api_end_seconds=longest_end_seconds(settings.web.deadline_seconds),
-        with_processor=with_processor,
         processor_page=settings.web.workers + 2,  # the API has one more page than processes
-        unseen=unseen,
     )
 
 

@@ -56,6 +56,11 @@ class Rules:
     limits: Limits
     envelope_document: Mapping[str, Any]
 
+    def schema(self, event_type: str, version: int) -> EventSchema | None:
+        """Return one schema version; None: there is none."""
+        group = self.schemas.get(event_type)
+        return None if group is None else group.versions.get(version)
+
     @cached_property
     def types(self) -> dict[str, dict[int, Version]]:
         """Return event type -> version -> what judges it."""

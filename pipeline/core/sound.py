@@ -44,7 +44,7 @@ def fitting(
     Raises:
         ConfigProblem: a file has another document than the version of that number that is published.
     """
-    filed = [one for one in publications if _is_filed(base, one)]
+    filed = [one for one in publications if base.schema(one.event_type, one.version) is not None]
     base = with_stored(base, tenants, filed)
     try:
         whole = with_stored(base, (), publications)
@@ -52,11 +52,6 @@ def fitting(
     except ConfigProblem:
         return _one_by_one(base, publications)
     return whole, []
-
-
-def _is_filed(base: Rules, one: Publication) -> bool:
-    group = base.schemas.get(one.event_type)
-    return group is not None and one.version in group.versions
 
 
 def _one_by_one(rules: Rules, publications: Sequence[Publication]) -> tuple[Rules, list[LeftOut]]:

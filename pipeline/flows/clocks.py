@@ -54,18 +54,15 @@ class Clocks:
         try:
             found = ask()
         except HeadraceError:
-            self._judge(
-                began
-            )  # AWS refuses what is signed with a time that is off: the clock is the cause then
+            self._judge(began)  # AWS refuses what is signed at a wrong time: then the clock is the cause
             raise
         return found, self._judge(began)
 
     def saw(self, key: AccountKey, at_us: int, now_us: int) -> None:
         """Tell of an account whose time is ahead of a clock that is right: a clock that was wrong has stored it."""
         ahead_us, now = at_us - now_us, self._clock.monotonic()
-        if (
-            ahead_us <= 2 * self._most_us or self._told_us() is None
-        ):  # two that are just right may differ by so much
+        # Two clocks that are just right may differ by twice the allowed.
+        if ahead_us <= 2 * self._most_us or self._told_us() is None:
             return
         with self._lock:
             if now - self._ahead_told_at < _TOLD_SECONDS:

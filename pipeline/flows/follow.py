@@ -92,10 +92,10 @@ class Follower:
     async def _lost(self, shard_id: str, look: _Look, arrived: Arrived) -> bool:
         """Return whether some of what is decided may be in a gap."""
         known = self._stretches.setdefault(shard_id, Stretches())
-        dropped = known.drop(arrived)
+        dropped = known.drops(arrived)
         if dropped is None:
             async with self._turns.setdefault(shard_id, asyncio.Lock()):
-                dropped = known.drop(arrived)  # somebody may have looked it up meanwhile
+                dropped = known.drops(arrived)  # somebody may have looked it up meanwhile
                 if dropped is None:
                     found = await asyncio.get_running_loop().run_in_executor(
                         self._threads, look_up, self._ledger, look.lineage, look.edge.ordinal, arrived

@@ -38,6 +38,20 @@ class _Denial(NamedTuple):
     free_at: float | None
 
 
+class Want(NamedTuple):
+    """What a renewal is for, as tokens of each bucket.
+
+    Attributes:
+        asked: what whoever waits needs.
+        least: what it must bring, or it brings nothing: what is missing, and what is owed.
+        most: what it should bring, so that the next requests need no renewal.
+    """
+
+    asked: tuple[int, ...]
+    least: tuple[int, ...]
+    most: tuple[int, ...]
+
+
 class Held:
     """Tokens of one account in this process. Not safe by itself: its owner has the lock. Times are monotonic seconds.
 
@@ -138,23 +152,23 @@ class Held:
             self.left = [have + more for have, more in zip(self.left, self._later, strict=True)]
             self._later = None
 
-    def wants(self, needs: tuple[int, ...], now: float) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Return what a renewal must bring and what it should; None: nothing is missing any more."""
+    def wants(self, asked: tuple[int, ...], now: float) -> Want | None:
+        """Return what a renewal is to bring for somebody who asked for so much; None: nothing is missing any more."""
         self._come_of_age(now)
         coming = self._later or (0,) * len(self.left)
         have = [one + more for one, more in zip(self.left, coming, strict=True)]
         buckets = self.terms.buckets
         short = tuple(
-            _short(bucket, need, one) for bucket, need, one in zip(buckets, needs, have, strict=True)
+            _short(bucket, need, one) for bucket, need, one in zip(buckets, asked, have, strict=True)
         )
-        if not any(short) and (any(needs) or self._later is not None):
+        if not any(short) and (any(asked) or self._later is not None):
             return None
         sizes = [lease_size(bucket) for bucket in buckets]
-        wanted = tuple(
+        most = tuple(
             max(need, size if 2 * one < size else 0)
             for need, size, one in zip(short, sizes, have, strict=True)
         )
-        return (short, wanted) if any(wanted) else None
+        return Want(asked, short, most) if any(most) else None
 
     def got(self, leased: Leased, stored: Account, at_us: int, now_us: int, now: float) -> None:
         """Keep what a renewal brought: `at_us` is the account's time, `now_us` this process' wall clock."""
@@ -207,15 +221,17 @@ class Held:
         if self._account is None:
             return self.left[number]
         bucket, elapsed_us = self.terms.buckets[number], round((now - self._at) * MICROSECONDS)
-        refilled = self._account.units[number] + bucket.tokens * max(
-            0, elapsed_us
-        )  # as Bucket has it, in half the time
+        # As Bucket has it, in half the time.
+        refilled = self._account.units[number] + bucket.tokens * max(0, elapsed_us)
         have = self.left[number] + max(0, refilled // (bucket.seconds * MICROSECONDS))
         return max(0, min(bucket.holds, have))
 
-    def denied_need(self, number: int, need: int, short: int) -> int:
-        """Return from which need on a bucket is denied, that could not be renewed for want of `short`."""
-        return short if self.left[number] >= 0 else need  # `short` has what is owed in it
+    def denied_need(self, which: int, want: Want) -> int:
+        """Return from which need on the bucket is denied that could not be renewed; of the quota, the first."""
+        number = max(0, which)
+        return (
+            want.least[number] if self.left[number] >= 0 else want.asked[number]
+        )  # `least` has what is owed in it
 
     def month_left(self) -> int:
         """Return what is left of the quota, as far as this process knows."""

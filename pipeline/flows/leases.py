@@ -16,7 +16,7 @@ from pipeline.core.errors import Corrupt, HeadraceError
 from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
 from pipeline.facts import FactSink, LimitItemUnreadable, LimitStoreAnswered, LimitStoreFailed
 from pipeline.flows.clocks import MAX_SKEW_SECONDS, Clocks, ClockWrong
-from pipeline.flows.held import STORE, Held, Taken
+from pipeline.flows.held import STORE, Held, Taken, Want
 from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey, LimitStore
 
@@ -185,19 +185,19 @@ class Leases:
     def _renew(self, key: AccountKey, held: Held, needs: tuple[int, ...]) -> bool:
         """Renew; True: from this process' own bucket, and the store is to be asked whether it answers again."""
         with self._lock:
-            wants = held.wants(needs, self._clock.monotonic())
-        if wants is None:
+            want = held.wants(needs, self._clock.monotonic())
+        if want is None:
             return False
         if (now := self._clock.monotonic()) < self._down_until:
-            self._without_store(held, needs, *wants, self._down_until)
+            self._without_store(held, want, self._down_until)
             return False
         if self._is_down:  # one asks; nobody waits for a store that is known to be down
             self._down_until = now + _DOWN_SECONDS
             if self._store_down == "open":
-                self._without_store(held, needs, *wants, self._down_until)
+                self._without_store(held, want, self._down_until)
                 return True
         try:
-            if not self._from_store(key, held, needs, *wants):
+            if not self._from_store(key, held, want):
                 now = self._clock.monotonic()
                 with self._lock:
                     held.deny(0, needs[0], now + _BUSY_SECONDS, now + _BUSY_SECONDS, now)
@@ -207,10 +207,10 @@ class Leases:
                 held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
         except Corrupt as exc:  # of this account alone: the others go on
             self._damaged(exc)
-            self._without_store(held, needs, *wants, self._clock.monotonic() + _DOWN_SECONDS)
+            self._without_store(held, want, self._clock.monotonic() + _DOWN_SECONDS)
         except HeadraceError as exc:
             self._failed(exc)
-            self._without_store(held, needs, *wants, self._down_until)
+            self._without_store(held, want, self._down_until)
         else:
             self._answered()
         return False
@@ -225,15 +225,8 @@ class Leases:
         else:
             self._answered()
 
-    def _from_store(
-        self,
-        key: AccountKey,
-        held: Held,
-        asked: tuple[int, ...],
-        needs: tuple[int, ...],
-        wants: tuple[int, ...],
-    ) -> bool:
-        """Take a lease, or learn why there is none; False: others were always faster. `asked`: by whoever waits."""
+    def _from_store(self, key: AccountKey, held: Held, want: Want) -> bool:
+        """Take a lease, or learn why there is none; False: others were always faster."""
         terms = held.terms
         for _ in range(_TRIES):
             account, now_us = self._clocks.timed(lambda: self._store.read(key))
@@ -242,10 +235,10 @@ class Leases:
                 self._clocks.saw(key, account.at_us, now_us)
             held.saw(account, now_us)
             at_us = now_us + held.ahead_us
-            found = lease(terms, account, at_us, needs, wants, _revision(), owed)
+            found = lease(terms, account, at_us, want.least, want.most, _revision(), owed)
             if isinstance(found, Refused):
                 with self._lock:
-                    held.got_nothing(found, _denied(held, found, asked, needs), at_us, now)
+                    held.got_nothing(found, held.denied_need(found.which, want), at_us, now)
                 return True
             if not any(found.tokens):
                 held.be_quiet(now + _DOWN_SECONDS)
@@ -262,9 +255,7 @@ class Leases:
         expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
         return self._store.write(key, change, expires_us)
 
-    def _without_store(
-        self, held: Held, asked: tuple[int, ...], needs: tuple[int, ...], wants: tuple[int, ...], until: float
-    ) -> None:
+    def _without_store(self, held: Held, want: Want, until: float) -> None:
         """Spend from a bucket of this process' own, or refuse until a moment, as the settings say."""
         now_us, now = self._clock.now_us(), self._clock.monotonic()
         with self._lock:
@@ -272,9 +263,9 @@ class Leases:
                 held.deny(STORE, 0, until, until, now)
                 return
             terms = Terms(held.terms.buckets)
-            found = lease(terms, held.local, now_us, needs, wants, "")
+            found = lease(terms, held.local, now_us, want.least, want.most, "")
             if isinstance(found, Refused):
-                held.got_nothing(found, _denied(held, found, asked, needs), now_us, now)
+                held.got_nothing(found, held.denied_need(found.which, want), now_us, now)
                 return
             held.local = found.change.after
             held.got(found, held.local, now_us, now_us, now)
@@ -339,12 +330,6 @@ class Leases:
         """Return an account as it is stored now; asks the store; errors as of `ask_time`."""
         account, now_us = self._clocks.timed(lambda: self._store.read(key))
         return current(terms, account, now_us)
-
-
-def _denied(held: Held, found: Refused, asked: tuple[int, ...], needs: tuple[int, ...]) -> int:
-    """Return from which need on the bucket that is short is denied."""
-    number = max(0, found.which)
-    return held.denied_need(number, asked[number], needs[number])
 
 
 def _revision() -> str:

@@ -83,15 +83,13 @@ def publish(
 
 def _is_sound(base: Rules, one: Publication) -> bool:
     """True for what may be judged by; what the rules have already was checked when they were made."""
-    group = base.schemas.get(one.event_type)
-    known = group.versions.get(one.version) if group is not None else None
+    known = base.schema(one.event_type, one.version)
     return (known is not None and known.document == one.document) or not fault_of(one)
 
 
 def _is_there(base: Rules, publications: Sequence[Publication], wanted: Publication) -> bool:
     """True when that version is there with the same document, in a file or published."""
-    group = base.schemas.get(wanted.event_type)
-    filed = group.versions.get(wanted.version) if group is not None else None
+    filed = base.schema(wanted.event_type, wanted.version)
     known = [filed.document] if filed is not None else []
     known += [
         one.document

@@ -41,7 +41,7 @@ class Stretches:
     def _at(self, ordinal: int) -> int:
         return bisect_left(self._sorted, ordinal, key=attrgetter("ordinal"))
 
-    def drop(self, arrived: Arrived) -> bool | None:
+    def drops(self, arrived: Arrived) -> bool | None:
         """Return whether some of what arrived may be lost; None where not all segments that cover it are known."""
         at, known = bisect_left(self._sorted, arrived.last, key=attrgetter("end")), self._sorted
         if at == len(known) or known[at].begins_after(arrived.last):

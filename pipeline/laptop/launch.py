@@ -305,6 +305,7 @@ def local_stack(launch: Launch) -> Iterator[Running]:
         if launch.port is not None:
             emulator.require_free(launch.port)
         prepare(launch.home)
+        # Here too: a program that runs a stack holds the lock, and this says more than "at work".
         _refuse_running(find_stack(launch.home))
         with only_one(launch.home):
             _clear_the_way(launch)

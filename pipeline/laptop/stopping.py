@@ -21,12 +21,10 @@ PROCESSOR_GRACE_SECONDS = 30.0  # one chunk is finished; killed, its messages co
 LOADER_GRACE_SECONDS = 30.0  # one segment is cut and written
 EMULATOR_GRACE_SECONDS = 60.0
 INSIST_SECONDS = 5.0  # before a program that ends is told once more, since what it may wait for is not wanted
-SAVED_BYTES_PER_SECOND = (
-    10 * 1024 * 1024
-)  # slow on purpose: killing an emulator that is still saving loses its state
-OWNER_GRACE_SECONDS = (
-    PROCESSOR_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
-)  # and as long as the API may take
+# Slow on purpose: killing an emulator that is still saving loses its state.
+SAVED_BYTES_PER_SECOND = 10 * 1024 * 1024
+# And as long as the API may take (`Stack.api_end_seconds`).
+OWNER_GRACE_SECONDS = PROCESSOR_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
 
 Say = Callable[[str], None]
 

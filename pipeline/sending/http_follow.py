@@ -13,7 +13,6 @@ from pipeline.sending.http_credential import Ask
 _LONGEST_SECONDS = 20.0  # of one question; the server answers then in any case
 _PAUSE_SECONDS = 0.25  # between two questions about one receipt
 _OK, _BAD, _DENIED, _FAULT, _LATER = 200, 400, 401, 500, frozenset({408, 425, 429})
-
 _FINAL = frozenset({"queryable", "lost"})
 
 Following = Generator[Ask | float, Outcome | None, bool]

@@ -120,14 +120,14 @@ class HttpOutbox:
 
     def give_up(self, why: str) -> None:
         """Settle every event: nothing is sent any more. One that is on its way, or was once, may be there: it is unknown."""
-        for lane in self._lanes:
+        for number, lane in enumerate(self._lanes):
             if lane.in_flight is not None:
                 lane.in_flight.maybe = True
             batches = list(lane.batches())
             lane.in_flight = None
             lane.pending.clear()
             while lane.open:
-                batches.append(self._gather(batches[0].lane if batches else 0, lane))
+                batches.append(self._gather(number, lane))
             for batch in batches:
                 self._refuse(batch, Refuse("given_up", why, 0))
 

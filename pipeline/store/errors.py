@@ -25,11 +25,8 @@ _WRONG_OPTION = (
     "invalid integer value",
     "invalid channel_binding",
 )
-_WRONG_TLS = (
-    "certificate",
-    "does not support SSL",
-    "no encryption",
-)  # the last: a server that takes TLS alone
+# The last: a server that takes TLS alone.
+_WRONG_TLS = ("certificate", "does not support SSL", "no encryption")
 
 
 class Disconnected(Transient):

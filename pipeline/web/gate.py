@@ -85,7 +85,7 @@ class CredentialGate:
             await asyncio.wait(self._readings.values(), timeout=self._door.settings.web.deadline_seconds)
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._door.threads, self._authenticator.hand_over)
+            await loop.run_in_executor(self._door.control_threads, self._authenticator.hand_over)
         except HeadraceError as exc:
             self._told.failed(Missing("used", ""), exc)
         self._told.tell()
@@ -118,7 +118,7 @@ class CredentialGate:
             return under_way
         loop = asyncio.get_running_loop()
         work = self._authenticator.reading(missing)
-        reading = self._readings[missing] = loop.run_in_executor(self._door.threads, work)
+        reading = self._readings[missing] = loop.run_in_executor(self._door.control_threads, work)
         reading.add_done_callback(lambda done: self._read(missing, done))
         return reading
 

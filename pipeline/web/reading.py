@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
-from pipeline.core.errors import Corrupt, Crossed, NotFound, OutcomeUnknown, Transient
-from pipeline.facts import DamageFound, ReadsStopped
+from pipeline.core.errors import Crossed, NotFound, OutcomeUnknown, Transient
+from pipeline.facts import ReadsStopped
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import route_of, tell_crossing
-from pipeline.web.problems import DAMAGED, Problem
+from pipeline.web.problems import Problem
 from pipeline.web.route import Call
 from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
@@ -41,7 +41,8 @@ async def read(
         missing: what is said of a thing that does not exist; the same for one that is another tenant's.
 
     Raises:
-        Problem: busy, unavailable, not_found or internal.
+        Problem: busy, unavailable or not_found.
+        Corrupt: stored data contradict each other.
     """
     reads = reads_of(door)
     turn = reads.enter(call.caller)
@@ -65,7 +66,7 @@ async def read(
 
 @contextmanager
 def refusing(door: FrontDoor, call: Call, missing: str) -> Iterator[None]:
-    """Turn what a read raises into what its caller is told, and what the operator is; `missing` is said of what is not there."""
+    """Turn what a read raises into what its caller is told; `missing` is said of what is not there. Damage passes, as an error."""
     try:
         yield
     except Crossed as exc:
@@ -75,9 +76,6 @@ def refusing(door: FrontDoor, call: Call, missing: str) -> Iterator[None]:
         raise Problem("not_found", missing) from exc
     except (Transient, OutcomeUnknown) as exc:
         raise unavailable() from exc
-    except Corrupt as exc:
-        door.facts(DamageFound(route=route_of(call), request_id=call.request_id, error=str(exc)))
-        raise Problem("internal", DAMAGED) from exc
 
 
 async def _in_turn(reads: Reads, call: Call, turn: Turn, work: Callable[[], T]) -> T:

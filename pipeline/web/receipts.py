@@ -20,7 +20,7 @@ _MAX_WAIT_SECONDS = 60.0
 _DEFAULT_WAIT_SECONDS = 20.0
 _SHARE = 0.9  # of the request's deadline: the answer comes before it
 _NO_RECEIPT = "there is no such receipt"
-LOST = (
+_LOST = (
     "the stream may have dropped events of this request before they were read; send again, with the same event_id, each "
     "that GET /v1/events/{id} does not find"
 )
@@ -56,7 +56,7 @@ async def get_receipt(door: FrontDoor, call: Call) -> Answer:
     follower = receipts_of(door).follower
     with refusing(door, call, _NO_RECEIPT):
         state = await (follower.wait(receipt, wanted, patience) if wanted else follower.state(receipt))
-    body = ReceiptAnswer(state, instant_of(receipt.arrived_us), LOST if state == "lost" else None)
+    body = ReceiptAnswer(state, instant_of(receipt.arrived_us), _LOST if state == "lost" else None)
     return Answer(body, headers={"Cache-Control": "no-store"})
 
 

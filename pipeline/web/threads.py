@@ -22,12 +22,12 @@ async def in_thread(door: FrontDoor, work: Callable[..., T], *arguments: Any) ->
     Raises:
         Problem: unavailable, when it takes too long, or what it needs does not answer.
     """
-    return await _in(door, door.threads, partial(work, *arguments))
+    return await _in(door, door.control_threads, partial(work, *arguments))
 
 
 async def in_table(door: FrontDoor, work: Callable[..., T], *arguments: Any) -> T:
     """Do as `in_thread`, in one of the threads for tables: those that wait for a table hold up nobody else."""
-    return await _in(door, door.tables, partial(work, *arguments))
+    return await _in(door, door.table_threads, partial(work, *arguments))
 
 
 async def _in(door: FrontDoor, threads: Executor, work: Callable[[], T]) -> T:

@@ -71,16 +71,16 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Shown:
+class MetricsPage:
     """This process' metrics at the API's own port, for the operator.
 
     Attributes:
         token: who shows it may read them.
-        page: writes them.
+        write: returns them as text.
     """
 
     token: str = field(repr=False)
-    page: Callable[[], bytes]
+    write: Callable[[], bytes]
 
 
 def _unopened(_told: Callable[[BatchFate], None]) -> EventProducer:
@@ -97,8 +97,8 @@ class FrontDoor:
         settings, clock, facts: of the process.
         rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
         control: the control store: from threads only.
-        threads: where short calls to the control store run (`web.threads`); reads have their own.
-        tables: the same for calls to tables that their own request alone waits for: `Idempotency-Key`, receipts, policies.
+        control_threads: where short calls to the control store run (`web.threads`); reads have their own.
+        table_threads: the same for calls to tables that their own request alone waits for: `Idempotency-Key`, receipts, policies.
         renewals: the same for leases of the limiter, which every request waits for.
         authenticator: says who callers are; asked by the gate alone.
         idempotency: says which requests were seen before; None: keys are not taken here.
@@ -120,8 +120,8 @@ class FrontDoor:
     facts: FactSink
     rules: NewestRules
     control: Control | None = None
-    threads: ThreadPoolExecutor = field(default_factory=_pool("store"))
-    tables: ThreadPoolExecutor = field(default_factory=_pool("tables"))
+    control_threads: ThreadPoolExecutor = field(default_factory=_pool("store"))
+    table_threads: ThreadPoolExecutor = field(default_factory=_pool("tables"))
     renewals: ThreadPoolExecutor = field(default_factory=_pool("limits"))
     authenticator: Authenticator | None = None
     idempotency: Idempotency | None = None
@@ -135,7 +135,7 @@ class FrontDoor:
     ratelimits: RateLimits | None = None
     decision_log: DecisionLog | None = None
     watch: RequestWatch = field(default_factory=lambda: RequestWatch(SystemClock()))
-    metrics: Shown | None = None
+    metrics: MetricsPage | None = None
 
     def close(self) -> None:
         """Give back leases, end threads, close connections; blocks for some seconds at most. No request comes any more."""
@@ -145,7 +145,7 @@ class FrontDoor:
             self.reads.close()
         if self.ready is not None:
             self.ready.close()
-        for pool in (self.threads, self.tables, self.renewals):
+        for pool in (self.control_threads, self.table_threads, self.renewals):
             pool.shutdown(wait=False, cancel_futures=True)
         if self.control is not None:
             self.control.close()
@@ -183,11 +183,12 @@ def front_door(
     rules = StoredRules(filed_rules(settings), lambda: store, clock, facts)
     rules.newest(0)
     door = FrontDoor(settings, clock, facts, rules, store)
-    follower = Follower(stores.ledger, parts.stream, clock, door.tables)
+    follower = Follower(stores.ledger, parts.stream, clock, door.table_threads)
     limiter, ratelimits = limits(settings, clock, facts)
     ingest = Ingest(_opener(settings, stores, clock, facts))
     receipts = ArrivalReceipts(signing_key(settings), parts.stream, follower)
-    asked = {"control": store.revision, "limits": limiter.ask, "clock": limiter.ask_time}
+    questions = probes(settings, facts)
+    questions |= {"control": store.revision, "limits": limiter.ask, "clock": limiter.ask_time}
     return replace(
         door,
         authenticator=authenticator(settings, store, clock, facts),
@@ -199,12 +200,12 @@ def front_door(
         ratelimits=ratelimits,
         decision_log=DecisionLog(ingest.put, clock, facts),
         watch=watch or door.watch,
-        metrics=shown_metrics(settings, page),
-        ready=Readiness(probes(settings, facts) | asked, clock),
+        metrics=metrics_page(settings, page),
+        ready=Readiness(questions, clock),
     )
 
 
-def shown_metrics(settings: Settings, page: Callable[[], bytes] | None) -> Shown | None:
+def metrics_page(settings: Settings, page: Callable[[], bytes] | None) -> MetricsPage | None:
     """Return what `GET /metrics` shows; None: nothing, as the settings have no token, or nobody writes a page.
 
     Raises:
@@ -218,7 +219,7 @@ def shown_metrics(settings: Settings, page: Callable[[], bytes] | None) -> Shown
         raise ConfigProblem(
             f"web.metrics_token: shorter than {_LEAST_CHARACTERS} characters; make one with `openssl rand -hex 32`"
         )
-    return Shown(token, page)
+    return MetricsPage(token, page)
 
 
 def _opener(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> OpenProducer:

@@ -1,7 +1,5 @@
 """What limits are made of."""
 
-from dataclasses import replace
-
 from pipeline.aws.client import make_client
 from pipeline.aws.limits import DynamoLimits
 from pipeline.aws.meter import Meter
@@ -11,9 +9,9 @@ from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.flows.ratelimits import RateLimits
 from pipeline.ports.clock import Clock
-from pipeline.wiring.stores import connection
+from pipeline.wiring.stores import hasty
 
-_TIMEOUT_SECONDS = 2.0  # a request waits for its limits: a table that does not answer is down soon
+_TRY_SECONDS = 2.0  # a request waits for its limits: a table that does not answer is down soon
 _ATTEMPTS = 2
 
 
@@ -28,11 +26,6 @@ def limits(settings: Settings, clock: Clock, facts: FactSink) -> tuple[Limiter, 
 
 def limit_store(settings: Settings, facts: FactSink) -> DynamoLimits:
     """Return the table of limits, asked with little patience."""
-    where = connection(settings)
-    hasty = replace(
-        where,
-        connect_timeout_seconds=min(_TIMEOUT_SECONDS, where.connect_timeout_seconds),
-        read_timeout_seconds=min(_TIMEOUT_SECONDS, where.read_timeout_seconds),
-    )
-    client = make_client("dynamodb", hasty, Meter(), facts=facts, max_attempts=_ATTEMPTS)
+    where = hasty(settings, _TRY_SECONDS, _ATTEMPTS)
+    client = make_client("dynamodb", where, Meter(), facts=facts)
     return DynamoLimits(client, settings.storage.table_prefix)

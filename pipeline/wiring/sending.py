@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.aws.client import make_client, unheard
 from pipeline.aws.kinesis import KinesisSink
@@ -19,10 +19,13 @@ from pipeline.sending.batches import MAX_EVENT_BYTES
 from pipeline.sending.fates import BatchFate
 from pipeline.sending.threaded import EventProducer, ProducerOptions
 from pipeline.sending.worker import WorkerPorts
-from pipeline.wiring.stores import Archive, archive, connection, stream
+from pipeline.wiring.stores import Archive, archive, connection, hasty, stream
 
 _RECEIPT_SECONDS = 2.0  # of one try to write a receipt
-_RECEIPT_RETRY_SECONDS = 0.5  # refused calls are tried again within it; one that timed out is not
+_RECEIPT_ATTEMPTS, _RECEIPT_RETRY_SECONDS = (
+    3,
+    0.5,
+)  # refused calls are tried again within it; one that timed out is not
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,6 @@ def sending_receipts(settings: Settings, facts: FactSink = unheard) -> DynamoRec
     A receipt that waits out the patience of other calls (a minute for a table that hangs) would hold up the events that are
     to be sent, or to go to disk, meanwhile.
     """
-    usual = connection(settings)
-    hasty = replace(
-        usual,
-        connect_timeout_seconds=min(_RECEIPT_SECONDS, usual.connect_timeout_seconds),
-        read_timeout_seconds=min(_RECEIPT_SECONDS, usual.read_timeout_seconds),
-        max_attempts=3,
-        retry_seconds=_RECEIPT_RETRY_SECONDS,
-    )
-    client = make_client("dynamodb", hasty, Meter(), facts=facts)
+    where = hasty(settings, _RECEIPT_SECONDS, _RECEIPT_ATTEMPTS, _RECEIPT_RETRY_SECONDS)
+    client = make_client("dynamodb", where, Meter(), facts=facts)
     return DynamoReceipts(client, settings.storage.table_prefix)

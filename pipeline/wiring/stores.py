@@ -1,6 +1,6 @@
 """Where AWS is, and the stores of one deployment on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.aws.aggregates import DynamoAggregates
 from pipeline.aws.client import Connection, make_client, unheard
@@ -33,6 +33,27 @@ def connection(settings: Settings) -> Connection:
         read_timeout_seconds=aws.read_timeout_seconds,
         max_attempts=aws.max_attempts,
         retry_seconds=aws.retry_seconds,
+    )
+
+
+def hasty(
+    settings: Settings, try_seconds: float, max_attempts: int, retry_seconds: float | None = None
+) -> Connection:
+    """Return where AWS is, for calls that somebody waits for.
+
+    Args:
+        settings: where they say less, less it is.
+        try_seconds: longest wait for a connection, and for its answer.
+        max_attempts: of one call.
+        retry_seconds: in which it is tried again; None: as the settings say.
+    """
+    usual = connection(settings)
+    return replace(
+        usual,
+        connect_timeout_seconds=min(try_seconds, usual.connect_timeout_seconds),
+        read_timeout_seconds=min(try_seconds, usual.read_timeout_seconds),
+        max_attempts=max_attempts,
+        retry_seconds=usual.retry_seconds if retry_seconds is None else retry_seconds,
     )
 
 

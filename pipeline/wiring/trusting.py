@@ -2,7 +2,6 @@
 
 import secrets
 from contextlib import suppress
-from dataclasses import replace
 
 from pipeline.aws.client import make_client
 from pipeline.aws.idempotency import DynamoRequests
@@ -17,10 +16,10 @@ from pipeline.flows.idempotency import Idempotency
 from pipeline.flows.signing_keys import SigningKeys
 from pipeline.ports.clock import Clock
 from pipeline.ports.control import Control
-from pipeline.wiring.stores import connection
+from pipeline.wiring.stores import hasty
 
 _ATTEMPTS, _RETRY_SECONDS = 3, 2.0  # of one call to the table: the caller waits, and may repeat its request
-_TIMEOUT_SECONDS = 2.0  # of one try: a table that hangs is told soon, and its threads are free again
+_TRY_SECONDS = 2.0  # of one try: a table that hangs is told soon, and its threads are free again
 _CLOCKS_APART_SECONDS = 10.0  # of two machines that serve the API, and some more
 
 
@@ -42,14 +41,7 @@ def authenticator(settings: Settings, control: Control, clock: Clock, facts: Fac
 
 def idempotency(settings: Settings, clock: Clock, facts: FactSink) -> Idempotency:
     """Return which requests were seen before."""
-    usual = connection(settings)
-    where = replace(
-        usual,
-        connect_timeout_seconds=min(_TIMEOUT_SECONDS, usual.connect_timeout_seconds),
-        read_timeout_seconds=min(_TIMEOUT_SECONDS, usual.read_timeout_seconds),
-        max_attempts=_ATTEMPTS,
-        retry_seconds=_RETRY_SECONDS,
-    )
+    where = hasty(settings, _TRY_SECONDS, _ATTEMPTS, _RETRY_SECONDS)
     requests = DynamoRequests(
         make_client("dynamodb", where, Meter(), facts=facts), settings.storage.table_prefix
     )

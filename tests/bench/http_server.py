@@ -135,7 +135,7 @@ def _door(telemetry: Telemetry, watch: RequestWatch) -> FrontDoor:
         settings,
         clock,
         telemetry.fact,
-        threads=threads,
+        control_threads=threads,
         ingest=Ingest(opened),
         receipts=ArrivalReceipts(b"k" * 32, stream, Follower(NullLedger(), stream, clock, threads)),
         rules=FixedRules(judged_by),

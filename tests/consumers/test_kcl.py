@@ -23,7 +23,7 @@ from pipeline.flows.window import WindowLimits
 from tests.core.kit import event, wire
 from tests.fakes.daemon import FakeDaemon, bare, initialize, process
 from tests.flows.deployment import Deployment
-from tests.flows.test_gaps import House
+from tests.flows.falling_behind import House
 
 FIRST = "shardId-000000000000"
 

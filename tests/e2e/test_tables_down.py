@@ -15,7 +15,7 @@ from pipeline.core.audit import Report
 from pipeline.machine.processes import wait_until
 from tests.aws.backends import ministack
 from tests.e2e.api_yard import ApiYard, body
-from tests.e2e.yard import PATIENCE, _archived
+from tests.e2e.yard import PATIENCE, archived
 from tests.faults.plan import Fault
 from tests.faults.proxy import FaultProxy, Moment, fault_proxy
 from tests.faults.wire import Request, failures
@@ -176,7 +176,7 @@ def _taken(clients: list[_Client]) -> int:
 def _all_archived_once(yard: ApiYard, ids: list[str]) -> None:
     assert wait_until(lambda: yard.committed() >= len(ids), PATIENCE)
     yard.end()
-    originals, flagged, refused = _archived(yard)
+    originals, flagged, refused = archived(yard)
     assert originals == Counter(ids)
     assert (flagged, refused) == (Counter(), Counter())
     report: Report = yard.audit()

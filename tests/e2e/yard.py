@@ -186,7 +186,7 @@ def assert_nothing_lost_or_doubled(yard: Yard, *, copies: bool = False) -> None:
         yard: whose workers have ended.
         copies: the producer may have sent batches twice; each copy has to be flagged.
     """
-    originals, flagged, refused = _archived(yard)
+    originals, flagged, refused = archived(yard)
     assert originals == Counter(dict.fromkeys(yard.produced.ids, 1))
     assert set(flagged) <= set(yard.produced.ids)
     assert copies or not flagged
@@ -205,7 +205,7 @@ def assert_nothing_lost_or_doubled(yard: Yard, *, copies: bool = False) -> None:
     assert report.balanced, report.differences
 
 
-def _archived(yard: Yard) -> tuple[Counter[str], Counter[str], Counter[bytes]]:
+def archived(yard: Yard) -> tuple[Counter[str], Counter[str], Counter[bytes]]:
     """Return the rows: ids of originals, ids of flagged copies, bytes of what was refused."""
     originals: Counter[str] = Counter()
     flagged: Counter[str] = Counter()

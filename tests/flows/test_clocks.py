@@ -57,12 +57,12 @@ def test_others_do_not_notice_a_wrong_clock(steps: list[tuple[int, str, int]]) -
     month = month_of(town.clock.now_us())
     for process, act, number in steps:
         if act == "jump":
-            town.clocks[process]._off_us = WRONG[number]
+            town.clocks[process].off_us = WRONG[number]
         elif act == "wait":
             town.clock.advance(number)
         elif act == "stop":
             town.limiters[process].close()
-            town.clocks[process]._off_us = 0
+            town.clocks[process].off_us = 0
         else:
             allowed += town.ask(process, who).allowed + town.ask(2, who).allowed
         account = town.store.accounts.get(plan_key(who))
@@ -75,7 +75,7 @@ def test_a_clock_that_jumps_gives_nothing_back() -> None:
     town, who = Town(1), caller(DELIVERED[2])
     town.ask(0, who)
     before = town.store.accounts[plan_key(who)]
-    town.clocks[0]._off_us = 25 * DAY_US
+    town.clocks[0].off_us = 25 * DAY_US
     town.clock.advance(IDLE_SECONDS + 1)
     town.leases[0].sweep()
     town.limiters[0].close()
@@ -89,7 +89,7 @@ def test_a_clock_that_is_corrected_counts_again() -> None:
         town.ask(0, who)
         town.clock.advance(1)
     assert town.facts.names() == ["ClockFoundWrong"] * 3
-    town.clocks[0]._off_us = 0
+    town.clocks[0].off_us = 0
     assert town.ask(0, who).allowed
     assert town.facts.names()[3:] == ["ClockCorrected"]
 

@@ -1,93 +1,20 @@
 """Falling behind the stream's retention: a gap in the ledger, an alarm, a term of the audit; and never without reason."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from pipeline.core.errors import OutcomeUnknown
 from pipeline.core.gap import Keeping
-from pipeline.core.segment import Gap, Lineage, Segment
-from pipeline.facts import GapFound
+from pipeline.core.segment import Lineage, Segment
 from pipeline.flows.load import Loader, LoadLimits
-from pipeline.flows.read import ReadPorts, Shards
 from pipeline.ports.ledger import PlanAnswer
 from pipeline.ports.stream import Batch
 from tests.core.kit import event, wire
-from tests.flows.deployment import Deployment
+from tests.flows.falling_behind import DAY_US, FIRST, HOUR, MARGIN_US, DeadError, House, dying, expired
 from tests.flows.test_suspicion import CountedProbe
-
-FIRST = "shardId-000000000000"
-HOUR = 3_600
-DAY_US = 24 * HOUR * 1_000_000
-MARGIN_US = Keeping(DAY_US).margin_us
-
-
-class House(Deployment):
-    """A deployment that knows how long its stream keeps a record."""
-
-    def __init__(self, **more: int) -> None:
-        super().__init__(**more)
-        self.limits = LoadLimits(self.limits.cut, self.limits.window, Keeping(self.stream.retention_us()))
-        self.number = 0
-
-    def put(self, count: int, shard_id: str = FIRST) -> None:
-        """Put events one second apart."""
-        for _ in range(count):
-            self.number += 1
-            self.stream.append(shard_id, wire(event(event_id=f"e{self.number}")), "key")
-            self.clock.advance(1)
-
-    def away(self, hours: float) -> None:
-        """Let nobody read for a while; the stream drops what it need not keep."""
-        self.clock.advance(hours * HOUR)
-        self.stream.trim()
-
-    def work(self, seconds: float = 1, shard_id: str = FIRST) -> None:
-        """Let a worker read for a while."""
-        parents = self.stream.by_id[shard_id].info.parents
-        shorts = tuple(
-            self.ledger.register(self.stream.name, self.stream.epoch, one, ()).short for one in parents
-        )
-        lineage = self.ledger.register(self.stream.name, self.stream.epoch, shard_id, shorts)
-        end = self.clock.monotonic() + seconds
-        self.read(lineage, lambda: self.clock.monotonic() >= end, lambda _ms: None)
-
-    def segments(self) -> list[Segment]:
-        """Return all segments, oldest first."""
-        return [self.ledger.rows[key] for key in sorted(self.ledger.rows)]
-
-    def gaps(self) -> list[Gap]:
-        """Return the gaps of the ledger."""
-        return [one.gap for one in self.segments() if one.gap is not None]
-
-    def alarms(self) -> list[GapFound]:
-        """Return what was told of gaps."""
-        return [fact for fact in self.facts.told if isinstance(fact, GapFound)]
-
-    def shards(self) -> Shards:
-        """Return the shards as a worker sees them."""
-        return Shards(ReadPorts(self.stream, self.ledger, self.clock, self.facts, lambda: False))
-
-
-class DeadError(BaseException):
-    """The process is gone."""
-
-
-@contextmanager
-def _dying(house: House) -> Iterator[None]:
-    """Let a worker die once it has committed a gap, before it notes that nothing is left."""
-
-    def die(lineage: str, until_us: int) -> None:
-        del lineage, until_us
-        raise DeadError
-
-    note = house.ledger.note_read
-    house.ledger.note_read = die  # type: ignore[method-assign]
-    with suppress(DeadError):
-        yield
-    house.ledger.note_read = note  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("refuses", [False, True])
@@ -210,23 +137,10 @@ def test_two_workers_find_the_same_gap() -> None:
     assert sum(one.counts.rows for one in house.segments()) == 7
 
 
-def _expired(house: House) -> Lineage:
-    house.put(4)
-    house.work()
-    house.put(2)
-    children = house.stream.split(FIRST)
-    house.shards().ready()  # the children are known, and wait
-    house.away(30)
-    house.stream.expire(FIRST)
-    house.put(1, children[0])
-    [lineage] = house.shards().ready()
-    return lineage
-
-
 def test_an_expired_shard_is_closed() -> None:
     """A shard that is listed no more, and was not read to its end, gets its gap and its end; then its children start."""
     house = House()
-    lineage = _expired(house)
+    lineage = expired(house)
     assert lineage.shard_id == FIRST
     loader = house.read(lineage, lambda: False, lambda _ms: None)
     assert loader.ended
@@ -242,7 +156,7 @@ def test_an_expired_shard_is_closed() -> None:
 def test_a_child_inherits_what_its_parent_missed() -> None:
     """A child that was never read, and lost records while nobody read, has a gap from where its parent was read."""
     house = House()
-    lineage = _expired(house)
+    lineage = expired(house)
     house.read(lineage, lambda: False, lambda _ms: None)
     [parent] = house.gaps()
     child = house.shards().ready()[0]
@@ -393,7 +307,7 @@ def test_the_next_gap_begins_where_the_last_one_ended() -> None:
     house.put(3)
     slow.process(house.stream.reader(FIRST, slow.start()).read().records)
     house.away(30)
-    with _dying(house):
+    with dying(house):
         house.work()
     slow.stop()
     house.away(30)
@@ -473,7 +387,7 @@ def test_a_child_inherits_from_before_the_first_gap(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(house.stream, "reader", lambda *_: _Empty())
     for _ in range(2):
         house.away(30)
-        with _dying(house):
+        with dying(house):
             house.read(parent, lambda: False, lambda _ms: None)
     assert house.read(parent, lambda: False, lambda _ms: None).ended
     monkeypatch.undo()
@@ -557,7 +471,7 @@ def test_an_expired_shard_is_evidence() -> None:
     """A closed shard whose position is refused, with nothing left: a gap, whatever the retention was."""
     house = House()
     house.stream.refuses_trimmed, house.limits = True, replace(house.limits, keeping=WEEK)
-    lineage = _expired(house)
+    lineage = expired(house)
     loader = house.read(lineage, lambda: False, lambda _ms: None)
     assert loader.ended
     [gap] = house.gaps()

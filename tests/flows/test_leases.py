@@ -29,11 +29,11 @@ class Skewed:
     """A clock that all processes share, seen by one whose wall clock is off."""
 
     def __init__(self, clock: SteppedClock, off_us: int) -> None:
-        self._clock, self._off_us = clock, off_us
+        self._clock, self.off_us = clock, off_us
 
     def now_us(self) -> int:
         """Return the wrong time."""
-        return self._clock.now_us() + self._off_us
+        return self._clock.now_us() + self.off_us
 
     def monotonic(self) -> float:
         """Return seconds."""

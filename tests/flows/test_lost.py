@@ -15,7 +15,7 @@ from pipeline.core.segment import Gap, Segment
 from pipeline.flows.follow import POLL_SECONDS, Follower
 from pipeline.flows.load import Loader
 from tests.core.kit import event, wire
-from tests.flows.test_gaps import FIRST, HOUR, House, _dying, _expired
+from tests.flows.falling_behind import FIRST, HOUR, House, dying, expired
 from tests.flows.test_stretches import gap_segment
 from tests.sim.archive import is_data, read_file
 
@@ -207,7 +207,7 @@ def test_what_a_slow_loader_had_found_dropped_itself() -> None:
 def test_a_closed_shard_and_its_child() -> None:
     """Behind the end of a shard that expired unread everything is lost; so is what the child lost, and no more."""
     house = Street()
-    lineage = _expired(house)
+    lineage = expired(house)
     assert house.states() == ["queryable"] * 4 + ["received"] * 3
     house.read(lineage, lambda: False, lambda _ms: None)
     assert house.states() == ["queryable"] * 4 + ["lost"] * 2 + ["received"]
@@ -330,7 +330,7 @@ def test_whatever_happens_receipts_tell_the_truth(seed: int) -> None:
         elif what in ("away", "long"):
             house.away(chance.uniform(1, 20) if what == "away" else chance.uniform(24, 40))
         elif what == "die":
-            with _dying(house):
+            with dying(house):
                 house.work()
         elif what == "slow" and slow is None:
             lineage = house.ledger.register("events", "1", FIRST, ())

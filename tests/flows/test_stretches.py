@@ -14,7 +14,7 @@ from pipeline.flows.stretches import KEPT
 from pipeline.ports.ledger import Opening
 from tests.fakes.clock import SteppedClock
 from tests.fakes.ledger import MemoryLedger
-from tests.flows.test_gaps import FIRST
+from tests.flows.falling_behind import FIRST
 
 _EMPTY = Counts(0, 0, 0, 0, 0, 0, 0, 0)
 

@@ -14,8 +14,8 @@ from pipeline.flows.trace import trace
 from tests.core.kit import event, wire
 from tests.fakes.watched import Effect, WatchedLedger
 from tests.flows.deployment import Deployment
+from tests.flows.falling_behind import House
 from tests.flows.finding import RULES, STEPS, TENANTS, Step, all_rows, build, refused_rows, trace_ports
-from tests.flows.test_gaps import House
 
 FIRST_SHARD = "shardId-000000000000"
 

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.core.errors import Transient
 from pipeline.core.retry import Backoff
-from pipeline.producer import Event, EventsLost, Report, client_credentials, connect_http, connect_http_async
+from pipeline.producer import EventsLost, Report, client_credentials, connect_http, connect_http_async
 from tests.producer.http_server import KEY, SECRET, Reply, Sent, hostile, said, script
+from tests.producer.numbered import numbered
 
 _SECONDS = 20.0
 _QUICK: dict[str, Any] = {
@@ -21,23 +22,11 @@ _QUICK: dict[str, Any] = {
 }
 
 
-def _event(number: int) -> Event:
-    return Event(
-        tenant_id="demo",
-        entity_id="one",
-        event_type="door.opened",
-        schema_version=1,
-        source="hall",
-        event_id=f"e{number}",
-        data={"n": number},
-    )
-
-
 def _sync(url: str, count: int, **options: Any) -> Report:
     credential = options.pop("credential", {"api_key": KEY})
     producer = connect_http(url, **credential, **{**_QUICK, **options})
     for number in range(count):
-        producer.put(_event(number))
+        producer.put(numbered(number))
     report = producer.close(_SECONDS)
     assert KEY not in f"{report} {report.batches} {producer!r}"
     return report
@@ -48,7 +37,7 @@ def _async(url: str, count: int, **options: Any) -> Report:
         credential = options.pop("credential", {"api_key": KEY})
         producer = connect_http_async(url, **credential, **{**_QUICK, **options})
         for number in range(count):
-            await producer.put(_event(number))
+            await producer.put(numbered(number))
         report = await producer.close(_SECONDS)
         assert KEY not in f"{report} {report.batches} {producer!r}"
         return report
@@ -170,10 +159,10 @@ def test_put_waits_and_then_says_what_is_wrong() -> None:
     body = {"code": "quota_used_up", "detail": "the month is used up"}
     with hostile(lambda _sent: Reply(429, body, {"Retry-After": "3000"})) as server:
         producer = connect_http(server.url, api_key=KEY, max_buffer_bytes=300, **_QUICK)
-        producer.put(_event(0))
+        producer.put(numbered(0))
         assert producer.flush(0.5).waiting == 1
         with pytest.raises(Transient, match="the month is used up"):
-            producer.put(_event(1), timeout=0.05)
+            producer.put(numbered(1), timeout=0.05)
         assert producer.close(0.05).waiting == 1
 
 
@@ -318,10 +307,10 @@ def _followed(run: Any, url: str, report: Report, seconds: float = _SECONDS) -> 
 def test_not_queryable_in_time() -> None:
     """It says so, and does not raise; a server that fails all the time is named."""
     with hostile(_states("archived")) as server, connect_http(server.url, api_key=KEY) as producer:
-        producer.put(_event(0))
+        producer.put(numbered(0))
         assert not producer.wait_queryable(producer.flush(), 0)
     with hostile(_states("500")) as server, connect_http(server.url, api_key=KEY) as producer:
-        producer.put(_event(0))
+        producer.put(numbered(0))
         with pytest.raises(Transient, match="HTTP 500"):
             producer.wait_queryable(producer.flush(), 0)
 

@@ -8,29 +8,18 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import ConfigProblem
-from pipeline.producer import Event, Report
+from pipeline.producer import Report
 from pipeline.sending.http_answer import Outcome
 from pipeline.sending.http_async import AsyncHttpProducer
 from pipeline.sending.http_batch import HttpOptions
 from pipeline.sending.http_credential import ApiKey, Ask
 from pipeline.sending.http_target import Target
 from pipeline.sending.http_threaded import HttpProducer
+from tests.producer.numbered import numbered
 
 _SECONDS = 20.0
 _TARGET = Target("http://127.0.0.1:9", 1.0)
 _OPTIONS = HttpOptions(lanes=1, linger_seconds=0.0, max_batch_events=1, close_seconds=_SECONDS)
-
-
-def _event(number: int) -> Event:
-    return Event(
-        tenant_id="demo",
-        entity_id="one",
-        event_type="door.opened",
-        schema_version=1,
-        source="hall",
-        event_id=f"e{number}",
-        data={"n": number},
-    )
 
 
 class Torn:
@@ -76,10 +65,10 @@ Seen = tuple[list[int], Report, list[ConfigProblem], Report, Torn]
 def _threaded() -> Seen:
     torn, raised = Torn(), list[ConfigProblem]()
     producer = HttpProducer(_TARGET, ApiKey("k"), _OPTIONS, lambda: torn)
-    tickets = [producer.put(_event(number)) for number in range(2)]
+    tickets = [producer.put(numbered(number)) for number in range(2)]
     torn.put.set()
     report = producer.flush(_SECONDS)
-    for call in (lambda: producer.put(_event(3)), lambda: producer.close(_SECONDS)):
+    for call in (lambda: producer.put(numbered(3)), lambda: producer.close(_SECONDS)):
         with pytest.raises(ConfigProblem) as caught:
             call()
         raised.append(caught.value)
@@ -91,11 +80,11 @@ def _looped() -> Seen:
         torn, raised, told = AsyncTorn(), list[ConfigProblem](), list[dict[str, Any]]()
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
         producer = AsyncHttpProducer(_TARGET, ApiKey("k"), _OPTIONS, lambda: torn)
-        tickets = [await producer.put(_event(number)) for number in range(2)]
+        tickets = [await producer.put(numbered(number)) for number in range(2)]
         await torn.begun.wait()
         torn.put.set()
         report = await producer.flush(_SECONDS)
-        for call in (lambda: producer.put(_event(3)), lambda: producer.close(_SECONDS)):
+        for call in (lambda: producer.put(numbered(3)), lambda: producer.close(_SECONDS)):
             with pytest.raises(ConfigProblem) as caught:
                 await call()
             raised.append(caught.value)
@@ -127,8 +116,8 @@ def test_whoever_waits_for_room_is_told() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         with pytest.raises(ConfigProblem, match="TypeError"):  # noqa: PT012 - the end of the block raises, too
             async with producer:
-                await producer.put(_event(1))
-                waiting = asyncio.ensure_future(producer.put(_event(2), timeout=None))
+                await producer.put(numbered(1))
+                waiting = asyncio.ensure_future(producer.put(numbered(2), timeout=None))
                 await asyncio.sleep(0)
                 torn.put.set()
                 await asyncio.wait_for(waiting, _SECONDS)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -137,7 +138,7 @@ def main() -> int:
             "HEADRACE_EVENTS__TENANTS": ",".join(TENANTS),
             "HEADRACE_DUPLICATES__MAX_IDS": str(WINDOW_IDS),
         }
-        with local_stack(launch_for(folder / "home", throwaway=True)) as running:
+        with local_stack(replace(launch_for(folder / "home"), throwaway=True)) as running:
             soak = Soak(running, folder, options.minutes, options.events)
             soak.run()
         flat = report(soak, options.minutes * 60 * WARM_UP)

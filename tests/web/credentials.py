@@ -146,7 +146,7 @@ class House:
             clock=self.clock,
             facts=self.facts,
             control=self.control,
-            threads=self.threads,
+            control_threads=self.threads,
             authenticator=self.authenticator,
             idempotency=idempotency,
         )

@@ -103,7 +103,7 @@ def make_door(
         parts: fields of `FrontDoor`, in place of what is made here.
     """
     found, time = settings or web_settings(), parts.pop("clock", SystemClock())
-    threads = parts.pop("threads", None) or ThreadPoolExecutor(4)
+    threads = parts.pop("control_threads", None) or ThreadPoolExecutor(4)
 
     def opened(told: Callable[[BatchFate], None]) -> EventProducer:
         ports = WorkerPorts(sink or MemorySink(), MemoryReceipts(), time, random.random, FactList(), told)
@@ -115,7 +115,7 @@ def make_door(
         found,
         time,
         FactList(),
-        threads=threads,
+        control_threads=threads,
         ingest=Ingest(opened),
         receipts=ArrivalReceipts(KEY, STREAM, Follower(ledger or MemoryLedger(), STREAM, time, threads)),
         rules=FixedRules(judged_by or rules(found)),

@@ -1,5 +1,7 @@
 """`GET /metrics`: the operator's token opens it, no tenant's credential does, and it is what the page of a port shows."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +13,16 @@ from consumers.telemetry import Telemetry
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem
 from pipeline.facts import TenantServed
-from pipeline.wiring.front_door import Shown, shown_metrics
+from pipeline.wiring.front_door import MetricsPage, metrics_page
 from tests.web.doors import make_door
 from tests.web.serving import serving
 
 _TOKEN = "0123456789abcdef" * 2
 
 
-def _ask(shown: Shown | None, *authorizations: str) -> httpx.Response:
+def _ask(page: MetricsPage | None, *authorizations: str) -> httpx.Response:
     headers = [("Authorization", one) for one in authorizations]
-    with serving(replace(make_door(), metrics=shown)) as served, served.client() as client:
+    with serving(replace(make_door(), metrics=page)) as served, served.client() as client:
         return client.get("/metrics", headers=headers)
 
 
@@ -29,7 +31,7 @@ def test_the_token_opens_what_was_told() -> None:
     with Telemetry(load_settings(environ={}), "api", page=None) as telemetry:
         page = telemetry.page()
         telemetry.fact(TenantServed("acme", 7, 9, 0, 0, 0))
-        found = _ask(Shown(_TOKEN, page), f"Bearer {_TOKEN}")
+        found = _ask(MetricsPage(_TOKEN, page), f"Bearer {_TOKEN}")
     assert (found.status_code, found.headers["content-type"].partition(";")[0]) == (200, "text/plain")
     samples = [one for family in text_string_to_metric_families(found.text) for one in family.samples]
     assert ("acme", 7.0) in [(one.labels.get("tenant"), one.value) for one in samples]
@@ -42,10 +44,23 @@ def test_the_token_opens_what_was_told() -> None:
 )
 def test_nothing_else_opens_it(authorizations: tuple[str, ...]) -> None:
     """Whatever else is shown, a tenant's credential too, is answered 401 without a name in it."""
-    found = _ask(Shown(_TOKEN, lambda: b"acme"), *authorizations)
+    found = _ask(MetricsPage(_TOKEN, lambda: b"acme"), *authorizations)
     assert (found.status_code, found.json()["code"]) == (401, "unauthenticated")
     assert "acme" not in found.text
     assert found.headers["www-authenticate"] == 'Bearer realm="metrics"'
+
+
+def test_a_store_that_hangs_does_not_hold_the_page_up() -> None:
+    """It needs none of the threads that calls to stores may fill."""
+    full, let_go = ThreadPoolExecutor(1), threading.Event()
+    full.submit(let_go.wait)
+    door = make_door(control_threads=full, table_threads=full, metrics=MetricsPage(_TOKEN, lambda: b"acme"))
+    try:
+        with serving(door) as served, served.client() as client:
+            found = client.get("/metrics", headers={"Authorization": f"Bearer {_TOKEN}"})
+    finally:
+        let_go.set()
+    assert found.text == "acme"
 
 
 def test_without_a_token_there_is_no_page() -> None:
@@ -60,5 +75,5 @@ def test_a_short_token_is_refused_at_the_start(tmp_path: Path) -> None:
         {"web": {"metrics_token": "letmein"}, "paths": {"home": str(tmp_path)}}, environ={}
     )
     with pytest.raises(ConfigProblem, match=r"web\.metrics_token: shorter than 32") as refused:
-        shown_metrics(settings, lambda: b"")
+        metrics_page(settings, lambda: b"")
     assert "letmein" not in str(refused.value)

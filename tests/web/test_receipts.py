@@ -208,7 +208,7 @@ def test_a_request_over_several_records_is_lost_by_its_first() -> None:
 def test_a_trace_says_that_its_event_is_lost(tmp_path: Path) -> None:
     """By the receipt alone; an event that is merely on its way is told so."""
     ledger, api = MemoryLedger(), Api(Town(events=1), settings_of(tmp_path))
-    receipts = ArrivalReceipts(KEY, STREAM, Follower(ledger, STREAM, SystemClock(), api.door.threads))
+    receipts = ArrivalReceipts(KEY, STREAM, Follower(ledger, STREAM, SystemClock(), api.door.table_threads))
     api.reads.acked = acked_by(receipts.read, STREAM)
     known = caller_of(OWN)
     door = replace(api.door, receipts=receipts)
@@ -225,7 +225,8 @@ def test_a_trace_says_that_its_event_is_lost(tmp_path: Path) -> None:
     assert "may be on its way" in asked()
     _swallow(ledger)
     door = replace(
-        door, receipts=replace(receipts, follower=Follower(ledger, STREAM, SystemClock(), api.door.threads))
+        door,
+        receipts=replace(receipts, follower=Follower(ledger, STREAM, SystemClock(), api.door.table_threads)),
     )
     assert "its receipt says `lost`" in asked()
 

@@ -8,6 +8,8 @@ import pytest
 from pipeline.config import load_settings
 from pipeline.core.caller import Scope
 from pipeline.flows.admin import Admin
+from pipeline.flows.publish import PublishLimits
+from pipeline.wiring.publishing import publish_limits
 from tests.web.kit import OTHER, OWN, Api, Town, caller_of, settings_of
 
 GOOD = {"type": "object", "properties": {"n": {"type": "integer"}, "more": {"type": "number"}}}
@@ -163,3 +165,8 @@ def test_a_store_that_is_down_is_told(api: Api) -> None:
     api.control.down = True
     answer = api.call("PUT", V2, json=GOOD)
     assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+
+
+def test_limits_that_nobody_set_are_the_settings_own() -> None:
+    """They stand in two places, as flows know no settings; this keeps them equal."""
+    assert publish_limits(load_settings(environ={})) == PublishLimits()
