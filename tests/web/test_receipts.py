@@ -1,6 +1,7 @@
 """Receipts: signed, bound to tenant and stream, and as far along as the ledger says."""
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.wiring.reads import acked_by
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.fakes.ledger import MemoryLedger
-from tests.golden.compare import matches_golden
+from tests.golden.compare import GOLDEN, matches_golden
 from tests.web.doors import KEY, STREAM, MemorySink, make_door, web_settings
 from tests.web.kit import OWN, Api, KnownKeys, Town, caller_of, settings_of
 from tests.web.serving import event, serving
@@ -40,6 +41,14 @@ def test_a_receipt_is_the_same_text_for_ever() -> None:
     text = receipt_text(RECEIPT, KEY, "stream", "acme")
     matches_golden("receipt_text.json", {"text": text})
     assert read_receipt(text, KEY, "stream", "acme") == RECEIPT
+
+
+def test_a_receipt_of_the_first_signature_is_read() -> None:
+    """Texts that were signed with HMAC are in callers' hands: they hold over an upgrade, for their tenant alone."""
+    text = json.loads((GOLDEN / "receipt_text_hmac.json").read_text(encoding="utf-8"))["text"]
+    assert read_receipt(text, KEY, "stream", "acme") == RECEIPT
+    assert read_receipt(text, KEY, "another", "acme") is None
+    assert read_receipt(text, b"?" * 32, "stream", "acme") is None
 
 
 def test_a_receipt_of_several_records_knows_the_first() -> None:
