@@ -28,7 +28,11 @@ def unsign(text: str, key: bytes, bound_to: str) -> bytes | None:
     except binascii.Error:
         return None
     mac, body = whole[:_MAC_BYTES], whole[_MAC_BYTES:]
-    return body if any(hmac.compare_digest(mac, one(body, key, bound_to)) for one in (_mac, _first_mac)) else None
+    return (
+        body
+        if any(hmac.compare_digest(mac, one(body, key, bound_to)) for one in (_mac, _first_mac))
+        else None
+    )
 
 
 def _mac(body: bytes, key: bytes, bound_to: str) -> bytes:

@@ -114,6 +114,19 @@ def test_a_published_schema_is_listed(home: Path, tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["schema", "publish", str(file), "--home", str(home)]).exit_code != 0
 
 
+def test_a_schema_that_is_there_already_is_shown_as_it_is(home: Path, tmp_path: Path) -> None:
+    """The very same document again names who published it and when, as programs read it too."""
+    file = tmp_path / "door.opened" / "1.json"
+    file.parent.mkdir()
+    file.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}}')
+    first = answer(home, "schema", "publish", str(file), "--as", "jo")
+    again = answer(home, "schema", "publish", str(file), "--as", "ann")
+    assert isinstance(first, dict)
+    assert isinstance(again, dict)
+    assert (first["new"], first["owner"], first["published_by"]) == (True, None, "jo")
+    assert again == first | {"new": False}
+
+
 @pytest.mark.parametrize(
     "words",
     [
