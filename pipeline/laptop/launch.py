@@ -9,7 +9,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from pipeline.laptop.home import Home, only_one, prepare, wipe
 from pipeline.laptop.last_words import last_words
 from pipeline.laptop.stack import Finding, Stack, find_stack, write_stack
 from pipeline.machine.interrupts import Interrupts
+from pipeline.machine.modules import module_command
 from pipeline.machine.processes import (
     ProcessRef,
     alive,
@@ -46,8 +46,8 @@ LOADER_PROVEN_SECONDS = (
 API_READY_SECONDS = 15.0  # until it takes requests; an API that is silent but alive is let be
 PORT_TRIES = 3  # somebody may take a free port before the emulator does
 _MISUSED = 2  # a process' status for what its user can mend
-LOADER = (sys.executable, "-m", "consumers.reader")
-API = (sys.executable, "-m", "consumers.api")
+LOADER = module_command("consumers.reader")
+API = module_command("consumers.api")
 
 
 @dataclass(frozen=True, kw_only=True)
