@@ -114,6 +114,15 @@ def test_a_published_schema_is_listed(home: Path, tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["schema", "publish", str(file), "--home", str(home)]).exit_code != 0
 
 
+def test_a_script_reads_the_state_of_the_control_store(home: Path) -> None:
+    """Before the first command it is absent and not usable; `migrate` says whether it did anything."""
+    absent = CliRunner().invoke(cli, ["control", "status", "--json", "--home", str(home)])
+    assert (absent.exit_code, json.loads(absent.stdout)) == (1, {"state": "absent", "usable": False})
+    assert answer(home, "control", "migrate") == {"state": "current", "migrated": True}
+    assert answer(home, "control", "migrate") == {"state": "current", "migrated": False}
+    assert answer(home, "control", "status") == {"state": "current", "usable": True}
+
+
 def test_a_schema_that_is_there_already_is_shown_as_it_is(home: Path, tmp_path: Path) -> None:
     """The very same document again names who published it and when, as programs read it too."""
     file = tmp_path / "door.opened" / "1.json"
