@@ -26,6 +26,7 @@ from pipeline.core.errors import HeadraceError
 from pipeline.facts import ApiStarted, FactSink
 from pipeline.laptop.api import PAGE_NUMBER, URL_FILE
 from pipeline.machine.files import write_atomically
+from pipeline.machine.modules import module_command
 from pipeline.machine.processes import death_signal
 from pipeline.machine.restarts import Restarts
 from pipeline.ports.clock import SystemClock
@@ -142,8 +143,8 @@ class _Slot:
             self.child = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "consumers.api"],
+        return subprocess.Popen(  # noqa: S603 - our own module
+            module_command("consumers.api"),
             env=self._environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the parent, who stops it in order

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.core.errors import ConfigProblem
+from pipeline.machine.modules import module_command
 
 PROPERTIES, LOGBACK, CHILD = "kcl.properties", "logback.xml", "child.sh"
 
@@ -104,7 +105,7 @@ def logback() -> str:
 
 def child_script() -> str:
     """Return the command of one shard's process; `sh` reads it, so that it runs where files may not be executed."""
-    return f"exec {shlex.quote(sys.executable)} -m consumers.kcl\n"
+    return f"exec {shlex.join(module_command('consumers.kcl'))}\n"
 
 
 def write_files(folder: Path, values: dict[str, str]) -> None:

@@ -180,6 +180,8 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, list):
         return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

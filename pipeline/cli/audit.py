@@ -162,7 +162,7 @@ def _notes(report: Report) -> list[str]:
         f"{report.sent_twice} batches were sent twice; their copies are flagged as duplicates": report.sent_twice,
         f"{report.plain:,} units came from plain producers, which give no receipts": report.plain,
         f"{report.redriven:,} refused units were redriven: they count as archived or duplicates": report.redriven,
-        f"{report.unreceipted:,} units are of batches without a receipt: sent twice, or their producer was killed": report.unreceipted,
+        f"{report.unreceipted:,} units are of batches without a receipt: sent twice, their producer was killed, or it has yet to write one": report.unreceipted,
     }
     return [note for note, count in notes.items() if count > 0]
 

@@ -72,10 +72,16 @@ class _Lines:
 
     def done(self) -> str:
         """Say how far it is."""
-        with self._lock:
-            last = min(self._open.values(), default=self.report.last_line + 1) - 1
+        last = self.next_line - 1
         unknown = f", {self.unknown:,} may be there or not" if self.unknown else ""
-        return f"{self.report.accepted:,} events are acknowledged{unknown}; all lines up to {last:,} are done"
+        reach = f"all lines up to {last:,} are done" if last > 0 else "line 1 is not done"
+        return f"{self.report.accepted:,} events are acknowledged{unknown}; {reach}"
+
+    @property
+    def next_line(self) -> int:
+        """Return the first line that is not done."""
+        with self._lock:
+            return min(self._open.values(), default=self.report.last_line + 1)
 
     def must_be_done(self, problem: str) -> None:
         """Be sure that each line has an answer, whatever became of the sending thread.
@@ -87,7 +93,7 @@ class _Lines:
             text = (
                 f"{len(self._open):,} lines have no answer ({problem or 'no reason is known'}). {self.done()}"
             )
-            raise Transient(f"{text}: send the lines after that again")
+            raise Transient(f"{text}: send line {self.next_line:,} and all after it again")
 
     def _refuse(self, number: int, code: str, pointer: str, message: str) -> None:
         self.report.refused += 1
@@ -214,6 +220,6 @@ def _wait_told(told: str, producer: HttpProducer, noted: _Lines, interrupts: Int
 
 
 def _problem(noted: _Lines, fate: BatchFate) -> ConfigProblem | Transient:
-    again = "send the lines after that again; one without event_id would become a second event if the first is there"
+    again = f"send line {noted.next_line:,} and all after it again; one without event_id would become a second event if the first is there"
     text = printable(f"{fate.why}. {noted.done()}: {again}")
     return ConfigProblem(text) if fate.status else Transient(text)

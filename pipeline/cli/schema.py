@@ -102,7 +102,8 @@ def publish(
     """Publish a schema version while everything runs: its events are taken within half a minute.
 
     A published version stays as it is for ever; the next shape is the next version. A new event type is the deployment's:
-    no tenant publishes versions of it. One that a tenant published first stays that tenant's.
+    no tenant publishes versions of it. One that a tenant published first stays that tenant's. Where the very same is there
+    already, what is there is shown (`new` is false) and nothing is done.
 
     \b
     headrace schema publish door.opened/2.json
@@ -117,9 +118,14 @@ def publish(
     number = int(file.stem) if version is None else version
     with desk(home, actor) as at:
         limits = publish_limits(at.settings)
-        made = at.admin.publish(filed_rules(at.settings), name, number, load_document(file), limits)
-    row = {"event_type": name, "version": number, "table": table_name(name), "owner": made.owner or "-"}
-    show(row | {"published_by": made.published_by, "published": moment(made.published_us)}, as_json=as_json)
+        made, new = at.admin.publish(filed_rules(at.settings), name, number, load_document(file), limits)
+    row: dict[str, object] = {"event_type": name, "version": number, "table": table_name(name), "new": new}
+    if made is not None:  # None: a schema file has it
+        row["owner"] = made.owner or None  # None: the deployment
+        row |= {"published_by": made.published_by, "published": moment(made.published_us)}
+    show(row, as_json=as_json)
+    if not new:
+        say(f"{name}/{number} was there already, with the very same document: nothing was done")
 
 
 _DONE = {"missing": "written", "differs from the schemas": "written", "of no event type": "removed"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.settings import home_option, processor_environment, settings_with_stack
+from pipeline.machine.modules import module_command
 
 
 @click.command("serve")
@@ -32,6 +33,6 @@ def command(*, host: str | None, port: int | None, workers: int | None, home: Pa
     settings = settings_with_stack(
         home, {"web": {name: value for name, value in given.items() if value is not None}}
     )
-    command = [sys.executable, "-m", "consumers.api"]
+    command = module_command("consumers.api")
     # Not a child: the API takes this process' place, its signals and its exit code.
     os.execve(sys.executable, command, processor_environment(settings))  # noqa: S606 - our own module

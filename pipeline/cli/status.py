@@ -67,7 +67,7 @@ def _text(report: dict[str, Any]) -> str:
         lines.append(f"restarts  {_restarts(report)}")
     beat = report["loader"]["heartbeat"]
     if beat is not None:
-        lines.append(f"progress  {_progress(beat)}")
+        lines.append(f"progress  since the loader started: {_progress(beat)}")
     return "\n".join(lines)
 
 

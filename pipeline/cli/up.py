@@ -1,7 +1,6 @@
 """`headrace up`: the local stack, in the foreground or detached."""
 
 import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.laptop.background import start_in_background
 from pipeline.laptop.home import Home
 from pipeline.laptop.launch import Launch, Running, local_stack
 from pipeline.laptop.stack import Stack
+from pipeline.machine.modules import module_command
 
 CHECK_SECONDS = 0.2
 _UNSEEN = "UP_UNSEEN"  # in the environment of the one that --detach starts
@@ -103,7 +103,7 @@ def _again(launch: Launch) -> list[str]:
         "--no-api": not launch.with_api,
         "--no-processor": not launch.with_processor,
     }
-    words = [sys.executable, "-m", "pipeline.cli.main", "up", "--home", str(launch.home.path)]
+    words = [*module_command("pipeline.cli.main", "up", "--home", str(launch.home.path))]
     words += [] if launch.port is None else ["--port", str(launch.port)]
     return words + [name for name, given in flags.items() if given]
 

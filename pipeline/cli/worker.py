@@ -12,6 +12,7 @@ from pipeline.config import Settings
 from pipeline.laptop.home import Home
 from pipeline.laptop.stack import find_stack
 from pipeline.laptop.stopping import heartbeat_loader
+from pipeline.machine.modules import module_command
 
 
 @click.command("worker")
@@ -32,7 +33,7 @@ def command(*, kcl: bool, home: Path | None) -> None:
     environment = processor_environment(settings) | _local(settings)
     module = "consumers.daemon" if kcl else "consumers.reader"
     # Not a child: the worker takes this process' place, its signals and its exit code.
-    os.execve(sys.executable, [sys.executable, "-m", module], environment)  # noqa: S606 - our own module
+    os.execve(sys.executable, module_command(module), environment)  # noqa: S606 - our own module
 
 
 def _local(settings: Settings) -> dict[str, str]:

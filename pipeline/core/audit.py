@@ -117,9 +117,7 @@ class Report:
     in_flight: int = 0  # acknowledged events beyond the last committed segment
     in_flight_since_us: int | None = None  # when the first of them may have been acknowledged
     sent_twice: int = 0  # batches that a producer had to send again; their copies are flagged duplicates
-    unreceipted: int = (
-        0  # units of labelled batches without a receipt: sent twice, or their producer was killed
-    )
+    unreceipted: int = 0  # units of labelled batches without a receipt: sent twice, their producer killed, or yet to write one
     index_items: int = 0
     aggregate_rows: int = 0
     plain: int = 0  # units of producers that give no receipts; received is what the loader decoded

@@ -262,8 +262,11 @@ class Admin:
         version: int,
         document: Mapping[str, Any],
         limits: PublishLimits | None = None,
-    ) -> Publication:
+    ) -> tuple[Publication | None, bool]:
         """Publish a schema version; it stays as it is for ever. A new type is the deployment's; another stays whose it is.
+
+        Returns:
+            It as it is stored, None where it is a schema file's; and whether it is new: the very same may be there already.
 
         Args:
             base: what settings and schema files say.
@@ -275,9 +278,17 @@ class Admin:
         Raises:
             ConfigProblem: a limit is reached, it is no schema, contradicts another version or another type's table, or that version exists.
         """
-        made = Publication(event_type, version, document, self._actor, self._clock.now_us())
+        wanted = Publication(event_type, version, document, self._actor, self._clock.now_us())
         act = self._act("schema.publish", f"schema:{event_type}/{version}")
-        return publish(self._control, base, made, act, limits) or made
+        made = publish(self._control, base, wanted, act, limits)
+        if made is not None:
+            return made, True
+        there = (
+            one
+            for one in self._control.publications()
+            if (one.event_type, one.version) == (event_type, version)
+        )
+        return next(there, None), False
 
     def _act(self, action: str, subject: str, **details: Any) -> Act:
         return Act(self._clock.now_us(), self._actor, action, subject, details)

@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ import msgspec
 from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop.home import Home
 from pipeline.machine.files import write_atomically
+from pipeline.machine.modules import module_command
 from pipeline.machine.processes import ProcessRef, environment_has, process_ref, spawn, wait_until
 
 HOST = "127.0.0.1"
@@ -83,7 +83,7 @@ def start_emulator(
 ) -> subprocess.Popen[bytes]:
     """Start the emulator; it does not answer yet."""
     return spawn(
-        [sys.executable, "-m", "ministack.app"],
+        module_command("ministack.app"),
         environment=_environment(home, port) | {"SERVICES": services},
         log=home.emulator_log,
         folder=home.run,

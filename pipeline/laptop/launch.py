@@ -9,7 +9,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +23,10 @@ from pipeline.core.errors import ConfigProblem, HeadraceError
 from pipeline.laptop import emulator, stopping
 from pipeline.laptop.api import PAGE_NUMBER, URL_FILE, api_url
 from pipeline.laptop.home import Home, only_one, prepare, wipe
+from pipeline.laptop.last_words import last_words
 from pipeline.laptop.stack import Finding, Stack, find_stack, write_stack
 from pipeline.machine.interrupts import Interrupts
+from pipeline.machine.modules import module_command
 from pipeline.machine.processes import (
     ProcessRef,
     alive,
@@ -44,8 +45,9 @@ LOADER_PROVEN_SECONDS = (
 )
 API_READY_SECONDS = 15.0  # until it takes requests; an API that is silent but alive is let be
 PORT_TRIES = 3  # somebody may take a free port before the emulator does
-LOADER = (sys.executable, "-m", "consumers.reader")
-API = (sys.executable, "-m", "consumers.api")
+_MISUSED = 2  # a process' status for what its user can mend
+LOADER = module_command("consumers.reader")
+API = module_command("consumers.api")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +117,7 @@ class Running:
         self._launch = launch
         self._interrupts = interrupts
         self._restarts = {"loader": Restarts(), "API": Restarts(), "processor": Restarts()}
+        self._log_bytes: dict[Path, int] = {}  # how long each log was when its process began
         self._children: list[subprocess.Popen[bytes]] = []  # kept, so that the dead can be waited for
 
     def check(self) -> None:
@@ -139,7 +142,8 @@ class Running:
         now, restarts = time.monotonic(), self._restarts[name]
         if not restarts.waiting:
             if not restarts.died(now):
-                raise HeadraceError(f"the {name} died {restarts.limit} times within a minute; see {log}")
+                words = last_words(log, self._log_bytes.get(log, 0))
+                raise HeadraceError(f"the {name} died {restarts.limit} times within a minute{words}")
             self._launch.say(f"the {name} has died and will be started again; see {log}")
         if restarts.due(now):
             start()
@@ -171,13 +175,19 @@ class Running:
         if (launch.detach or launch.unseen) and wait_until(
             lambda: not alive(self.stack.loader), LOADER_PROVEN_SECONDS
         ):
-            raise HeadraceError(f"the loader ended right after its start; see {launch.home.loader_log}")
+            raise self._ended_at_once("loader", self.stack.loader, launch.home.loader_log)
 
     def _await_api(self) -> None:
         launch = self._launch
         wait_until(lambda: launch.home.api_url.exists() or not alive(self.stack.api), API_READY_SECONDS)
         if not alive(self.stack.api):
-            raise HeadraceError(f"the API ended right after its start; see {launch.home.api_log}")
+            raise self._ended_at_once("API", self.stack.api, launch.home.api_log)
+
+    def _ended_at_once(self, name: str, process: ProcessRef | None, log: Path) -> HeadraceError:
+        """Return what is wrong with a process that has ended: in its own words, and as it judged it by its status."""
+        said = f"the {name} ended right after its start{last_words(log, self._log_bytes.get(log, 0))}"
+        status = next((one.wait() for one in self._children if process and one.pid == process.pid), None)
+        return ConfigProblem(said) if status == _MISUSED else HeadraceError(said)
 
     @property
     def api_url(self) -> str | None:
@@ -267,6 +277,7 @@ class Running:
         ours = {"HEADRACE_HOME": str(launch.home.path), "HEADRACE_AWS__ENDPOINT_URL": endpoint}
         ours[URL_FILE] = str(launch.home.api_url)
         ours |= {PAGE_NUMBER: "1", PROCESSOR_PAGE_NUMBER: str(launch.processor_page)}
+        self._log_bytes[log] = log.stat().st_size if log.exists() else 0
         child = spawn(
             command,
             environment=outside_environment() | dict(launch.loader_environment) | ours,
@@ -296,7 +307,7 @@ def local_stack(launch: Launch) -> Iterator[Running]:
     Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt in the body.
 
     Raises:
-        ConfigProblem: the stack cannot be started as asked; nothing was changed.
+        ConfigProblem: the stack cannot be started as asked; what was begun of it is undone.
         HeadraceError: it started and failed.
     """
     emulator.require_installed()

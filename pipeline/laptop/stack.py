@@ -1,6 +1,5 @@
 """What runs now in a home: the record in run/stack.json, and whether it can be believed."""
 
-import re
 from typing import Literal
 
 import msgspec
@@ -8,14 +7,13 @@ import msgspec
 from pipeline.core.ending import longest_end_seconds
 from pipeline.laptop import emulator
 from pipeline.laptop.home import Home
+from pipeline.laptop.last_words import last_words
 from pipeline.machine.files import disk_problems, write_atomically
 from pipeline.machine.processes import ProcessRef, alive
 
 Status = Literal["running", "half-started", "killed", "absent"]
 START_EMPTY = "`headrace up --fresh` starts empty, `headrace down --wipe` only deletes"
-LOG_TAIL_BYTES = 16_384
 _UNSAID_END_SECONDS = longest_end_seconds(300.0)  # with the longest deadline that web.deadline_seconds can be
-_CRASH = re.compile(r'"error":"((?:[^"\\]|\\.)*)"')  # the line may be torn
 START_AGAIN = "`headrace down`, then `headrace up`: nothing is lost"
 
 
@@ -97,13 +95,15 @@ def _recorded(home: Home, stack: Stack) -> Finding:
         )
     if not alive(stack.emulator):
         return _without_emulator(home, stack)
-    if stack.has_loader and not alive(stack.loader):
-        return Finding("half-started", f"the loader is not running{_last_words(home)}; {START_AGAIN}", stack)
-    if stack.has_api and not alive(stack.api):
-        return Finding("half-started", f"the API is not running (log: {home.api_log}); {START_AGAIN}", stack)
-    if stack.has_processor and not alive(stack.processor):
-        said = f"the processor of replay jobs is not running (log: {home.processor_log}); {START_AGAIN}"
-        return Finding("half-started", said, stack)
+    for name, wanted, process, log in (
+        ("the loader", stack.has_loader, stack.loader, home.loader_log),
+        ("the API", stack.has_api, stack.api, home.api_log),
+        ("the processor of replay jobs", stack.has_processor, stack.processor, home.processor_log),
+    ):
+        if wanted and not alive(process):
+            return Finding(
+                "half-started", f"{name} is not running{last_words(log)}; {_next_step(stack)}", stack
+            )
     if stack.phase != "running" or not emulator.healthy(stack.port):
         what = (
             "its start was cut off" if stack.phase != "running" else f"{stack.endpoint_url} does not answer"
@@ -112,24 +112,17 @@ def _recorded(home: Home, stack: Stack) -> Finding:
     return Finding("running", "", stack)
 
 
+def _next_step(stack: Stack) -> str:
+    """Say what becomes of a stack of which one process is dead."""
+    if stack.phase == "running" and stack.owner is not None and alive(stack.owner):
+        return f"process {stack.owner.pid} starts it again by itself, unless it dies again and again: nothing is lost"
+    return START_AGAIN
+
+
 def answers(finding: Finding) -> bool:
     """True when streams, tables and objects can be used: the emulator runs, whatever became of the loader."""
     stack = finding.stack
     return stack is not None and stack.phase == "running" and emulator.healthy(stack.port)
-
-
-def _last_words(home: Home) -> str:
-    """Return why the loader ended, as its log says, and where to read more."""
-    try:
-        lines = home.loader_log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in reversed(lines):
-        if line.startswith("headrace reader: "):
-            return f": {line.removeprefix('headrace reader: ')}"
-        if '"fact":"WorkerCrashed"' in line and (found := _CRASH.search(line)):
-            return f": {found[1]} (log: {home.loader_log})"
-    return f" (log: {home.loader_log})"
 
 
 def _without_emulator(home: Home, stack: Stack) -> Finding:

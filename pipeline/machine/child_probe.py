@@ -6,7 +6,6 @@ memory and time, so that it ends also when its parent is gone.
 
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -14,10 +13,11 @@ import msgspec
 from pipeline.core.event import Record
 from pipeline.core.rehearse import good_ones
 from pipeline.core.rules import Rules
+from pipeline.machine.modules import module_command
 from pipeline.machine.processes import outside_environment
 from pipeline.ports.probe import Death
 
-COMMAND = (sys.executable, "-m", "consumers.probe")
+COMMAND = module_command("consumers.probe")
 NO_MEMORY = 71  # the child's status: an allocation was refused, and it noticed
 # Address space is what is limited, and a process of many threads reserves far more of it than it uses: 1.4 GB where 0.2
 # are used on two cores. With these it is 0.3.

@@ -2,12 +2,13 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
+from pipeline.machine.modules import module_command
+
 PROCESSOR_PAGE_NUMBER = "PROCESSOR_PAGE_NUMBER"  # of one in a stack: its page for Prometheus is at metrics.prometheus_port plus this
-PROCESSOR = (sys.executable, "-m", "consumers.sqs")
+PROCESSOR = module_command("consumers.sqs")
 
 
 def run_processor(environment: Mapping[str, str], arguments: Sequence[str]) -> int:

@@ -25,6 +25,11 @@ def told(home: Path, *words: str) -> str:
     return done.stdout
 
 
+def state(home: Path, *words: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(told(home, *words, "--json"))
+    return found
+
+
 def answer(home: Path, *words: str) -> "dict[str, str] | list[dict[str, str]]":
     found: dict[str, str] | list[dict[str, str]] = json.loads(told(home, *words, "--json"))
     return found
@@ -112,6 +117,26 @@ def test_a_published_schema_is_listed(home: Path, tmp_path: Path) -> None:
     assert "door_opened" in told(home, "schema", "list")
     file.write_text('{"type": "object"}')
     assert CliRunner().invoke(cli, ["schema", "publish", str(file), "--home", str(home)]).exit_code != 0
+
+
+def test_a_script_reads_the_state_of_the_control_store(home: Path) -> None:
+    """Before the first command it is absent and not usable; `migrate` says whether it did anything."""
+    absent = CliRunner().invoke(cli, ["control", "status", "--json", "--home", str(home)])
+    assert (absent.exit_code, json.loads(absent.stdout)) == (1, {"state": "absent", "usable": False})
+    assert state(home, "control", "migrate") == {"state": "current", "migrated": True}
+    assert state(home, "control", "migrate") == {"state": "current", "migrated": False}
+    assert state(home, "control", "status") == {"state": "current", "usable": True}
+
+
+def test_a_schema_that_is_there_already_is_shown_as_it_is(home: Path, tmp_path: Path) -> None:
+    """The very same document again names who published it and when, as programs read it too."""
+    file = tmp_path / "door.opened" / "1.json"
+    file.parent.mkdir()
+    file.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}}')
+    first = state(home, "schema", "publish", str(file), "--as", "jo")
+    again = state(home, "schema", "publish", str(file), "--as", "ann")
+    assert (first["new"], first["owner"], first["published_by"]) == (True, None, "jo")
+    assert again == first | {"new": False}
 
 
 @pytest.mark.parametrize(

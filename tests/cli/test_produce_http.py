@@ -70,7 +70,8 @@ def test_a_sending_thread_that_ends_is_no_success(monkeypatch: pytest.MonkeyPatc
     with real_api(MemorySink()) as url:
         to = Destination(url, KEY, None, None, None, "", None, plain_http=False)
         with pytest.raises(
-            Transient, match=r"TypeError: a defect\..*3 may be there or not; all lines up to 0 are done"
+            Transient,
+            match=r"TypeError: a defect\..*3 may be there or not; line 1 is not done: send line 1 and all",
         ):
             send_http(io.BytesIO(_lines(3)), to, print, arriving=False)
 
@@ -83,7 +84,7 @@ def test_a_wrong_key_stops_at_once(tmp_path: Path) -> None:
         found = _run("-", "--to", url, "--key-file", str(file), text=_lines(2_000))
     assert found.returncode == 2
     assert b"HTTP 401 unauthenticated" in found.stderr
-    assert b"all lines up to 0 are done" in found.stderr
+    assert b"line 1 is not done" in found.stderr
     assert b"hr-wrong" not in found.stdout + found.stderr
 
 

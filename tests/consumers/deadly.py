@@ -47,7 +47,7 @@ def _decode(self: Decoder, records: Iterable[Record], first_index: int, into: De
 def main() -> None:
     """Run the reader or the probe."""
     Decoder.decode = _decode  # type: ignore[method-assign]
-    child_probe.COMMAND = (sys.executable, "-m", "tests.consumers.deadly", "probe")  # type: ignore[assignment]
+    child_probe.COMMAND = (sys.executable, "-m", "tests.consumers.deadly", "probe")
     if sys.argv[1] == "probe":
         probe.main()
     else:

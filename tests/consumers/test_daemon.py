@@ -365,7 +365,7 @@ def test_the_file_of_properties() -> None:
 def test_the_command_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Python in a folder with a blank is one word to the shell; KCL would have split it."""
     monkeypatch.setattr(sys, "executable", "/opt/my env/bin/python")
-    assert daemon_files.child_script() == "exec '/opt/my env/bin/python' -m consumers.kcl\n"
+    assert daemon_files.child_script() == "exec '/opt/my env/bin/python' -P -m consumers.kcl\n"
 
 
 def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

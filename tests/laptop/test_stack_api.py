@@ -21,7 +21,7 @@ from pipeline.cli.settings import settings_with_stack
 from pipeline.cli.up import launch_for
 from pipeline.config.front_door import Web
 from pipeline.core.ending import longest_end_seconds
-from pipeline.core.errors import HeadraceError, Transient
+from pipeline.core.errors import ConfigProblem, HeadraceError, Transient
 from pipeline.core.kpl import split
 from pipeline.laptop.api import api_url
 from pipeline.laptop.emulator import free_port
@@ -51,7 +51,11 @@ def test_a_dead_api_is_started_again(folder: Path) -> None:
         assert running.api_url == "http://here"
         send(first, signal.SIGKILL)
         assert wait_until(lambda: not alive(first), 5)
-        assert find_stack(Home(folder)).status == "half-started"
+        found = find_stack(Home(folder))
+        assert (found.status, f"process {os.getpid()} starts it again" in found.reason) == (
+            "half-started",
+            True,
+        )
 
         def restarted() -> bool:
             running.check()
@@ -70,6 +74,16 @@ def test_an_api_that_cannot_run_ends_the_start(folder: Path) -> None:
         launch_in(folder), with_api=True, api_command=[sys.executable, "-c", "raise SystemExit(3)"]
     )
     with pytest.raises(HeadraceError, match=r"API ended right after its start.*api\.log"):  # noqa: SIM117
+        with local_stack(launch):
+            pass
+    assert find_stack(Home(folder)).status == "absent"
+
+
+def test_what_an_api_refuses_to_start_with_is_said_by_the_start(folder: Path) -> None:
+    """A setting that only the API judges is named where the user looks, as what they can mend."""
+    said = "import sys; sys.exit(sys.stderr.write('headrace api: web.metrics_token: too short\\n') and 2)"
+    launch = replace(launch_in(folder), with_api=True, api_command=[sys.executable, "-c", said])
+    with pytest.raises(ConfigProblem, match=r"its start: web\.metrics_token: too short \(log: .*api\.log\)$"):  # noqa: SIM117
         with local_stack(launch):
             pass
     assert find_stack(Home(folder)).status == "absent"
