@@ -30,11 +30,7 @@ def unsign(text: str, key: bytes, bound_to: str) -> bytes | None:
     except binascii.Error:
         return None
     mac, body = whole[:_MAC_BYTES], whole[_MAC_BYTES:]
-    return (
-        body
-        if any(hmac.compare_digest(mac, one(body, key, bound_to)) for one in (_mac, _first_mac))
-        else None
-    )
+    return body if hmac.compare_digest(mac, _mac(body, key, bound_to)) else None
 
 
 def _mac(body: bytes, key: bytes, bound_to: str) -> bytes:
@@ -42,8 +38,3 @@ def _mac(body: bytes, key: bytes, bound_to: str) -> bytes:
     if len(key) > _MAX_KEY_BYTES:
         key = hashlib.blake2b(key).digest()
     return hashlib.blake2b(bound_to.encode() + b"\0" + body, digest_size=_MAC_BYTES, key=key).digest()
-
-
-def _first_mac(body: bytes, key: bytes, bound_to: str) -> bytes:
-    """Return the HMAC (SHA-256) that texts had at first: callers keep those, and an upgrade must not void them."""
-    return hmac.digest(key, bound_to.encode() + b"\0" + body, "sha256")[:_MAC_BYTES]
