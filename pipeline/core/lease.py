@@ -260,7 +260,7 @@ def _from(bucket: Bucket, number: int, found: Account, need: int, want: int) -> 
     if _is_fast(bucket):
         if bucket.wait_us(units, want) <= AHEAD_US:
             return want
-        if there >= need:
+        if there >= need or (need >= lease_size(bucket) and bucket.wait_us(units, need) <= AHEAD_US):
             return need
     free_us = found.at_us + bucket.wait_us(units, need)
     return Refused(number, max(found.at_us, free_us - AHEAD_US * _is_fast(bucket)), free_us)

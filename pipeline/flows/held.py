@@ -151,8 +151,8 @@ class Held:
             return None
         sizes = [lease_size(bucket) for bucket in buckets]
         wanted = tuple(
-            max(need, size if 2 * one < size else 0)
-            for need, size, one in zip(short, sizes, have, strict=True)
+            max(need, _owed(bucket, asked, one), size if 2 * one < size else 0)
+            for bucket, asked, need, size, one in zip(buckets, needs, short, sizes, have, strict=True)
         )
         return (short, wanted) if any(wanted) else None
 
@@ -224,7 +224,15 @@ class Held:
 
 
 def _short(bucket: Bucket, need: int, have: int) -> int:
-    """Return what is missing for a need, what is owed included; of a large debt as much as a bucket holds, the rest later."""
+    """Return what is missing for a need; of a debt at least one lease.
+
+    Other processes take leases of that size: to whoever insists on more beside them, it never comes.
+    """
     if not need:
         return 0
-    return max(0, min(need - have, max(need, bucket.holds)))
+    return min(need - have, lease_size(bucket)) if have < 0 else max(0, need - have)
+
+
+def _owed(bucket: Bucket, need: int, have: int) -> int:
+    """Return what pays a debt, where a need waits for that: as much as a bucket holds, the rest later."""
+    return min(need - have, bucket.holds) if need and have < 0 else 0

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Literal
 
 from pipeline.core.errors import Corrupt, HeadraceError
@@ -119,7 +120,8 @@ class Leases:
             done.set_exception(exc)
         if self._evicted or self._clock.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = self._clock.monotonic()
-            submit(self.sweep)
+            with suppress(RuntimeError):  # shut down: whoever closes gives back what is left
+                submit(self.sweep)
         return done
 
     def renew(self, key: AccountKey, terms: Terms, needs: tuple[int, ...]) -> None:
@@ -142,8 +144,11 @@ class Leases:
                     break
                 if held.busy is None and not held.owed:
                     found.append((key, held))
-            for key, _ in found:
-                self._held.pop(key, None)
+            for key, held in found:
+                if (
+                    self._held.get(key) is held
+                ):  # else it was pushed out, and has come back with another lease
+                    del self._held[key]
         for key, held in found:
             self._give_back(key, held)
 
@@ -205,7 +210,8 @@ class Leases:
             until = self._clock.monotonic() + _DOWN_SECONDS
             with self._lock:
                 held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
-        except Corrupt as exc:  # of this account alone: the others go on
+        except Corrupt as exc:  # of this account alone: the others go on, by a store that has answered
+            self._answered()
             self._damaged(exc)
             self._without_store(held, needs, *wants, self._clock.monotonic() + _DOWN_SECONDS)
         except HeadraceError as exc:
@@ -306,6 +312,10 @@ class Leases:
         with self._lock:
             tokens, local = held.surrender(), held.local
         if not any(tokens) or local is not None:
+            return
+        if (
+            self._clock.monotonic() < self._down_until
+        ):  # many would hold a thread for minutes where the store hangs
             return
         try:
             for _ in range(_TRIES):
