@@ -163,8 +163,8 @@ class ArrivalReceipts:
     stream: tuple[str, str]
     follower: Follower
 
-    def text(self, tenant_id: str, receipt: ArrivalReceipt) -> str:
-        """Return a receipt as its tenant holds it."""
+    def text(self, tenant_id: str, receipt: ArrivalReceipt) -> str | None:
+        """Return a receipt as its tenant holds it; None: it would be too long for a URL."""
         return receipt_text(receipt, self.key, "\0".join(self.stream), tenant_id)
 
     def read(self, tenant_id: str, text: str) -> ArrivalReceipt | None:

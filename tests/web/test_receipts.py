@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from falcon.testing import TestClient
@@ -35,9 +36,42 @@ def segment(lineage: str, ordinal: int, start: Position | None, end: Position) -
     return Segment(lineage, ordinal, "planned", start, end, "key", _COUNTS, (), "rules", 0, 1, 1)
 
 
+def text_of(receipt: ArrivalReceipt, stream: str) -> str:
+    """Return the text of a receipt of the tenant acme."""
+    text = receipt_text(receipt, KEY, stream, "acme")
+    assert text is not None
+    return text
+
+
+def wide(shards: int) -> ArrivalReceipt:
+    """Return the receipt of a request over many shards, several records in each."""
+    chance = Random(shards)
+    numbers = [f"4966{chance.randrange(10**52):052d}" for _ in range(2 * shards)]
+    places = [(f"shardId-{at:012d}", number, at) for at, number in enumerate(numbers[::2])]
+    return ArrivalReceipt(1_700_000_000_000_000, tuple(places), tuple(numbers[1::2]))
+
+
+def test_a_receipt_over_many_shards_can_be_used() -> None:
+    """Packed, that of a stream of 64 shards takes a few kB of a URL; one that no URL could hold is not given out."""
+    for shards in (1, 9, 44, 64, 300):
+        text = text_of(wide(shards), "stream")
+        assert read_receipt(text, KEY, "stream", "acme") == wide(shards)
+        assert read_receipt(text, KEY, "other", "acme") is None
+        with pytest.raises(Crossed):
+            read_receipt(text, KEY, "stream", "globex")
+        assert len(text) < 6_000 or shards > 64
+    assert receipt_text(wide(2_000), KEY, "stream", "acme") is None
+
+
+def test_a_packed_receipt_is_read_for_ever() -> None:
+    """Clients keep it: what was packed by this release is read by later ones, whatever packs there."""
+    known = Path("tests/golden/receipt_text_packed.txt").read_text().strip()
+    assert read_receipt(known, KEY, "stream", "acme") == wide(16)
+
+
 def test_a_receipt_is_the_same_text_for_ever() -> None:
     """Clients keep it: a new release reads what an old one gave out."""
-    text = receipt_text(RECEIPT, KEY, "stream", "acme")
+    text = text_of(RECEIPT, "stream")
     matches_golden("receipt_text.json", {"text": text})
     assert read_receipt(text, KEY, "stream", "acme") == RECEIPT
 
@@ -45,7 +79,7 @@ def test_a_receipt_is_the_same_text_for_ever() -> None:
 def test_a_receipt_of_several_records_knows_the_first() -> None:
     """Its text is the same for ever too; one without it means a single record."""
     many = ArrivalReceipt(5, (*RECEIPT.places, ("shard-1", "7", 0)), ("48" + "0" * 54, ""))
-    text = receipt_text(many, KEY, "stream", "acme")
+    text = text_of(many, "stream")
     matches_golden("receipt_text_of_many.json", {"text": text})
     assert read_receipt(text, KEY, "stream", "acme") == many
     found = [(one.first.sequence_number[:2], one.last.sequence_number[:2]) for one in many.arrived().values()]
@@ -55,7 +89,7 @@ def test_a_receipt_of_several_records_knows_the_first() -> None:
 
 def test_only_its_owner_can_use_a_receipt() -> None:
     """Another tenant, key or purpose, and any changed letter: no receipt at all."""
-    text = receipt_text(RECEIPT, KEY, "mine", "acme")
+    text = text_of(RECEIPT, "mine")
     with pytest.raises(Crossed):
         read_receipt(text, KEY, "mine", "globex")
     assert read_receipt(text, KEY, "theirs", "acme") is None
