@@ -63,8 +63,8 @@ def publish(
         ConfigProblem: it is no schema, or contradicts one that is published, or another type's table: the message says where.
         Transient: the control store does not answer.
     """
-    name, seen = f"{wanted.event_type}/{wanted.version}", control.revision()
-    publications = control.publications()
+    name = f"{wanted.event_type}/{wanted.version}"
+    seen, _, publications = control.judged()
     if _is_there(base, publications, wanted):
         return None
     made = replace(wanted, owner=_owner(base, publications, wanted))

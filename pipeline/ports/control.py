@@ -16,6 +16,17 @@ class Credentials(NamedTuple):
     clients: list[Client]
 
 
+class Judged(NamedTuple):
+    """What events are judged by, read together: `tenants` by name, `publications` by type and version.
+
+    `revision` is of before the rest, which may only be newer.
+    """
+
+    revision: int
+    tenants: list[Tenant]
+    publications: list[Publication]
+
+
 class Control(Protocol):
     """What is known of tenants. Called from threads, never from an event loop; every call is one transaction.
 
@@ -23,8 +34,9 @@ class Control(Protocol):
     when the store does not answer in time, a write OutcomeUnknown when nobody could find out whether it holds, and NotFound
     or ConfigProblem as it says. A revocation is never taken back or put off: of two the earlier holds.
 
-    What is looked up by name (`tenant`, `key`, `client`), `credentials` and `revision` are as of the call or later, or Transient:
-    never out of a copy that may lag. Lists may be older while the store itself is away.
+    What is looked up by name (`tenant`, `plan`, `key`, `client`), `credentials`, `judged` and `revision` are as of the call or
+    later, or Transient: never out of a copy that may lag. Lists may be older while the store itself is away, also for a
+    moment between two calls: they are for people to read, and nothing is decided by them.
     """
 
     def tenants(self) -> list[Tenant]:
@@ -45,6 +57,10 @@ class Control(Protocol):
 
     def plans(self) -> list[Plan]:
         """Return all, by name; the delivered ones are there from the first migration on."""
+        ...
+
+    def plan(self, name: str) -> Plan | None:
+        """Return one."""
         ...
 
     def put_plan(self, plan: Plan, act: Act) -> None:
@@ -81,6 +97,10 @@ class Control(Protocol):
 
     def put_client(self, client: Client, act: Act, *, new: bool) -> None:
         """Store one. ConfigProblem: its id is taken although `new`; NotFound: it, or its tenant, does not exist."""
+        ...
+
+    def judged(self) -> Judged:
+        """Return all tenants and every published schema version, as of now."""
         ...
 
     def publications(self) -> list[Publication]:

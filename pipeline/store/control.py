@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
-from pipeline.ports.control import Credentials
+from pipeline.ports.control import Credentials, Judged
 from pipeline.store.rows import act_of, client_of, key_of, plan_of, publication_of, tenant_of, values_of
 from pipeline.store.tables import (
     ActRow,
@@ -63,6 +63,10 @@ class SqlControl:
     def plans(self) -> list[Plan]:
         """Return all, by name."""
         return self._list(lambda session: [plan_of(row) for row in _all(session, PlanRow)])
+
+    def plan(self, name: str) -> Plan | None:
+        """Return one."""
+        return self._primary.current(lambda session: _read(session, PlanRow, name, plan_of))
 
     def put_plan(self, plan: Plan, act: Act) -> None:
         """Store one, new or changed."""
@@ -129,6 +133,16 @@ class SqlControl:
             session.merge(ClientRow(**values_of(replace(client, revoked_us=_earlier(stored, client)))))
 
         self._primary.write(change, act)
+
+    def judged(self) -> Judged:
+        """Return what events are judged by."""
+        return self._primary.current(
+            lambda session: Judged(
+                _revision(session),
+                [tenant_of(row) for row in _all(session, TenantRow)],
+                [publication_of(row) for row in _all(session, PublicationRow)],
+            )
+        )
 
     def publications(self) -> list[Publication]:
         """Return every published schema version, by type and version."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
 from pipeline.core.plan import DELIVERED, Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
-from pipeline.ports.control import Credentials
+from pipeline.ports.control import Credentials, Judged
 
 
 class MemoryControl:
@@ -44,6 +44,10 @@ class MemoryControl:
     def plans(self) -> list[Plan]:
         self._called("plans")
         return sorted(self._plans.values(), key=lambda one: one.name)
+
+    def plan(self, name: str) -> Plan | None:
+        self._called("plan")
+        return self._plans.get(name)
 
     def put_plan(self, plan: Plan, act: Act) -> None:
         self._called("put_plan")
@@ -94,6 +98,13 @@ class MemoryControl:
         self._check(stored, client, new=new)
         self._clients[client.id] = replace(client, revoked_us=_earlier(stored, client))
         self._note(act)
+
+    def judged(self) -> Judged:
+        self._called("judged")
+        tenants = sorted(self._tenants.values(), key=lambda one: one.name)
+        return Judged(
+            self._number, tenants, [self._publications[name] for name in sorted(self._publications)]
+        )
 
     def publications(self) -> list[Publication]:
         self._called("publications")
