@@ -112,12 +112,15 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
         raise _all_refused(verdicts)
     if len(verdicts) == 1:
         call.seen.event = taken[0]
+    taken_us = (
+        now_us if started is None else door.clock.now_us()
+    )  # by this attempt, before the stream has them
     began, sent = door.watch.now(), _put(door, taken)
     when_late(call.request, sent.expire)
     await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
     if all(sent.acknowledged):
         door.watch.acknowledged(began)
-    answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
+    answer = _answer(door, call, taken_us, verdicts, sent)
     return answer if all(sent.acknowledged) else Unfinished(answer)
 
 
@@ -224,7 +227,7 @@ def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:
 
 
 def _answer(
-    door: FrontDoor, call: Call, now_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
+    door: FrontDoor, call: Call, taken_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
 ) -> Answer:
     acknowledged = iter(sent.acknowledged)
     events: list[EventAnswer] = []
@@ -245,18 +248,18 @@ def _answer(
     if not accepted and retry:
         headers = {"Retry-After": RETRY_SECONDS}
         raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
-    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(now_us, sent))
+    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(taken_us, sent))
     body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
     return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
 
 
-def _arrival(now_us: int, sent: Sent) -> ArrivalReceipt:
+def _arrival(taken_us: int, sent: Sent) -> ArrivalReceipt:
     places = tuple([(shard, one.number, one.event) for shard, one in sent.furthest.items()])
     firsts = sent.firsts
     if not firsts:
-        return ArrivalReceipt(now_us, places)
+        return ArrivalReceipt(taken_us, places)
     return ArrivalReceipt(
-        now_us, places, tuple([firsts[shard].number if shard in firsts else "" for shard in sent.furthest])
+        taken_us, places, tuple([firsts[shard].number if shard in firsts else "" for shard in sent.furthest])
     )
 
 
