@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
+from pipeline.core.errors import ConfigProblem
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
 
@@ -25,6 +26,10 @@ class Judged(NamedTuple):
     revision: int
     tenants: list[Tenant]
     publications: list[Publication]
+
+
+class Overtaken(ConfigProblem):
+    """Somebody else wrote between the look and the write: nothing was done, look again."""
 
 
 class Control(Protocol):
@@ -110,8 +115,8 @@ class Control(Protocol):
     def publish(self, publication: Publication, act: Act, *, seen: int | None = None) -> None:
         """Store one; the same document again is no error, and nothing is stored.
 
-        ConfigProblem: that version exists with another document, or the revision is not what was `seen` (any more) while it was
-        held against the other schemas.
+        ConfigProblem: that version exists with another document. Overtaken: the revision is not what was `seen` (any more)
+        while it was held against the other schemas.
         """
         ...
 

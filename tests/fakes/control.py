@@ -6,7 +6,7 @@ from dataclasses import replace
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
 from pipeline.core.plan import DELIVERED, Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
-from pipeline.ports.control import Credentials, Judged
+from pipeline.ports.control import Credentials, Judged, Overtaken
 
 
 class MemoryControl:
@@ -112,14 +112,14 @@ class MemoryControl:
 
     def publish(self, publication: Publication, act: Act, *, seen: int | None = None) -> None:
         self._called("publish")
+        if seen is not None and seen != self._number:
+            raise Overtaken("the control store was changed meanwhile")
         name = (publication.event_type, publication.version)
         stored = self._publications.get(name)
         if stored is not None:
             if stored.document != publication.document:
                 raise ConfigProblem(f"schema {name}")
             return
-        if seen is not None and seen != self._number:
-            raise ConfigProblem("the control store was changed meanwhile")
         self._publications[name] = publication
         self._note(act)
 
