@@ -45,7 +45,7 @@ class Held:
         left: tokens that may be spent, for each bucket; below zero: used up without asking (`charge`), and owed.
         ahead_us: what is added to this process' wall clock to have the account's time.
         busy: a renewal that is under way.
-        owed: requests let through while the store was down, which the quota has not paid yet.
+        owed: requests let through while the store was down, which the quota has not paid yet (`owe`, `due`).
         local: the account that stands in for the stored one meanwhile.
     """
 
@@ -64,6 +64,7 @@ class Held:
         "local",
         "month",
         "owed",
+        "owed_month",
         "terms",
         "used_at",
     )
@@ -76,6 +77,7 @@ class Held:
             0,
             "",
         )
+        self.owed_month = ""
         self.busy: Future[None] | None = None
         self.local: Account | None = None
         self._account: Account | None = None
@@ -105,6 +107,16 @@ class Held:
     def charge(self, tokens: tuple[int, ...]) -> None:
         """Spend what is gone already, whether or not it is there: whoever needs tokens of that bucket next, pays it first."""
         self.left = [have - spent for have, spent in zip(self.left, tokens, strict=True)]
+
+    def owe(self, requests: int, month: str) -> None:
+        """Note that the quota of a month is to pay for requests."""
+        self.owed, self.owed_month = self.due(month) + requests, max(month, self.owed_month)
+
+    def due(self, month: str) -> int:
+        """Return what the quota of a month is to pay; what an earlier one did not pay is forgiven, as that month is over."""
+        if month > self.owed_month:
+            self.owed = 0
+        return self.owed
 
     def is_low(self, now: float) -> bool:
         """True when so little is left that a lease should be renewed beside the work."""

@@ -14,7 +14,18 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from pipeline.core.errors import Corrupt, HeadraceError
-from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
+from pipeline.core.lease import (
+    KEPT_US,
+    QUOTA,
+    Account,
+    Change,
+    Refused,
+    Terms,
+    current,
+    give_back,
+    lease,
+    pay,
+)
 from pipeline.facts import FactSink, LimitItemUnreadable, LimitStoreAnswered, LimitStoreFailed
 from pipeline.flows.clocks import MAX_SKEW_SECONDS, Clocks, ClockWrong
 from pipeline.flows.held import STORE, Held, Taken
@@ -243,13 +254,17 @@ class Leases:
         terms = held.terms
         for _ in range(_TRIES):
             account, now_us = self._clocks.timed(lambda: self._store.read(key))
-            now, owed = self._clock.monotonic(), held.owed
+            now = self._clock.monotonic()
             if account is not None:
                 self._clocks.saw(key, account.at_us, now_us)
             held.saw(account, now_us)
             at_us = now_us + held.ahead_us
+            with self._lock:
+                owed = held.due(current(terms, account, at_us).month)
             found = lease(terms, account, at_us, needs, wants, _revision(), owed)
             if isinstance(found, Refused):
+                if owed and found.which == QUOTA and not self._pay(key, held, account, at_us, owed):
+                    continue
                 with self._lock:
                     held.got_nothing(found, _denied(held, found, asked, needs), at_us, now)
                 return True
@@ -263,6 +278,17 @@ class Leases:
                     held.owed, held.local = held.owed - owed, None
                 return True
         return False
+
+    def _pay(self, key: AccountKey, held: Held, account: Account | None, at_us: int, owed: int) -> bool:
+        """Have the quota pay what it can of what is owed, though it is more than is left; False: others were faster."""
+        change = pay(held.terms, account, at_us, owed, _revision())
+        if change is None:
+            return True
+        if self._write(key, held.terms, change) is None:
+            return False
+        with self._lock:
+            held.owed -= change.after.used - current(held.terms, account, at_us).used
+        return True
 
     def _write(self, key: AccountKey, terms: Terms, change: Change) -> Account | None:
         expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
@@ -285,7 +311,7 @@ class Leases:
             held.local = found.change.after
             held.got(found, held.local, now_us, now_us, now)
             if held.terms.quota is not None:
-                held.owed += found.tokens[0]
+                held.owe(found.tokens[0], held.local.month)
 
     def _failed(self, exc: HeadraceError) -> None:
         now = self._clock.monotonic()

@@ -257,6 +257,31 @@ def test_the_store_is_down_and_open() -> None:
     assert town.facts.names().count("LimitStoreFailed") <= 3
 
 
+def test_what_went_over_the_quota_while_the_store_was_down_is_not_of_the_next_month() -> None:
+    """Once it answers, the quota pays as far as it reaches, so nobody takes the rest; the next month begins whole."""
+    town, who = Town(2), caller(Plan("tight", 10, 20, 150, 1_000, MIB, 500))
+
+    def allowed(processes: int, steps: int) -> int:
+        count = 0
+        for number in range(steps):
+            town.clock.advance(0.1)
+            count += town.ask(number % processes, who).allowed
+        return count
+
+    before = allowed(2, 60)
+    town.store.down = True
+    over = allowed(1, 120) + before
+    town.store.down = False
+    assert over > 150
+    town.clock.advance(2)
+    assert allowed(1, 20) <= 1  # what it held
+    assert town.store.accounts[plan_key(who)].used == 150
+    assert allowed(2, 600) <= 1
+    ends_us = month_ends_us(town.store.accounts[plan_key(who)].month)
+    town.clock.advance((ends_us - town.clock.now_us()) / 1e6 + 1)
+    assert allowed(2, 600) == 150
+
+
 def test_nobody_waits_for_a_store_that_is_known_to_be_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked again a second later, once whoever came has its tokens; a store that hangs holds up no request."""
     town, who = Town(1), caller(DELIVERED[0])
