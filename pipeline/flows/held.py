@@ -145,7 +145,8 @@ class Held:
     def _come_of_age(self, now: float) -> None:
         """Let tokens of the future become today's; drop those of a month that is over."""
         if now >= self._month_ends:
-            self.left, self._later, self._month_ends = [0] * len(self.left), None, math.inf
+            self._later, self._month_ends = None, math.inf
+            self.left = [min(0, have) for have in self.left]  # what is owed stays so
         if self._later is not None and now >= self._later_at:
             self.left = [have + more for have, more in zip(self.left, self._later, strict=True)]
             self._later = None

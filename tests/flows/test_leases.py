@@ -185,6 +185,23 @@ def test_a_lease_of_an_old_month_is_not_spent() -> None:
     assert (account.month, account.used) == ("2024-04", 110)
 
 
+def test_a_debt_outlives_the_month() -> None:
+    """What was read above the plan in the last second of a month is paid in the first of the next."""
+    town, who = Town(1), caller(Plan("wide", 1_000, 2_000, 10**7, 1_000, MIB, 500))
+    month = town.ask(0, who).allowed and town.store.accounts[plan_key(who)].month
+    assert month
+    town.clock.advance((month_ends_us(month) - town.clock.now_us()) / 1e6 - 0.5)
+    assert town.ask(0, who, 1, 0, 100).allowed
+    town.limiters[0].settle(who, 1, 10 * MIB)
+    town.clock.advance(1)
+    assert town.ask(0, who, 1, 0, 0).allowed
+    waited = 0
+    while not town.ask(0, who, 1, 0, 100).allowed:
+        town.clock.advance(0.1)
+        waited += 1
+    assert 70 <= waited <= 110  # ten seconds, less what the bucket holds and the second between the months
+
+
 def test_a_larger_plan_counts_at_once() -> None:
     """A tenant that used up its month or bucket is let in at its larger plan's rate, from its first request on."""
     town = Town(1)
