@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from falcon.testing import TestClient
@@ -14,7 +15,7 @@ from pipeline.core.errors import Crossed
 from pipeline.core.segment import Counts, Gap, Position, Segment
 from pipeline.core.signed import sign, unsign
 from pipeline.facts import DamageFound
-from pipeline.flows.follow import ArrivalReceipts, Follower
+from pipeline.flows.follow import POLL_SECONDS, ArrivalReceipts, Follower, State
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import Opening
 from pipeline.web.app import make_app
@@ -179,6 +180,32 @@ def test_any_number_who_wait_ask_the_ledger_once() -> None:
 
     asyncio.run(many())
     assert ledger.opened == 1
+
+
+def test_who_waits_is_not_looked_at_until_something_changes() -> None:
+    """Many receipts of one shard that wait through several looks at the ledger are judged at the beginning, and at a change."""
+    ledger, judged = _Counting(), list[str]()
+    lineage = ledger.register(*STREAM, "shardId-0", ()).short
+
+    class Watched(Follower):
+        async def _state(self, shard_id: str, *rest: Any) -> State:
+            judged.append(shard_id)
+            return await super()._state(shard_id, *rest)
+
+    follower = Watched(ledger, STREAM, SystemClock(), ThreadPoolExecutor(2))
+
+    async def many() -> list[State]:
+        waiting = [
+            asyncio.ensure_future(follower.wait(at(Position("1", 0)), "archived", 20)) for _ in range(200)
+        ]
+        while ledger.opened < 4:  # noqa: ASYNC110 - looks tell nobody
+            await asyncio.sleep(POLL_SECONDS / 4)
+        assert len(judged) == 200
+        ledger.plan(segment(lineage, 1, None, Position("1", 0)))
+        return await asyncio.gather(*waiting)
+
+    assert set(asyncio.run(many())) == {"archived"}
+    assert len(judged) == 400
 
 
 def test_a_caller_reads_its_own_write() -> None:
