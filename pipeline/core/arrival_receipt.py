@@ -1,6 +1,7 @@
 """The receipt of one request of the API: where its events went, in a text that its tenant holds. Nothing is stored."""
 
 import hashlib
+import zlib
 from functools import lru_cache
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from pipeline.core.arrived import Arrived
 from pipeline.core.errors import Crossed
 from pipeline.core.segment import Position
-from pipeline.core.signed import sign, unsign
+from pipeline.core.signed import MAX_CHARACTERS, sign, unsign
 
 
 class ArrivalReceipt(msgspec.Struct, frozen=True, array_like=True):
@@ -34,7 +35,8 @@ class ArrivalReceipt(msgspec.Struct, frozen=True, array_like=True):
         }
 
 
-_PURPOSE = "receipt 1\0"
+_PURPOSE, _PACKED = "receipt 1\0", "receipt 2\0"
+_PACKED_FROM_BYTES = 2_048  # some ten shards; proxies in front of us may take no more than 8 KiB of a URL
 
 
 class _Held(msgspec.Struct, frozen=True, array_like=True):
@@ -45,10 +47,14 @@ class _Held(msgspec.Struct, frozen=True, array_like=True):
 _DECODE = msgspec.msgpack.Decoder(_Held).decode
 
 
-def receipt_text(receipt: ArrivalReceipt, key: bytes, stream: str, tenant_id: str) -> str:
-    """Return a receipt as its tenant holds it."""
+def receipt_text(receipt: ArrivalReceipt, key: bytes, stream: str, tenant_id: str) -> str | None:
+    """Return a receipt as its tenant holds it; None: it names so many shards that it would fit into no URL."""
     said = receipt if receipt.firsts else (receipt.arrived_us, receipt.places)  # mostly: the shorter form
-    return sign(msgspec.msgpack.encode((_digest(tenant_id), said)), key, _PURPOSE + stream)
+    body = msgspec.msgpack.encode((_digest(tenant_id), said))
+    if len(body) < _PACKED_FROM_BYTES:
+        return sign(body, key, _PURPOSE + stream)
+    text = sign(zlib.compress(body), key, _PACKED + stream)
+    return text if len(text) <= MAX_CHARACTERS else None
 
 
 def read_receipt(text: str, key: bytes, stream: str, tenant_id: str) -> ArrivalReceipt | None:
@@ -59,7 +65,10 @@ def read_receipt(text: str, key: bytes, stream: str, tenant_id: str) -> ArrivalR
     """
     body = unsign(text, key, _PURPOSE + stream)
     if body is None:
-        return None
+        packed = unsign(text, key, _PACKED + stream)
+        if packed is None:
+            return None
+        body = zlib.decompress(packed)  # by us, so it is no bomb
     held = _DECODE(body)
     if held.tenant != _digest(tenant_id):
         raise Crossed("another tenant's receipt")

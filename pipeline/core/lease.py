@@ -210,6 +210,16 @@ def lease(
     return Leased(_change(terms, account, found, tuple(amounts), revision, owed), tuple(amounts))
 
 
+def pay(terms: Terms, account: Account | None, now_us: int, owed: int, revision: str) -> Change | None:
+    """Return the change by which the quota pays for requests that were let through without a lease, as far as it reaches.
+
+    None: nothing of it is left.
+    """
+    found = current(terms, account, now_us)
+    paid = min(owed, (terms.quota or 0) - found.used)
+    return _change(terms, account, found, (0,) * len(terms.buckets), revision, paid) if paid > 0 else None
+
+
 def _change(
     terms: Terms, account: Account | None, found: Account, amounts: tuple[int, ...], revision: str, owed: int
 ) -> Change:
@@ -260,7 +270,7 @@ def _from(bucket: Bucket, number: int, found: Account, need: int, want: int) -> 
     if _is_fast(bucket):
         if bucket.wait_us(units, want) <= AHEAD_US:
             return want
-        if there >= need:
+        if there >= need or (need >= lease_size(bucket) and bucket.wait_us(units, need) <= AHEAD_US):
             return need
     free_us = found.at_us + bucket.wait_us(units, need)
     return Refused(number, max(found.at_us, free_us - AHEAD_US * _is_fast(bucket)), free_us)

@@ -306,8 +306,8 @@ class Authenticator:
 
     def _tenancy(self, name: str) -> Tenancy | None:
         tenant = self._control.tenant(name)
-        plans = {plan.name: plan for plan in self._control.plans()} if tenant else {}
-        return Tenancy(tenant, plans[tenant.plan]) if tenant and tenant.plan in plans else None
+        plan = self._control.plan(tenant.plan) if tenant else None
+        return Tenancy(tenant, plan) if tenant and plan else None
 
     def _learn(self, names: Remembered[V], name: str, ask: Callable[[str], V | None]) -> V | None:
         asked_at = self._clock.monotonic()

@@ -4,6 +4,7 @@ Any number may ask at once; the ledger is asked once for all of them, a few time
 """
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -11,6 +12,7 @@ from typing import Literal, NamedTuple
 from pipeline.core.arrival_receipt import ArrivalReceipt, read_receipt, receipt_text
 from pipeline.core.arrived import NOTHING, Arrived, Edge, Stretch, edge_of, stretch_of
 from pipeline.core.segment import Segment
+from pipeline.flows.changes import Changes
 from pipeline.flows.stretches import Stretches, look_up, stretch_at
 from pipeline.ports.clock import Clock
 from pipeline.ports.ledger import Ledger
@@ -55,6 +57,7 @@ class Follower:
         self._looking: dict[str, asyncio.Future[_Look]] = {}
         self._stretches: dict[str, Stretches] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._changes = Changes(self._look_of, POLL_SECONDS)
 
     async def state(self, receipt: ArrivalReceipt) -> State:
         """Return the state that all events of a receipt have reached; `lost` where any may be in a gap.
@@ -63,8 +66,7 @@ class Follower:
             Transient: the ledger does not answer.
             Corrupt: the ledger lacks a segment.
         """
-        found = [await self._state(shard, arrived) for shard, arrived in receipt.arrived().items()]
-        return min(found, key=STATES.index, default="received")
+        return _worst(await self._states(receipt.arrived()))
 
     async def wait(self, receipt: ArrivalReceipt, wanted: State, seconds: float) -> State:
         """Return the state once it is what is wanted, or `lost`, or after so many seconds as it is then.
@@ -72,16 +74,28 @@ class Follower:
         Raises:
             Transient, Corrupt: as `state` does.
         """
-        until = self._clock.monotonic() + seconds
+        until, places = self._clock.monotonic() + seconds, receipt.arrived()
         while True:
-            state = await self.state(receipt)
-            left = until - self._clock.monotonic()
+            found = await self._states(places)
+            state, left = _worst(found), until - self._clock.monotonic()
             if state == "lost" or STATES.index(state) >= STATES.index(wanted) or left <= 0:
                 return state
-            await asyncio.sleep(min(POLL_SECONDS, left))
+            behind = {
+                shard: look
+                for shard, (one, look) in found.items()
+                if STATES.index(one) < STATES.index(wanted)
+            }
+            await self._changes.wait(behind, left)
 
-    async def _state(self, shard_id: str, arrived: Arrived) -> State:
-        look = await self._look_of(shard_id)
+    async def _states(self, places: Mapping[str, Arrived]) -> "dict[str, tuple[State, _Look]]":
+        """Return the state in each shard, and the look that it follows from."""
+        found = {}
+        for shard_id, arrived in places.items():
+            look = await self._look_of(shard_id)
+            found[shard_id] = await self._state(shard_id, look, arrived), look
+        return found
+
+    async def _state(self, shard_id: str, look: _Look, arrived: Arrived) -> State:
         edge = look.edge
         if not edge.covers(arrived.last):
             return "lost" if edge.drops(arrived) else "received"
@@ -138,7 +152,8 @@ class Follower:
         newest = self._ledger.open(short).newest if short is not None else None
         if short is None or newest is None:
             return _NOWHERE
-        return _Look(short, edge_of(newest), self._covered_by(newest, known))
+        found = _Look(short, edge_of(newest), self._covered_by(newest, known))
+        return known if found == known else found  # the same one: whoever waits sees that nothing changed
 
     def _covered_by(self, newest: Segment, known: _Look) -> Stretch | None:
         """Return what the newest segment covers; the one before it is read only where it is not known."""
@@ -147,6 +162,10 @@ class Follower:
         if newest.ordinal == known.edge.ordinal + 1 and newest.gap_beyond is None:
             return stretch_of(newest, [known.edge.gap] if known.edge.gap else [])
         return stretch_at(self._ledger, newest)
+
+
+def _worst(found: "Mapping[str, tuple[State, _Look]]") -> State:
+    return min((state for state, _ in found.values()), key=STATES.index, default="received")
 
 
 @dataclass(frozen=True)
@@ -163,8 +182,8 @@ class ArrivalReceipts:
     stream: tuple[str, str]
     follower: Follower
 
-    def text(self, tenant_id: str, receipt: ArrivalReceipt) -> str:
-        """Return a receipt as its tenant holds it."""
+    def text(self, tenant_id: str, receipt: ArrivalReceipt) -> str | None:
+        """Return a receipt as its tenant holds it; None: it would be too long for a URL."""
         return receipt_text(receipt, self.key, "\0".join(self.stream), tenant_id)
 
     def read(self, tenant_id: str, text: str) -> ArrivalReceipt | None:

@@ -59,7 +59,7 @@ class Held:
         left: tokens that may be spent, for each bucket; below zero: used up without asking (`charge`), and owed.
         ahead_us: what is added to this process' wall clock to have the account's time.
         busy: a renewal that is under way.
-        owed: requests let through while the store was down, which the quota has not paid yet.
+        owed: requests let through while the store was down, which the quota has not paid yet (`owe`, `due`).
         local: the account that stands in for the stored one meanwhile.
     """
 
@@ -78,6 +78,7 @@ class Held:
         "local",
         "month",
         "owed",
+        "owed_month",
         "terms",
         "used_at",
     )
@@ -90,6 +91,7 @@ class Held:
             0,
             "",
         )
+        self.owed_month = ""
         self.busy: Future[None] | None = None
         self.local: Account | None = None
         self._account: Account | None = None
@@ -120,6 +122,16 @@ class Held:
         """Spend what is gone already, whether or not it is there: whoever needs tokens of that bucket next, pays it first."""
         self.left = [have - spent for have, spent in zip(self.left, tokens, strict=True)]
 
+    def owe(self, requests: int, month: str) -> None:
+        """Note that the quota of a month is to pay for requests."""
+        self.owed, self.owed_month = self.due(month) + requests, max(month, self.owed_month)
+
+    def due(self, month: str) -> int:
+        """Return what the quota of a month is to pay; what an earlier one did not pay is forgiven, as that month is over."""
+        if month > self.owed_month:
+            self.owed = 0
+        return self.owed
+
     def is_low(self, now: float) -> bool:
         """True when so little is left that a lease should be renewed beside the work."""
         if self.busy is not None or self._later is not None or now < self._quiet_until:
@@ -147,7 +159,8 @@ class Held:
     def _come_of_age(self, now: float) -> None:
         """Let tokens of the future become today's; drop those of a month that is over."""
         if now >= self._month_ends:
-            self.left, self._later, self._month_ends = [0] * len(self.left), None, math.inf
+            self._later, self._month_ends = None, math.inf
+            self.left = [min(0, have) for have in self.left]  # what is owed stays so
         if self._later is not None and now >= self._later_at:
             self.left = [have + more for have, more in zip(self.left, self._later, strict=True)]
             self._later = None
@@ -165,8 +178,8 @@ class Held:
             return None
         sizes = [lease_size(bucket) for bucket in buckets]
         most = tuple(
-            max(need, size if 2 * one < size else 0)
-            for need, size, one in zip(short, sizes, have, strict=True)
+            max(need, _owed(bucket, wanted, one), size if 2 * one < size else 0)
+            for bucket, wanted, need, size, one in zip(buckets, asked, short, sizes, have, strict=True)
         )
         return Want(asked, short, most) if any(most) else None
 
@@ -240,7 +253,15 @@ class Held:
 
 
 def _short(bucket: Bucket, need: int, have: int) -> int:
-    """Return what is missing for a need, what is owed included; of a large debt as much as a bucket holds, the rest later."""
+    """Return what is missing for a need; of a debt at least one lease.
+
+    Other processes take leases of that size: to whoever insists on more beside them, it never comes.
+    """
     if not need:
         return 0
-    return max(0, min(need - have, max(need, bucket.holds)))
+    return min(need - have, lease_size(bucket)) if have < 0 else max(0, need - have)
+
+
+def _owed(bucket: Bucket, need: int, have: int) -> int:
+    """Return what pays a debt, where a need waits for that: as much as a bucket holds, the rest later."""
+    return min(need - have, bucket.holds) if need and have < 0 else 0

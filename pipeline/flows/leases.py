@@ -10,10 +10,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Literal
 
 from pipeline.core.errors import Corrupt, HeadraceError
-from pipeline.core.lease import KEPT_US, Account, Change, Refused, Terms, current, give_back, lease
+from pipeline.core.lease import (
+    KEPT_US,
+    QUOTA,
+    Account,
+    Change,
+    Refused,
+    Terms,
+    current,
+    give_back,
+    lease,
+    pay,
+)
 from pipeline.facts import FactSink, LimitItemUnreadable, LimitStoreAnswered, LimitStoreFailed
 from pipeline.flows.clocks import MAX_SKEW_SECONDS, Clocks, ClockWrong
 from pipeline.flows.held import STORE, Held, Taken, Want
@@ -119,7 +131,8 @@ class Leases:
             done.set_exception(exc)
         if self._evicted or self._clock.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = self._clock.monotonic()
-            submit(self.sweep)
+            with suppress(RuntimeError):  # shut down: whoever closes gives back what is left
+                submit(self.sweep)
         return done
 
     def renew(self, key: AccountKey, terms: Terms, needs: tuple[int, ...]) -> None:
@@ -142,8 +155,11 @@ class Leases:
                     break
                 if held.busy is None and not held.owed:
                     found.append((key, held))
-            for key, _ in found:
-                self._held.pop(key, None)
+            for key, held in found:
+                if (
+                    self._held.get(key) is held
+                ):  # else it was pushed out, and has come back with another lease
+                    del self._held[key]
         for key, held in found:
             self._give_back(key, held)
 
@@ -205,7 +221,8 @@ class Leases:
             until = self._clock.monotonic() + _DOWN_SECONDS
             with self._lock:
                 held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
-        except Corrupt as exc:  # of this account alone: the others go on
+        except Corrupt as exc:  # of this account alone: the others go on, by a store that has answered
+            self._answered()
             self._damaged(exc)
             self._without_store(held, want, self._clock.monotonic() + _DOWN_SECONDS)
         except HeadraceError as exc:
@@ -230,13 +247,17 @@ class Leases:
         terms = held.terms
         for _ in range(_TRIES):
             account, now_us = self._clocks.timed(lambda: self._store.read(key))
-            now, owed = self._clock.monotonic(), held.owed
+            now = self._clock.monotonic()
             if account is not None:
                 self._clocks.saw(key, account.at_us, now_us)
             held.saw(account, now_us)
             at_us = now_us + held.ahead_us
+            with self._lock:
+                owed = held.due(current(terms, account, at_us).month)
             found = lease(terms, account, at_us, want.least, want.most, _revision(), owed)
             if isinstance(found, Refused):
+                if owed and found.which == QUOTA and not self._pay(key, held, account, at_us, owed):
+                    continue
                 with self._lock:
                     held.got_nothing(found, held.denied_need(found.which, want), at_us, now)
                 return True
@@ -250,6 +271,17 @@ class Leases:
                     held.owed, held.local = held.owed - owed, None
                 return True
         return False
+
+    def _pay(self, key: AccountKey, held: Held, account: Account | None, at_us: int, owed: int) -> bool:
+        """Have the quota pay what it can of what is owed, though it is more than is left; False: others were faster."""
+        change = pay(held.terms, account, at_us, owed, _revision())
+        if change is None:
+            return True
+        if self._write(key, held.terms, change) is None:
+            return False
+        with self._lock:
+            held.owed -= change.after.used - current(held.terms, account, at_us).used
+        return True
 
     def _write(self, key: AccountKey, terms: Terms, change: Change) -> Account | None:
         expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
@@ -270,7 +302,7 @@ class Leases:
             held.local = found.change.after
             held.got(found, held.local, now_us, now_us, now)
             if held.terms.quota is not None:
-                held.owed += found.tokens[0]
+                held.owe(found.tokens[0], held.local.month)
 
     def _failed(self, exc: HeadraceError) -> None:
         now = self._clock.monotonic()
@@ -297,6 +329,10 @@ class Leases:
         with self._lock:
             tokens, local = held.surrender(), held.local
         if not any(tokens) or local is not None:
+            return
+        if (
+            self._clock.monotonic() < self._down_until
+        ):  # many would hold a thread for minutes where the store hangs
             return
         try:
             for _ in range(_TRIES):

@@ -5,17 +5,20 @@ adds no version to them. An operator may add versions to any type, which stays w
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from pipeline.core.catalogue import catalogue
-from pipeline.core.errors import ConfigProblem
+from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.core.rules import Rules, with_stored
 from pipeline.core.schema_document import check_document
 from pipeline.core.sound import fault_of, fitting
 from pipeline.core.tenant import Act, Publication
-from pipeline.ports.control import Control
+from pipeline.ports.control import Control, Overtaken
+
+_TRIES = 8  # against others who write to the control store meanwhile; a look takes milliseconds
 
 
 class Published(ConfigProblem):
@@ -61,14 +64,23 @@ def publish(
         NotOwned: by another tenant's or the deployment's type.
         TooMany, TooLarge: by a limit, which the message names.
         ConfigProblem: it is no schema, or contradicts one that is published, or another type's table: the message says where.
-        Transient: the control store does not answer.
+        Transient: the control store does not answer, or others always wrote to it first.
     """
-    name, seen = f"{wanted.event_type}/{wanted.version}", control.revision()
-    publications = control.publications()
+    for _ in range(_TRIES):
+        with suppress(Overtaken):  # decided again by what is there now
+            return _published(control, base, wanted, act, limits or PublishLimits())
+    raise Transient("the control store is changed by others all the time: try again")
+
+
+def _published(
+    control: Control, base: Rules, wanted: Publication, act: Act, limits: PublishLimits
+) -> Publication | None:
+    name = f"{wanted.event_type}/{wanted.version}"
+    seen, _, publications = control.judged()
     if _is_there(base, publications, wanted):
         return None
     made = replace(wanted, owner=_owner(base, publications, wanted))
-    _check_limits(publications, made, limits or PublishLimits())
+    _check_limits(publications, made, limits)
     try:
         check_document(wanted.document)
     except ConfigProblem as exc:

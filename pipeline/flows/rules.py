@@ -100,14 +100,12 @@ class StoredRules:
     def _take(self, control: Control | None) -> None:
         if control is None:
             return
-        revision = control.revision()  # before the rest, which may only be newer
-        if revision == self._revision:
+        if control.revision() == self._revision:
             return
-        tenants = [
-            tenant.name for tenant in control.tenants()
-        ]  # suspended ones too: what was acknowledged is archived
-        found = self._sound(tenants, control.publications())
-        self._revision = revision
+        judged = control.judged()
+        # Suspended tenants too: what was acknowledged is archived.
+        found = self._sound([tenant.name for tenant in judged.tenants], judged.publications)
+        self._revision = judged.revision
         if found.digest != self._known.digest:
             self._known = found
             self._facts(

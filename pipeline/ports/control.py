@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
+from pipeline.core.errors import ConfigProblem
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
 
@@ -16,6 +17,21 @@ class Credentials(NamedTuple):
     clients: list[Client]
 
 
+class Judged(NamedTuple):
+    """What events are judged by, read together: `tenants` by name, `publications` by type and version.
+
+    `revision` is of before the rest, which may only be newer.
+    """
+
+    revision: int
+    tenants: list[Tenant]
+    publications: list[Publication]
+
+
+class Overtaken(ConfigProblem):
+    """Somebody else wrote between the look and the write: nothing was done, look again."""
+
+
 class Control(Protocol):
     """What is known of tenants. Called from threads, never from an event loop; every call is one transaction.
 
@@ -23,8 +39,9 @@ class Control(Protocol):
     when the store does not answer in time, a write OutcomeUnknown when nobody could find out whether it holds, and NotFound
     or ConfigProblem as it says. A revocation is never taken back or put off: of two the earlier holds.
 
-    What is looked up by name (`tenant`, `key`, `client`), `credentials` and `revision` are as of the call or later, or Transient:
-    never out of a copy that may lag. Lists may be older while the store itself is away.
+    What is looked up by name (`tenant`, `plan`, `key`, `client`), `credentials`, `judged` and `revision` are as of the call or
+    later, or Transient: never out of a copy that may lag. Lists may be older while the store itself is away, also for a
+    moment between two calls: they are for people to read, and nothing is decided by them.
     """
 
     def tenants(self) -> list[Tenant]:
@@ -45,6 +62,10 @@ class Control(Protocol):
 
     def plans(self) -> list[Plan]:
         """Return all, by name; the delivered ones are there from the first migration on."""
+        ...
+
+    def plan(self, name: str) -> Plan | None:
+        """Return one."""
         ...
 
     def put_plan(self, plan: Plan, act: Act) -> None:
@@ -83,6 +104,10 @@ class Control(Protocol):
         """Store one. ConfigProblem: its id is taken although `new`; NotFound: it, or its tenant, does not exist."""
         ...
 
+    def judged(self) -> Judged:
+        """Return all tenants and every published schema version, as of now."""
+        ...
+
     def publications(self) -> list[Publication]:
         """Return every published schema version, by type and version."""
         ...
@@ -90,8 +115,8 @@ class Control(Protocol):
     def publish(self, publication: Publication, act: Act, *, seen: int | None = None) -> None:
         """Store one; the same document again is no error, and nothing is stored.
 
-        ConfigProblem: that version exists with another document, or the revision is not what was `seen` (any more) while it was
-        held against the other schemas.
+        ConfigProblem: that version exists with another document. Overtaken: the revision is not what was `seen` (any more)
+        while it was held against the other schemas.
         """
         ...
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
 from pipeline.core.plan import Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
-from pipeline.ports.control import Credentials
+from pipeline.ports.control import Credentials, Judged, Overtaken
 from pipeline.store.rows import act_of, client_of, key_of, plan_of, publication_of, tenant_of, values_of
 from pipeline.store.tables import (
     ActRow,
@@ -63,6 +63,10 @@ class SqlControl:
     def plans(self) -> list[Plan]:
         """Return all, by name."""
         return self._list(lambda session: [plan_of(row) for row in _all(session, PlanRow)])
+
+    def plan(self, name: str) -> Plan | None:
+        """Return one."""
+        return self._primary.current(lambda session: _read(session, PlanRow, name, plan_of))
 
     def put_plan(self, plan: Plan, act: Act) -> None:
         """Store one, new or changed."""
@@ -130,6 +134,16 @@ class SqlControl:
 
         self._primary.write(change, act)
 
+    def judged(self) -> Judged:
+        """Return what events are judged by."""
+        return self._primary.current(
+            lambda session: Judged(
+                _revision(session),
+                [tenant_of(row) for row in _all(session, TenantRow)],
+                [publication_of(row) for row in _all(session, PublicationRow)],
+            )
+        )
+
     def publications(self) -> list[Publication]:
         """Return every published schema version, by type and version."""
         return self._list(lambda session: [publication_of(row) for row in _all(session, PublicationRow)])
@@ -139,6 +153,8 @@ class SqlControl:
         name = (publication.event_type, publication.version)
 
         def change(session: Session) -> bool:
+            if seen is not None and _revision(session) != seen + 1:  # it counts this write already
+                raise Overtaken("the control store was changed meanwhile by somebody else: try again")
             stored = _read(session, PublicationRow, name, publication_of)
             if stored is not None and stored.document != publication.document:
                 raise ConfigProblem(
@@ -146,8 +162,6 @@ class SqlControl:
                     f"is: publish version {name[1] + 1}"
                 )
             if stored is None:
-                if seen is not None and _revision(session) != seen + 1:  # it counts this write already
-                    raise ConfigProblem("the control store was changed meanwhile by somebody else: try again")
                 session.add(PublicationRow(**values_of(publication)))
             return stored is None
 

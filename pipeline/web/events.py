@@ -103,9 +103,8 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     verdicts = await _judged(door, call, now_us, new_id)
     if started is not None:
         _check_repeat(door, started, verdicts)
-    if (
-        len(verdicts) > _WITH_REQUEST and door.limiter is not None
-    ):  # refused ones too: they were read and judged
+    # Refused ones too: they were read and judged.
+    if len(verdicts) > _WITH_REQUEST and door.limiter is not None:
         await take(door, call.caller, 0, len(verdicts) - _WITH_REQUEST)
     taken = [one for one in verdicts if type(one) is Accepted]
     if len(taken) < len(verdicts):
@@ -115,13 +114,16 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
         raise _all_refused(verdicts)
     if len(verdicts) == 1:
         call.seen.event = taken[0]
+    taken_us = (
+        now_us if started is None else door.clock.now_us()
+    )  # by this attempt, before the stream has them
     began, sent = door.watch.now(), _put(door, taken)
     when_late(call.request, sent.expire)
     await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
     everything = all(sent.acknowledged)
     if everything:
         door.watch.acknowledged(began)
-    answer = _answer(door, call, door.clock.now_us() if started else now_us, verdicts, sent)
+    answer = _answer(door, call, taken_us, verdicts, sent)
     return answer if everything else Unfinished(answer)
 
 
@@ -228,7 +230,7 @@ def _put(door: FrontDoor, taken: Sequence[Accepted]) -> Sent:
 
 
 def _answer(
-    door: FrontDoor, call: Call, now_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
+    door: FrontDoor, call: Call, taken_us: int, verdicts: Sequence[Accepted | Refused], sent: Sent
 ) -> Answer:
     accepted = call.seen.events = sum(sent.acknowledged)
     retry = len(sent.acknowledged) - accepted
@@ -238,7 +240,7 @@ def _answer(
     if not accepted and retry:
         headers = {"Retry-After": RETRY_SECONDS}
         raise Problem("busy", _UNKNOWN, headers, retry=retry, refused=refused, events=events)
-    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(now_us, sent))
+    receipt = receipts_of(door).text(call.caller.tenant_id, _arrival(taken_us, sent))
     body = EventsAnswer(call.request_id, receipt, accepted, refused, retry, events)
     return Answer(_ENCODE(body), 202 if accepted == len(events) else 207)
 
@@ -261,13 +263,13 @@ def _each(verdicts: Sequence[Accepted | Refused], sent: Sent) -> list[EventAnswe
     return events
 
 
-def _arrival(now_us: int, sent: Sent) -> ArrivalReceipt:
+def _arrival(taken_us: int, sent: Sent) -> ArrivalReceipt:
     places = tuple([(shard, one.number, one.event) for shard, one in sent.furthest.items()])
     firsts = sent.firsts
     if not firsts:
-        return ArrivalReceipt(now_us, places)
+        return ArrivalReceipt(taken_us, places)
     return ArrivalReceipt(
-        now_us, places, tuple([firsts[shard].number if shard in firsts else "" for shard in sent.furthest])
+        taken_us, places, tuple([firsts[shard].number if shard in firsts else "" for shard in sent.furthest])
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
 from pipeline.core.plan import DELIVERED, Plan
 from pipeline.core.tenant import Act, ApiKey, Client, Publication, Tenant
-from pipeline.ports.control import Credentials
+from pipeline.ports.control import Credentials, Judged, Overtaken
 
 
 class MemoryControl:
@@ -44,6 +44,10 @@ class MemoryControl:
     def plans(self) -> list[Plan]:
         self._called("plans")
         return sorted(self._plans.values(), key=lambda one: one.name)
+
+    def plan(self, name: str) -> Plan | None:
+        self._called("plan")
+        return self._plans.get(name)
 
     def put_plan(self, plan: Plan, act: Act) -> None:
         self._called("put_plan")
@@ -95,20 +99,27 @@ class MemoryControl:
         self._clients[client.id] = replace(client, revoked_us=_earlier(stored, client))
         self._note(act)
 
+    def judged(self) -> Judged:
+        self._called("judged")
+        tenants = sorted(self._tenants.values(), key=lambda one: one.name)
+        return Judged(
+            self._number, tenants, [self._publications[name] for name in sorted(self._publications)]
+        )
+
     def publications(self) -> list[Publication]:
         self._called("publications")
         return [self._publications[name] for name in sorted(self._publications)]
 
     def publish(self, publication: Publication, act: Act, *, seen: int | None = None) -> None:
         self._called("publish")
+        if seen is not None and seen != self._number:
+            raise Overtaken("the control store was changed meanwhile")
         name = (publication.event_type, publication.version)
         stored = self._publications.get(name)
         if stored is not None:
             if stored.document != publication.document:
                 raise ConfigProblem(f"schema {name}")
             return
-        if seen is not None and seen != self._number:
-            raise ConfigProblem("the control store was changed meanwhile")
         self._publications[name] = publication
         self._note(act)
 

@@ -3,26 +3,33 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from pipeline.core.errors import Transient
+from pipeline.core.errors import Corrupt, Transient
 from pipeline.core.lease import Account, Change
 from pipeline.core.policy import Policy
 from pipeline.ports.limits import AccountKey, Decided
 
 
 class MemoryLimits:
-    """Accounts by key; `down` makes every call fail, `writes` counts those that were tried, `time` is its own clock."""
+    """Accounts by key.
+
+    `down` makes every call fail, those of `unreadable` cannot be read; `asked` counts all calls, `writes` those that were
+    tried; `time` is its own clock.
+    """
 
     def __init__(self, time: Callable[[], int] | None = None) -> None:
         self._time = time
         self.accounts: dict[AccountKey, Account] = {}
         self.expires_us: dict[AccountKey, int | None] = {}
-        self.down, self.reads, self.writes = False, 0, 0
+        self.down, self.asked, self.reads, self.writes = False, 0, 0, 0
+        self.unreadable: set[AccountKey] = set()
         self._lock = threading.Lock()
 
     def read(self, key: AccountKey) -> Account | None:
         """Return an account."""
         self._answer()
         self.reads += 1
+        if key in self.unreadable:
+            raise Corrupt("table limits: this account cannot be read")
         return self.accounts.get(key)
 
     def write(self, key: AccountKey, change: Change, expires_us: int | None) -> Account | None:
@@ -40,6 +47,7 @@ class MemoryLimits:
         return None if self._time is None or self.down else self._time() // 1_000_000 * 1_000_000
 
     def _answer(self) -> None:
+        self.asked += 1
         if self.down:
             raise Transient("read limits: the table does not answer")
 

@@ -1,6 +1,6 @@
 """Leases and the limiter over a store in memory: several processes, clocks that differ, a store that fails."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import pytest
@@ -15,7 +15,7 @@ from pipeline.core.plan import DELIVERED, Plan
 from pipeline.core.quota import month_ends_us
 from pipeline.facts import LimitItemUnreadable
 from pipeline.flows.leases import IDLE_SECONDS, Leases
-from pipeline.flows.limit import Limiter, plan_key
+from pipeline.flows.limit import Limiter, plan_key, plan_terms
 from pipeline.ports.limits import AccountKey
 from tests.fakes.clock import NOON_US, SteppedClock
 from tests.fakes.facts import FactList
@@ -185,6 +185,23 @@ def test_a_lease_of_an_old_month_is_not_spent() -> None:
     assert (account.month, account.used) == ("2024-04", 110)
 
 
+def test_a_debt_outlives_the_month() -> None:
+    """What was read above the plan in the last second of a month is paid in the first of the next."""
+    town, who = Town(1), caller(Plan("wide", 1_000, 2_000, 10**7, 1_000, MIB, 500))
+    month = town.ask(0, who).allowed and town.store.accounts[plan_key(who)].month
+    assert month
+    town.clock.advance((month_ends_us(month) - town.clock.now_us()) / 1e6 - 0.5)
+    assert town.ask(0, who, 1, 0, 100).allowed
+    town.limiters[0].settle(who, 1, 10 * MIB)
+    town.clock.advance(1)
+    assert town.ask(0, who, 1, 0, 0).allowed
+    waited = 0
+    while not town.ask(0, who, 1, 0, 100).allowed:
+        town.clock.advance(0.1)
+        waited += 1
+    assert 70 <= waited <= 110  # ten seconds, less what the bucket holds and the second between the months
+
+
 def test_a_larger_plan_counts_at_once() -> None:
     """A tenant that used up its month or bucket is let in at its larger plan's rate, from its first request on."""
     town = Town(1)
@@ -209,6 +226,22 @@ def test_events_and_bytes_have_buckets_of_their_own() -> None:
     assert town.ask(0, who, 1).allowed
     never = town.ask(0, who, 0, 0, 50 * MIB)
     assert (never.which, never.retry_after_seconds) == ("bytes", None)
+
+
+def test_a_debt_is_paid_beside_processes_that_use_up_the_plan() -> None:
+    """A process that owes three seconds of bytes serves its tenant again soon, though three others take all that comes."""
+    town, who = Town(4), caller(Plan("wide", 1_000, 2_000, 10**7, 1_000, MIB, 500))
+    for process in range(4):
+        assert town.ask(process, who, 1, 0, 100).allowed
+    town.limiters[0].settle(who, 1, 3 * MIB)
+    allowed, reads = [0, 0, 0, 0], town.store.reads
+    for _ in range(1_200):
+        town.clock.advance(0.025)
+        for process in range(4):
+            allowed[process] += town.ask(process, who, 0, 0, 32_768).allowed
+    assert min(allowed) > 0.5 * max(allowed)
+    assert abs(sum(allowed) * 32_768 / MIB - (1 + 30 - 3)) <= 1.5  # what was read in debt is of the plan, too
+    assert town.store.reads - reads <= 10 * 30 * 4
 
 
 def test_a_credential_has_a_limit_of_its_own() -> None:
@@ -241,6 +274,31 @@ def test_the_store_is_down_and_open() -> None:
     assert town.facts.names().count("LimitStoreFailed") <= 3
 
 
+def test_what_went_over_the_quota_while_the_store_was_down_is_not_of_the_next_month() -> None:
+    """Once it answers, the quota pays as far as it reaches, so nobody takes the rest; the next month begins whole."""
+    town, who = Town(2), caller(Plan("tight", 10, 20, 150, 1_000, MIB, 500))
+
+    def allowed(processes: int, steps: int) -> int:
+        count = 0
+        for number in range(steps):
+            town.clock.advance(0.1)
+            count += town.ask(number % processes, who).allowed
+        return count
+
+    before = allowed(2, 60)
+    town.store.down = True
+    over = allowed(1, 120) + before
+    town.store.down = False
+    assert over > 150
+    town.clock.advance(2)
+    assert allowed(1, 20) <= 1  # what it held
+    assert town.store.accounts[plan_key(who)].used == 150
+    assert allowed(2, 600) <= 1
+    ends_us = month_ends_us(town.store.accounts[plan_key(who)].month)
+    town.clock.advance((ends_us - town.clock.now_us()) / 1e6 + 1)
+    assert allowed(2, 600) == 150
+
+
 def test_nobody_waits_for_a_store_that_is_known_to_be_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked again a second later, once whoever came has its tokens; a store that hangs holds up no request."""
     town, who = Town(1), caller(DELIVERED[0])
@@ -271,6 +329,53 @@ def test_the_store_is_down_and_closed() -> None:
     assert not town.ask(0, who).allowed
     town.clock.advance(1.1)
     assert town.ask(0, who).allowed
+
+
+def test_an_unreadable_account_does_not_keep_the_others_closed() -> None:
+    """Asked first after an outage, it proves that the store answers: with limits closed, others are let in again."""
+    town, damaged, good = Town(1, store_down="closed"), caller(TINY, "damaged"), caller(TINY, "good")
+    town.store.down = True
+    assert not town.ask(0, good).allowed
+    town.store.down, town.store.unreadable = False, {plan_key(damaged)}
+    town.clock.advance(1.1)
+    for _ in range(3):
+        assert not town.ask(0, damaged).allowed
+        assert town.ask(0, good).allowed
+        town.clock.advance(1.1)
+
+
+def test_a_sweep_asks_a_store_that_is_down_once() -> None:
+    """The leases of many tenants that went idle are let go at once: with a table that hangs, each would hold a thread for seconds."""
+    town = Town(1)
+    for number in range(50):
+        town.ask(0, caller(DELIVERED[2], f"tenant-{number}"))
+    town.clock.advance(IDLE_SECONDS + 1)
+    town.store.down, town.store.asked = True, 0
+    town.leases[0].sweep()
+    assert town.store.asked == 1
+    assert len(town.leases[0]) == 0
+
+
+def test_a_tenant_that_comes_back_keeps_its_new_lease() -> None:
+    """Driven out of memory by another and back before its old lease was given back, it loses nothing of its month."""
+    town, who, other = Town(1), caller(DELIVERED[2]), caller(DELIVERED[2], "other")
+    town.leases[0] = Leases(town.store, town.clock, town.facts, max_accounts=1)
+    town.limiters[0] = Limiter(town.leases[0], town.clock, MIB)
+    assert town.ask(0, who).allowed
+    town.limiters[0].renewal(
+        other, 1, 0, 0, lambda run, *given: run(*given) if given else None
+    )  # no sweep yet
+    assert town.ask(0, who).allowed
+    assert town.store.accounts[plan_key(who)].used == 1 + lease_size(plan_terms(who.plan, MIB).buckets[0])
+
+
+def test_a_renewal_after_the_end_says_so_to_whoever_waits_alone() -> None:
+    """Threads that have ended take neither the renewal nor a sweep that is due: the waiter is told, nobody else is disturbed."""
+    town, threads = Town(1), ThreadPoolExecutor(1)
+    threads.shutdown()
+    town.clock.advance(IDLE_SECONDS)
+    renewal = town.limiters[0].renewal(caller(DELIVERED[2]), 1, 0, 0, threads.submit)
+    assert isinstance(renewal.exception(), RuntimeError)
 
 
 def test_unused_leases_are_given_back() -> None:

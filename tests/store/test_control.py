@@ -3,12 +3,17 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from pipeline.core.caller import Scope
 from pipeline.core.errors import ConfigProblem, NotFound
+from pipeline.core.event import Limits
 from pipeline.core.plan import DELIVERED, Plan
+from pipeline.core.rules import make_rules
+from pipeline.core.tenant import Publication
+from pipeline.flows.publish import NotOwned, Published, publish
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.control import Control
 from pipeline.store.connect import sqlite_url
@@ -43,6 +48,38 @@ def test_the_delivered_plans_are_there(store: Control) -> None:
     assert store.plans() == sorted(DELIVERED, key=lambda plan: plan.name)
     assert (store.tenants(), store.keys(), store.clients(), store.publications()) == ([], [], [], [])
     assert (list(store.acts()), store.revision()) == ([], 0)
+
+
+def test_a_plan_is_found_by_name_and_what_is_judged_is_read_together(peopled: Control) -> None:
+    """One plan, or none; all tenants and publications, with the number of writes that they are of."""
+    peopled.publish(publication(), act("schema.publish", "schema:door.opened/1"))
+    assert (peopled.plan("basic"), peopled.plan("none")) == (DELIVERED[0], None)
+    assert peopled.judged() == (2, [ACME], [publication()])
+
+
+def test_tenants_that_publish_one_new_type_at_once_share_no_type(store: Control) -> None:
+    """Each type is one tenant's, however many publish it in the same moment, in whatever version; the others are refused."""
+    if isinstance(store, MemoryControl):
+        pytest.skip("one thread's")
+    base, barrier = make_rules([], [], Limits(), {}), Barrier(4)
+
+    def publishing(number: int) -> list[bool]:
+        done = []
+        for round_ in range(6):
+            wanted = Publication(
+                f"door.t{round_}", number % 2 + 1, DOCUMENT, "key:1", AT_US, f"tenant-{number}"
+            )
+            barrier.wait()
+            try:
+                done.append(publish(store, base, wanted, act("schema.publish")) is not None)
+            except (NotOwned, Published):
+                done.append(False)
+        return done
+
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(publishing, range(4)))
+    assert [sum(of_round) for of_round in zip(*done, strict=True)] == [1] * 6
+    assert len(store.publications()) == 6
 
 
 def test_what_is_put_is_given_back(peopled: Control) -> None:

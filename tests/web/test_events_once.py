@@ -51,6 +51,49 @@ def _post_to(door: FrontDoor) -> httpx.Response:
         return client.post("/v1/events", content=_BODY, headers=_KEY)
 
 
+class Later(SystemClock):
+    """A clock that shows some seconds more than the machine's."""
+
+    ahead_us = 0
+
+    def now_us(self) -> int:
+        """Return the time."""
+        return super().now_us() + self.ahead_us
+
+
+class Slow(MemorySink):
+    """A stream that answers twenty seconds later, by a clock that it sets."""
+
+    def __init__(self, clock: Later) -> None:
+        super().__init__()
+        self._clock, self.put_us = clock, 0
+
+    def put(self, records: Any) -> Any:
+        """Take records, and let time pass."""
+        self.put_us = self._clock.now_us()
+        found = super().put(records)
+        self._clock.ahead_us += 20_000_000
+        return found
+
+
+@pytest.mark.parametrize("headers", [_KEY, {"Content-Type": _KEY["Content-Type"]}], ids=["key", "none"])
+def test_a_receipt_says_when_its_events_were_taken_and_not_when_they_were_answered(
+    headers: dict[str, str],
+) -> None:
+    """Or a gap that swallowed them in between would not be seen to have: none of them is in the stream for longer."""
+    clock = Later()
+    sink = Slow(clock)
+    flow = Idempotency(MemoryRequests(), clock, lambda: "a", _LOCK_SECONDS)
+    door = make_door(sink, idempotency=flow, clock=clock)
+    with serving(door) as served, served.client() as client:
+        answer = client.post("/v1/events", content=_BODY, headers=headers)
+    assert answer.status_code == 202
+    assert door.receipts is not None
+    receipt = door.receipts.read("demo", answer.json()["receipt"])
+    assert receipt is not None
+    assert 0 < receipt.arrived_us <= sink.put_us
+
+
 def _ids(answer: httpx.Response) -> list[str]:
     return [one["event_id"] for one in answer.json()["events"]]
 

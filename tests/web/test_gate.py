@@ -90,7 +90,7 @@ def test_the_store_is_asked_once_in_a_while(house: House) -> None:
     """A thousand requests within some seconds are one look at the key and one at the tenant."""
     key = house.key()
     assert {one.status_code for one in house.ask(*[with_key(key)] * 1_000)} == {200}
-    asked = [house.control.calls.count(name) for name in ("key", "tenant", "plans")]
+    asked = [house.control.calls.count(name) for name in ("key", "tenant", "plan")]
     assert asked == [1, 1, 1]
 
 
@@ -104,7 +104,7 @@ def test_many_at_once_are_one_question(house: House) -> None:
         assert {one.status_code for one in answers} == {200}
 
     house.asking(talk)
-    assert house.control.calls == ["key", "tenant", "plans", "keys_used"]  # the last one as the process ends
+    assert house.control.calls == ["key", "tenant", "plan", "keys_used"]  # the last one as the process ends
 
 
 def test_a_hot_key_waits_for_nobody(house: House) -> None:

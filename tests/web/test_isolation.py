@@ -143,6 +143,7 @@ def _receipt_of_other(api: Api) -> Aim:
     assert api.door.receipts is not None
     receipt = ArrivalReceipt(0, (("shardId-000000000000", "4", 0),))
     text = api.door.receipts.text(OTHER, receipt)
+    assert text is not None
     return Aim(text, "A" * len(text), path="/v1/receipts/{}")
 
 

@@ -4,6 +4,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from pipeline.core.errors import Crossed
 from pipeline.core.segment import Counts, Gap, Position, Segment
 from pipeline.core.signed import sign, unsign
 from pipeline.facts import DamageFound
-from pipeline.flows.follow import ArrivalReceipts, Follower
+from pipeline.flows.follow import POLL_SECONDS, ArrivalReceipts, Follower, State
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.ledger import Opening
 from pipeline.web.app import make_app
@@ -35,9 +37,42 @@ def segment(lineage: str, ordinal: int, start: Position | None, end: Position) -
     return Segment(lineage, ordinal, "planned", start, end, "key", _COUNTS, (), "rules", 0, 1, 1)
 
 
+def text_of(receipt: ArrivalReceipt, stream: str) -> str:
+    """Return the text of a receipt of the tenant acme."""
+    text = receipt_text(receipt, KEY, stream, "acme")
+    assert text is not None
+    return text
+
+
+def wide(shards: int) -> ArrivalReceipt:
+    """Return the receipt of a request over many shards, several records in each."""
+    chance = Random(shards)
+    numbers = [f"4966{chance.randrange(10**52):052d}" for _ in range(2 * shards)]
+    places = [(f"shardId-{at:012d}", number, at) for at, number in enumerate(numbers[::2])]
+    return ArrivalReceipt(1_700_000_000_000_000, tuple(places), tuple(numbers[1::2]))
+
+
+def test_a_receipt_over_many_shards_can_be_used() -> None:
+    """Packed, that of a stream of 64 shards takes a few kB of a URL; one that no URL could hold is not given out."""
+    for shards in (1, 9, 44, 64, 300):
+        text = text_of(wide(shards), "stream")
+        assert read_receipt(text, KEY, "stream", "acme") == wide(shards)
+        assert read_receipt(text, KEY, "other", "acme") is None
+        with pytest.raises(Crossed):
+            read_receipt(text, KEY, "stream", "globex")
+        assert len(text) < 6_000 or shards > 64
+    assert receipt_text(wide(2_000), KEY, "stream", "acme") is None
+
+
+def test_a_packed_receipt_is_read_for_ever() -> None:
+    """Clients keep it: what was packed by this release is read by later ones, whatever packs there."""
+    known = Path("tests/golden/receipt_text_packed.txt").read_text().strip()
+    assert read_receipt(known, KEY, "stream", "acme") == wide(16)
+
+
 def test_a_receipt_is_the_same_text_for_ever() -> None:
     """Clients keep it: a new release reads what an old one gave out."""
-    text = receipt_text(RECEIPT, KEY, "stream", "acme")
+    text = text_of(RECEIPT, "stream")
     matches_golden("receipt_text.json", {"text": text})
     assert read_receipt(text, KEY, "stream", "acme") == RECEIPT
 
@@ -45,7 +80,7 @@ def test_a_receipt_is_the_same_text_for_ever() -> None:
 def test_a_receipt_of_several_records_knows_the_first() -> None:
     """Its text is the same for ever too; one without it means a single record."""
     many = ArrivalReceipt(5, (*RECEIPT.places, ("shard-1", "7", 0)), ("48" + "0" * 54, ""))
-    text = receipt_text(many, KEY, "stream", "acme")
+    text = text_of(many, "stream")
     matches_golden("receipt_text_of_many.json", {"text": text})
     assert read_receipt(text, KEY, "stream", "acme") == many
     found = [(one.first.sequence_number[:2], one.last.sequence_number[:2]) for one in many.arrived().values()]
@@ -55,7 +90,7 @@ def test_a_receipt_of_several_records_knows_the_first() -> None:
 
 def test_only_its_owner_can_use_a_receipt() -> None:
     """Another tenant, key or purpose, and any changed letter: no receipt at all."""
-    text = receipt_text(RECEIPT, KEY, "mine", "acme")
+    text = text_of(RECEIPT, "mine")
     with pytest.raises(Crossed):
         read_receipt(text, KEY, "mine", "globex")
     assert read_receipt(text, KEY, "theirs", "acme") is None
@@ -145,6 +180,32 @@ def test_any_number_who_wait_ask_the_ledger_once() -> None:
 
     asyncio.run(many())
     assert ledger.opened == 1
+
+
+def test_who_waits_is_not_looked_at_until_something_changes() -> None:
+    """Many receipts of one shard that wait through several looks at the ledger are judged at the beginning, and at a change."""
+    ledger, judged = _Counting(), list[str]()
+    lineage = ledger.register(*STREAM, "shardId-0", ()).short
+
+    class Watched(Follower):
+        async def _state(self, shard_id: str, *rest: Any) -> State:
+            judged.append(shard_id)
+            return await super()._state(shard_id, *rest)
+
+    follower = Watched(ledger, STREAM, SystemClock(), ThreadPoolExecutor(2))
+
+    async def many() -> list[State]:
+        waiting = [
+            asyncio.ensure_future(follower.wait(at(Position("1", 0)), "archived", 20)) for _ in range(200)
+        ]
+        while ledger.opened < 4:  # noqa: ASYNC110 - looks tell nobody
+            await asyncio.sleep(POLL_SECONDS / 4)
+        assert len(judged) == 200
+        ledger.plan(segment(lineage, 1, None, Position("1", 0)))
+        return await asyncio.gather(*waiting)
+
+    assert set(asyncio.run(many())) == {"archived"}
+    assert len(judged) == 400
 
 
 def test_a_caller_reads_its_own_write() -> None:
