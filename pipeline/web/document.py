@@ -1,9 +1,11 @@
 """A request's body that is one small JSON document: bounded, of the right type, and naming no tenant."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.inspect
 from falcon.asgi import Request
 
 from pipeline.web.asked import TENANT_WORDS, check_tenant, printable
@@ -15,6 +17,9 @@ from pipeline.wiring.front_door import FrontDoor
 T = TypeVar("T")
 JSON = ("application/json",)
 _ANYTHING = msgspec.json.Decoder[Any](Any)
+# msgspec's sentences about a body's own members; what is deeper is told without what is allowed.
+_UNKNOWN_MEMBER = re.compile(r"Object contains unknown field `.*`", re.DOTALL)
+_OTHER_VALUE = re.compile(r"Invalid enum value .* - at `\$\.(\w+)`", re.DOTALL)
 _SHOWN = 200  # characters of a decoder's sentence, which may quote what was sent
 
 
@@ -69,7 +74,7 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise _not_valid(exc) from exc
+        raise _not_valid(exc, decoder.type) from exc
     except (msgspec.DecodeError, RecursionError) as exc:
         raise Problem("bad_request", f"the body is no JSON: {printable(str(exc), _SHOWN)}") from exc
 
@@ -85,8 +90,28 @@ def converted(door: FrontDoor, call: Call, given: dict[str, Any], kind: type[T])
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as exc:
-        raise _not_valid(exc) from exc
+        raise _not_valid(exc, kind) from exc
 
 
-def _not_valid(exc: msgspec.ValidationError) -> Problem:
-    return Problem("invalid", f"the body: {printable(str(exc), _SHOWN)}")
+def _not_valid(exc: msgspec.ValidationError, kind: Any) -> Problem:
+    said = f"the body: {printable(str(exc), _SHOWN)}"
+    allowed = ", ".join(_allowed(str(exc), kind))
+    return (
+        Problem("invalid", f"{said}; allowed: {allowed}", allowed=allowed)
+        if allowed
+        else Problem("invalid", said)
+    )
+
+
+def _allowed(said: str, kind: Any) -> list[str]:
+    """Return what may stand where a decoder met an unknown member, or a value that is none of a few."""
+    form = msgspec.inspect.type_info(kind)
+    if not isinstance(form, msgspec.inspect.StructType):
+        return []
+    if _UNKNOWN_MEMBER.fullmatch(said):
+        return [one.encode_name for one in form.fields]
+    found = _OTHER_VALUE.fullmatch(said)
+    named = [one.type for one in form.fields if found and one.encode_name == found[1]]
+    return [
+        str(value) for one in named if isinstance(one, msgspec.inspect.LiteralType) for value in one.values
+    ]

@@ -133,15 +133,16 @@ async def _serve(
     started()
     waiting = asyncio.ensure_future(asked.wait())
     await asyncio.wait({serving, telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    broke = telling.done()
+    telling.cancel()  # from here on the producer is closed by us, which is no fault; what came in is told at the drain's end
     ended = await _drain(door, entry, server, serving)
     closed, _ = await asyncio.wait({asyncio.ensure_future(gate.close())}, timeout=ending.ACCOUNTS_SECONDS)
     for one in closed:
         one.result()  # raises what it died of
     await _in_time(door.close, ending.ACCOUNTS_SECONDS)
-    if telling.done():
+    waiting.cancel()
+    if broke:
         await telling  # raises what it died of
-    for task in (telling, waiting):
-        task.cancel()
     return ended
 
 

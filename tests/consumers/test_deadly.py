@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -148,7 +149,7 @@ def test_a_child_that_dies_tells(
 ) -> None:
     """A crash of the child, or the limit that it reached, is an answer that names it."""
     monkeypatch.setenv("DEADLY_KIND", kind)
-    command = (*child_probe.COMMAND[:2], "tests.consumers.deadly", "probe")
+    command = (sys.executable, "-m", "tests.consumers.deadly", "probe")
     monkeypatch.setattr(child_probe, "COMMAND", command)
     assert _probe(4).death([Record("1", "k", b"{", 10**15)], _PATIENCE) is None
     death = _probe(4).death([Record("1", "k", MARK, 10**15)], seconds)

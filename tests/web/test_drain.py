@@ -19,6 +19,7 @@ from pipeline.flows.leases import Leases
 from pipeline.flows.limit import Limiter
 from pipeline.ports.clock import SystemClock
 from pipeline.ports.limits import AccountKey
+from pipeline.web import serve
 from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.facts import FactList
 from tests.fakes.limits import MemoryLimits
@@ -125,6 +126,23 @@ def test_idle_and_half_open_connections_do_not_hold_up_the_end() -> None:
         silent.close()
         half.close()
     assert served.ended is True
+
+
+def test_an_end_that_takes_a_while_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That its own producer is closed by then is how a process ends in order, however often it looks for faults."""
+    monkeypatch.setattr(serve, "_TALLY_SECONDS", 0.005)
+    door = make_door(MemorySink())
+    close = door.ingest.close
+
+    def slow(seconds: float) -> bool:
+        done = close(seconds)
+        time.sleep(0.1)  # some twenty looks
+        return done
+
+    monkeypatch.setattr(door.ingest, "close", slow)
+    with serving(door) as served, served.client() as client:
+        assert client.post("/v1/events", json=event()).status_code == 202
+    assert (served.ended, served.error) == (True, None)
 
 
 def test_a_stream_that_is_gone_ends_the_process() -> None:

@@ -144,6 +144,20 @@ def test_a_bad_slice_makes_no_job(api: Api, body: Any, status: int) -> None:
     assert _jobs(api).jobs == before
 
 
+def test_a_refused_member_is_told_what_is_allowed(api: Api) -> None:
+    """An unknown name gets all names, a value that is none of a few gets those; other faults speak for themselves."""
+
+    def refused(**body: object) -> dict[str, Any]:
+        document: dict[str, Any] = api.call("POST", "/v1/replays", json=body).json
+        return document
+
+    names = "entity, type, source, from, to, limit, include_duplicates, granularity, dry_run"
+    assert refused(typ="door.opened")["allowed"] == names
+    assert refused(typ="door.opened")["detail"].endswith(f"unknown field `typ`; allowed: {names}")
+    assert refused(entity="a", granularity="file")["allowed"] == "event, pointer"
+    assert "allowed" not in refused(entity="a", limit="many")
+
+
 def test_a_bad_body_is_refused(api: Api) -> None:
     """No JSON, another type, too large, too deep."""
     kind = {"Content-Type": "application/json"}
