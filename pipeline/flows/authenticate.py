@@ -31,7 +31,6 @@ from pipeline.ports.control import Control
 
 USED_EVERY_SECONDS = 60.0  # last use is kept to the minute
 MOST_TOKENS = 10_000  # verified ones that are remembered; 1 kB each
-_MICROSECONDS = 1_000_000
 _ROUNDS = 4  # the issuer's keys, a client, its tenant, and the answer
 
 V = TypeVar("V")
@@ -56,7 +55,8 @@ class Tenancy:
 class Proven(NamedTuple):
     """A key that was shown whole and compared, and what it was compared with: while that is what is known, it holds.
 
-    Up to `until`, on the monotonic clock, nothing of it ends or should be read again: it need not be looked at.
+    Up to `until`, on the monotonic clock, nothing of it should be read again. It ends at `ends_us` by the wall clock, which
+    somebody may set meanwhile.
     """
 
     key: Known[ApiKey]
@@ -110,7 +110,10 @@ class Authenticator:
     def recognised(self, key: bytes) -> Caller | None:
         """Return the caller of a key that was shown whole and compared seconds ago; None: `resolved` has the answer. No I/O."""
         proven = self._proven.get(hashlib.sha256(key).digest())
-        return proven.caller if proven is not None and self._clock.monotonic() < proven.until else None
+        if proven is None or self._clock.monotonic() >= proven.until:
+            return None
+        ends_us = proven.ends_us
+        return proven.caller if ends_us is None or self._clock.now_us() < ends_us else None
 
     def resolved(self, shown: Presented) -> Caller | Missing:
         """Return who shows a credential, or what must be read first. No I/O.
@@ -216,8 +219,6 @@ class Authenticator:
             return
         ends_us = min([at for at in (key.revoked_us, key.expires_us) if at is not None], default=None)
         until = min(known.soon_at, tenancy.soon_at)
-        if ends_us is not None:
-            until = min(until, self._clock.monotonic() + (ends_us - self._clock.now_us()) / _MICROSECONDS)
         with self._lock:
             self._proven[digest] = Proven(known, tenancy, caller, key.id, ends_us, until)
             if len(self._proven) > MOST_TOKENS:

@@ -54,7 +54,11 @@ class Whole:
         fresh = make_door(self.sink, self.api.settings, **parts)
         names, town = count(1), self.api.town
         keyed = Idempotency(self.requests, town.clock, lambda: str(next(names)), _LOCK_SECONDS)
-        more = {"receipts": fresh.receipts, "idempotency": keyed, "control_threads": ThreadPoolExecutor(4)} | parts
+        more = {
+            "receipts": fresh.receipts,
+            "idempotency": keyed,
+            "control_threads": ThreadPoolExecutor(4),
+        } | parts
         authenticator = Authenticator(self.control, town.clock, None)
         return replace(self.api.door, ingest=fresh.ingest, authenticator=authenticator, **more)
 
