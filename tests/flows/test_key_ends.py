@@ -37,6 +37,8 @@ def test_a_key_ends_to_the_moment(end: str) -> None:
     clock.advance(1)
     clock.set_us = ends_us - 1 - (NOON_US + 1_000_000)
     assert isinstance(authenticator.resolved(shown), Caller)
+    assert authenticator.recognised(made.text.encode()) is not None
     clock.set_us += 1
+    assert authenticator.recognised(made.text.encode()) is None
     with pytest.raises(Denied):
         authenticator.resolved(shown)
