@@ -118,7 +118,10 @@ def test_chunks_that_never_end_are_charged(narrow: Any) -> None:
             yield b" " * 1_024
 
     found = [narrow.post("/v1/events", content=endless(), headers=_JSON) for _ in range(5)]
-    assert [one.status_code for one in found][::2] == [413, 429, 429]
+    codes = [one.status_code for one in found]
+    assert (codes[0], codes[-1]) == (413, 429)
+    assert codes.count(413) <= 2  # the first may end a byte above what the bucket holds, which is soon paid
+    assert set(codes) == {413, 429}
     assert found[-1].json()["which"] == "bytes"
 
 
