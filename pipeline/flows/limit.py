@@ -37,7 +37,7 @@ class Usage:
         used: requests of this month, those that processes hold in leases included.
         left: requests of this month that are left.
         resets_at_us: when the next month begins.
-        now: the plan's buckets, and what is left in them.
+        now: the plan's buckets, and what is left in them, what this process holds of them included.
     """
 
     plan: Plan
@@ -141,9 +141,16 @@ class Limiter:
         """
         key, terms = plan_key(caller), self._terms(caller)
         account = self._leases.stored(key, terms)
-        unused = self._leases.look(key, lambda held, _now: held.left[0] if held.month == account.month else 0)
-        used = max(0, account.used - (unused or 0))
-        remaining = (bucket.there(units) for bucket, units in zip(terms.buckets, account.units, strict=True))
+        month, leased = self._leases.look(key, lambda held, _now: (held.month, tuple(held.left))) or (
+            "",
+            None,
+        )
+        leased = leased or (0,) * len(terms.buckets)
+        used = max(0, account.used - (leased[0] if month == account.month else 0))
+        remaining = (
+            max(0, min(bucket.holds, bucket.there(units) + left))
+            for bucket, units, left in zip(terms.buckets, account.units, leased, strict=True)
+        )
         return Usage(
             plan=caller.plan,
             month=account.month,

@@ -437,6 +437,9 @@ def test_what_was_used() -> None:
     assert (usage.month, usage.used, usage.left) == ("2024-03", 5, 9_999_995)
     assert usage.resets_at_us == month_ends_us("2024-03")
     assert [one.name for one in usage.now] == ["requests", "events", "bytes"]
+    plan = DELIVERED[2]
+    assert [plan.burst_requests - one.remaining for one in usage.now][:1] == [5]
+    assert [one.remaining for one in usage.now][1:] == [one.limit for one in usage.now][1:]
 
 
 def test_a_clock_that_is_behind_catches_up() -> None:
