@@ -29,7 +29,7 @@ def following(url: str, report: Report, seconds: float, now: Callable[[], float]
 
     Raises:
         EventsLost: some may be lost, whatever became of the others.
-        ConfigProblem: a receipt is not this caller's, or the credential does not let it read.
+        ConfigProblem: a receipt is not this caller's, or the credential does not let it read; or events have no receipt.
         Transient: the last answer in time was a failure.
     """
     end, problem, lost = now() + seconds, "", set[str]()
@@ -53,7 +53,18 @@ def following(url: str, report: Report, seconds: float, now: Callable[[], float]
                 return False
             yield wait
     _tell(lost, report)
+    _refuse_unknown(report)
     return True
+
+
+def _refuse_unknown(report: Report) -> None:
+    """Refuse to say that events are queryable which came without a receipt."""
+    events = sum(len(one.tickets) for one in report.batches if one.kind == "acknowledged" and not one.receipt)
+    if events:
+        raise ConfigProblem(
+            f"{events} acknowledged events have no receipt that could be followed: their requests reached too many shards, "
+            "send smaller batches (max_batch_events)"
+        )
 
 
 def _tell(lost: Container[str], report: Report) -> None:

@@ -71,7 +71,7 @@ class Reply:
     trickle: bool = False  # a byte now and then, without an end
 
 
-def said(sent: Sent, *, status: int = 202, receipt: str = "r", **given: Any) -> Reply:
+def said(sent: Sent, *, status: int = 202, receipt: str | None = "r", **given: Any) -> Reply:
     """Return an answer of the API that accepts everything; `given` maps `refused` and `retry` to indexes."""
     refused, retry = given.get("refused", ()), given.get("retry", ())
     events: list[dict[str, Any]] = []

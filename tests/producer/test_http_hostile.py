@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import Transient
+from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.core.retry import Backoff
 from pipeline.producer import EventsLost, Report, client_credentials, connect_http, connect_http_async
 from tests.producer.http_server import KEY, SECRET, Reply, Sent, hostile, said, script
@@ -302,6 +302,15 @@ def _followed(run: Any, url: str, report: Report, seconds: float = _SECONDS) -> 
             return await producer.wait_queryable(report, seconds)
 
     return asyncio.run(follow())
+
+
+@SHELLS
+def test_events_without_a_receipt_are_not_called_queryable(run: Any) -> None:
+    """A request over very many shards has none: nobody can tell of its events."""
+    with hostile(lambda sent: said(sent, receipt=None)) as server:
+        report = run(server.url, 2)
+        with pytest.raises(ConfigProblem, match=r"2 acknowledged events have no receipt.*max_batch_events"):
+            _followed(run, server.url, report)
 
 
 def test_not_queryable_in_time() -> None:
