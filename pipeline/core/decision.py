@@ -41,6 +41,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         which: the limit that refused; "" when allowed; `store`: the limiter's table does not answer.
         shares: every limit that is told in the answer's header.
         low: little is left of the lease; renew it beside the work.
+        fields: `share_fields` of the shares, where they were written already.
     """
 
     allowed: bool
@@ -51,20 +52,24 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     which: Which = ""
     shares: tuple[Share, ...] = ()
     low: bool = False
+    fields: dict[str, str] | None = None
 
     def headers(self) -> dict[str, str]:
         """Return the header fields of an answer."""
-        found = {}
-        if self.shares:
-            found["RateLimit"] = ", ".join(
-                [f'"{one.name}";r={one.remaining};t={one.reset_seconds}' for one in self.shares]
-            )
-            found["RateLimit-Policy"] = ", ".join(
-                [_policy(one.name, one.limit, one.window_seconds) for one in self.shares]
-            )
+        found = share_fields(self.shares) if self.fields is None else self.fields
         if not self.allowed and self.retry_after_seconds is not None:
             found["Retry-After"] = str(self.retry_after_seconds)
         return found
+
+
+def share_fields(shares: tuple[Share, ...]) -> dict[str, str]:
+    """Return the header fields that tell of limits."""
+    if not shares:
+        return {}
+    return {
+        "RateLimit": ", ".join([f'"{one.name}";r={one.remaining};t={one.reset_seconds}' for one in shares]),
+        "RateLimit-Policy": ", ".join([_policy(one.name, one.limit, one.window_seconds) for one in shares]),
+    }
 
 
 @lru_cache(maxsize=1_024)

@@ -88,19 +88,6 @@ class Leases:
             self._held.move_to_end(key)
             return held.take(needs, now)
 
-    def take_told(
-        self, key: AccountKey, terms: Terms, needs: tuple[int, ...]
-    ) -> tuple[Taken | None, int, int, str]:
-        """Do as `take`, and return what the account has then: tokens of its first bucket, of its quota, and its month."""
-        now = self._clock.monotonic()
-        with self._lock:
-            held = self._held.get(key)
-            if held is None or (held.terms is not terms and held.terms != terms):
-                return None, 0, 0, ""
-            self._held.move_to_end(key)
-            taken = held.take(needs, now)
-            return taken, held.remaining(0, now), held.month_left(), held.month
-
     def put_back(self, key: AccountKey, tokens: tuple[int, ...]) -> None:
         """Return tokens that were taken a moment ago and not used."""
         with self._lock:

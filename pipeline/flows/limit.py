@@ -11,7 +11,7 @@ from math import ceil
 
 from pipeline.core.bucket import MICROSECONDS, Bucket
 from pipeline.core.caller import Caller
-from pipeline.core.decision import Decision, Share, Which
+from pipeline.core.decision import Decision, Share, Which, share_fields
 from pipeline.core.lease import QUOTA, Terms
 from pipeline.core.plan import Plan
 from pipeline.core.quota import month_ends_us, month_span
@@ -23,6 +23,10 @@ from pipeline.ports.limits import AccountKey
 NAMES: tuple[Which, ...] = ("requests", "events", "bytes")
 _NOBODY = AccountKey("-", "ready")  # no tenant has this name
 BURST_SECONDS = 2  # of a credential's own rate
+_SAME_FOR, _SAME_SECONDS = (
+    100,
+    0.05,
+)  # a hundredth of what is left goes by before a caller is told anew what that is
 _MOST_ACCOUNTS = 10_000  # whose terms are at hand
 _SPENT, _SPENT_LOW = Decision(True, 0, 0, 0), Decision(True, 0, 0, 0, low=True)
 
@@ -60,7 +64,7 @@ class Limiter:
     def __init__(self, leases: Leases, clock: Clock, largest_body_bytes: int) -> None:
         self._leases, self._clock = leases, clock
         self._plan_terms = lru_cache(1_024)(lambda plan: plan_terms(plan, largest_body_bytes))
-        self._accounts: dict[str, tuple[Plan, AccountKey, Terms, int]] = {}  # by tenant; see `_account`
+        self._accounts: dict[str, _Account] = {}  # by tenant
 
     def take(
         self, caller: Caller, requests: int = 1, events: int = 0, size_bytes: int = 0
@@ -77,24 +81,38 @@ class Limiter:
                 return None
             if not taken.allowed:
                 return self._decision(caller, taken, "credential")
-        key, terms, window_seconds = self._account(caller)
-        found, remaining, month_left, month = self._leases.take_told(
-            key, terms, (requests, events, size_bytes)
-        )
+        account = self._account(caller)
+        found = self._leases.take(account.key, account.terms, (requests, events, size_bytes))
         if own and (found is None or not found.allowed):
             self._leases.put_back(credential_key(caller), (requests,))
         if found is None or not found.allowed:
             return None if found is None else self._decision(caller, found)
-        bucket = terms.buckets[0]
+        now = self._clock.monotonic()
+        if account.told is None or found.low or not account.reuse or now >= account.until:
+            return self._tell(caller, account, now, low=found.low)
+        account.reuse -= 1
+        return account.told
+
+    def _tell(self, caller: Caller, account: "_Account", now: float, *, low: bool) -> Decision:
+        """Return what is left of a plan after a take; for a moment others of its callers are told the same, if it is much."""
+        held = self._leases.look(
+            account.key, lambda held, at: (held.remaining(0, at), held.month_left(), held.month)
+        )
+        remaining, month_left, month = held or (0, 0, "")
+        bucket = account.terms.buckets[0]
         reset_seconds = _ceiling((bucket.holds - remaining) * bucket.seconds, bucket.tokens)
-        first = Share("requests", bucket.holds, window_seconds, remaining, reset_seconds)
+        first = Share("requests", bucket.holds, account.window_seconds, remaining, reset_seconds)
         shares = first, self._month(caller, month, month_left)
-        return Decision(True, bucket.holds, remaining, reset_seconds, 0, "", shares, found.low)
+        fields = share_fields(shares)
+        told = Decision(True, bucket.holds, remaining, reset_seconds, 0, "", shares, low, fields)
+        account.told = None if low else told
+        account.reuse, account.until = min(remaining, month_left) // _SAME_FOR, now + _SAME_SECONDS
+        return told
 
     def spend(self, caller: Caller, events: int, size_bytes: int) -> Decision | None:
         """Take what a request brings: like `take` without a request, and without shares when allowed."""
-        key, terms, _ = self._account(caller)
-        found = self._leases.take(key, terms, (0, events, size_bytes))
+        account = self._account(caller)
+        found = self._leases.take(account.key, account.terms, (0, events, size_bytes))
         if found is None:
             return None
         if found.allowed:
@@ -106,11 +124,11 @@ class Limiter:
 
         More may be charged than is there: then bytes are refused until that is paid.
         """
-        key, terms, _ = self._account(caller)
+        account = self._account(caller)
         if read_bytes > paid_bytes:
-            self._leases.charge(key, terms, (0, 0, read_bytes - paid_bytes))
+            self._leases.charge(account.key, account.terms, (0, 0, read_bytes - paid_bytes))
         elif read_bytes < paid_bytes:
-            self._leases.put_back(key, (0, 0, paid_bytes - read_bytes))
+            self._leases.put_back(account.key, (0, 0, paid_bytes - read_bytes))
 
     def renewal(
         self, caller: Caller, requests: int, events: int, size_bytes: int, submit: Submit
@@ -184,21 +202,17 @@ class Limiter:
         self._leases.close()
 
     def _terms(self, caller: Caller) -> Terms:
-        return self._account(caller)[1]
+        return self._account(caller).terms
 
-    def _account(self, caller: Caller) -> tuple[AccountKey, Terms, int]:
-        """Return where a caller's plan is counted, its terms, and in how many seconds all requests of its burst come back.
-
-        Kept by tenant: to hash a plan costs as much as to take from it.
-        """
+    def _account(self, caller: Caller) -> "_Account":
+        """Return what is known of a caller's plan, by tenant: to hash a plan costs as much as to take from it."""
         known = self._accounts.get(caller.tenant_id)
-        if known is None or known[0] is not caller.plan:
+        if known is None or known.plan is not caller.plan:
             if len(self._accounts) >= _MOST_ACCOUNTS:
                 self._accounts.clear()
             terms = self._plan_terms(caller.plan)
-            known = caller.plan, plan_key(caller), terms, _window_seconds(terms.buckets[0])
-            self._accounts[caller.tenant_id] = known
-        return known[1:]
+            known = self._accounts[caller.tenant_id] = _Account(caller.plan, plan_key(caller), terms)
+        return known
 
     def _decision(self, caller: Caller, taken: Taken, own: Which = "") -> Decision:
         """Return what the caller is told: of the bucket that is short, else of requests; and of the month."""
@@ -210,7 +224,7 @@ class Limiter:
             which = NAMES[taken.which]
         number = max(0, taken.which)
         shares = self._leases.look(
-            self._account(caller)[0], lambda held, now: self._shares(caller, held, now, number)
+            self._account(caller).key, lambda held, now: self._shares(caller, held, now, number)
         )
         first, month = shares or (_share("requests", self._terms(caller).buckets[0], 0), None)
         shown = (first,) if month is None else (first, month)
@@ -228,6 +242,24 @@ class Limiter:
         ends_us, window_seconds = month_span(month)
         reset_seconds = max(0, (ends_us - self._clock.now_us()) // MICROSECONDS)
         return Share("month", caller.plan.requests_per_month, window_seconds, left, reset_seconds)
+
+
+class _Account:
+    """What is at hand of one tenant's plan.
+
+    Attributes:
+        plan, key, terms: what it is, where it is counted, and what it allows.
+        window_seconds: in which all requests of its burst come back.
+        told: what a caller was told last; `reuse` more are told the same, up to `until` of the monotonic clock.
+    """
+
+    __slots__ = ("key", "plan", "reuse", "terms", "told", "until", "window_seconds")
+
+    def __init__(self, plan: Plan, key: AccountKey, terms: Terms) -> None:
+        self.plan, self.key, self.terms = plan, key, terms
+        self.window_seconds = _window_seconds(terms.buckets[0])
+        self.told: Decision | None = None
+        self.reuse, self.until = 0, 0.0
 
 
 def refused(taken: Taken, which: Which, of: Share, shares: tuple[Share, ...]) -> Decision:

@@ -442,6 +442,20 @@ def test_what_was_used() -> None:
     assert [one.remaining for one in usage.now][1:] == [one.limit for one in usage.now][1:]
 
 
+@pytest.mark.parametrize("plan", DELIVERED, ids=lambda plan: plan.name)
+def test_callers_are_told_what_is_left_to_a_hundredth(plan: Plan) -> None:
+    """Exactly where it is little; where it is much, a number may be told to the next hundredth of the callers, too."""
+    town, who = Town(1), caller(plan)
+    told = [town.ask(0, who).remaining for _ in range(plan.burst_requests // 2)]
+    for number, remaining in enumerate(told, 1):
+        left = plan.burst_requests - number
+        assert left <= remaining <= left + left // 99
+    if plan.burst_requests < 100:
+        assert told == [plan.burst_requests - number for number in range(1, len(told) + 1)]
+    town.clock.advance(3_600)
+    assert town.ask(0, who).remaining >= plan.burst_requests - 1
+
+
 def test_a_clock_that_is_behind_catches_up() -> None:
     """A process whose clock was a minute ahead is gone: the others go on at the plan's rate, at once."""
     town, who = Town(off_us=(60_000_000, 0)), caller(DELIVERED[0])
