@@ -1,7 +1,7 @@
 """The limits of plans: requests, events and bytes of each tenant and credential, and the month's quota.
 
-A request is taken when it arrives, the bytes of its body before they are read, as far as it says how many they are, its
-events once it is judged. What turns out to be more, such as an inflated body, is charged afterwards. One lease holds all of them.
+A request is taken when it arrives, with the event that it brings at least and the bytes of its body, as far as it says how
+many they are; further events once they are judged. What turns out to be more, such as an inflated body, is charged afterwards. One lease holds all of them.
 """
 
 from concurrent.futures import Future
@@ -23,10 +23,8 @@ from pipeline.ports.limits import AccountKey
 NAMES: tuple[Which, ...] = ("requests", "events", "bytes")
 _NOBODY = AccountKey("-", "ready")  # no tenant has this name
 BURST_SECONDS = 2  # of a credential's own rate
-_SAME_FOR, _SAME_SECONDS = (
-    100,
-    0.05,
-)  # a hundredth of what is left goes by before a caller is told anew what that is
+# A hundredth of what is left goes by, or so many seconds, before a caller is told anew what that is.
+_SAME_FOR, _SAME_SECONDS = 100, 0.05
 _MOST_ACCOUNTS = 10_000  # whose terms are at hand
 _SPENT, _SPENT_LOW = Decision(True, 0, 0, 0), Decision(True, 0, 0, 0, low=True)
 
@@ -95,18 +93,14 @@ class Limiter:
 
     def _tell(self, caller: Caller, account: "_Account", now: float, *, low: bool) -> Decision:
         """Return what is left of a plan after a take; for a moment others of its callers are told the same, if it is much."""
-        held = self._leases.look(
-            account.key, lambda held, at: (held.remaining(0, at), held.month_left(), held.month)
+        shares = self._shown(caller, 0)
+        first = shares[0]
+        told = Decision(
+            True, first.limit, first.remaining, first.reset_seconds, 0, "", shares, low, share_fields(shares)
         )
-        remaining, month_left, month = held or (0, 0, "")
-        bucket = account.terms.buckets[0]
-        reset_seconds = _ceiling((bucket.holds - remaining) * bucket.seconds, bucket.tokens)
-        first = Share("requests", bucket.holds, account.window_seconds, remaining, reset_seconds)
-        shares = first, self._month(caller, month, month_left)
-        fields = share_fields(shares)
-        told = Decision(True, bucket.holds, remaining, reset_seconds, 0, "", shares, low, fields)
         account.told = None if low else told
-        account.reuse, account.until = min(remaining, month_left) // _SAME_FOR, now + _SAME_SECONDS
+        account.reuse = min(one.remaining for one in shares) // _SAME_FOR
+        account.until = now + _SAME_SECONDS
         return told
 
     def spend(self, caller: Caller, events: int, size_bytes: int) -> Decision | None:
@@ -159,11 +153,8 @@ class Limiter:
         """
         key, terms = plan_key(caller), self._terms(caller)
         account = self._leases.stored(key, terms)
-        month, leased = self._leases.look(key, lambda held, _now: (held.month, tuple(held.left))) or (
-            "",
-            None,
-        )
-        leased = leased or (0,) * len(terms.buckets)
+        nothing = "", (0,) * len(terms.buckets)
+        month, leased = self._leases.look(key, lambda held, _now: (held.month, tuple(held.left))) or nothing
         used = max(0, account.used - (leased[0] if month == account.month else 0))
         remaining = (
             max(0, min(bucket.holds, bucket.there(units) + left))
@@ -222,14 +213,17 @@ class Limiter:
         which: Which = "month" if taken.which == QUOTA else "store"
         if taken.which >= 0:
             which = NAMES[taken.which]
-        number = max(0, taken.which)
-        shares = self._leases.look(
-            self._account(caller).key, lambda held, now: self._shares(caller, held, now, number)
-        )
-        first, month = shares or (_share("requests", self._terms(caller).buckets[0], 0), None)
-        shown = (first,) if month is None else (first, month)
-        decided = month if which == "month" and month is not None else first
+        shown = self._shown(caller, max(0, taken.which))
+        decided = shown[-1] if which == "month" else shown[0]
         return refused(taken, which, decided, () if which == "store" else shown)
+
+    def _shown(self, caller: Caller, number: int) -> tuple[Share, ...]:
+        """Return what a caller is told: of one bucket of its plan, and of the month."""
+        account = self._account(caller)
+        shares: tuple[Share, ...] | None = self._leases.look(
+            account.key, lambda held, now: self._shares(caller, held, now, number)
+        )
+        return shares or (_share("requests", account.terms.buckets[0], 0),)
 
     def _shares(self, caller: Caller, held: Held, now: float, number: int) -> tuple[Share, Share]:
         bucket = held.terms.buckets[number]
@@ -249,15 +243,13 @@ class _Account:
 
     Attributes:
         plan, key, terms: what it is, where it is counted, and what it allows.
-        window_seconds: in which all requests of its burst come back.
         told: what a caller was told last; `reuse` more are told the same, up to `until` of the monotonic clock.
     """
 
-    __slots__ = ("key", "plan", "reuse", "terms", "told", "until", "window_seconds")
+    __slots__ = ("key", "plan", "reuse", "terms", "told", "until")
 
     def __init__(self, plan: Plan, key: AccountKey, terms: Terms) -> None:
         self.plan, self.key, self.terms = plan, key, terms
-        self.window_seconds = _window_seconds(terms.buckets[0])
         self.told: Decision | None = None
         self.reuse, self.until = 0, 0.0
 
@@ -302,13 +294,7 @@ def credential_key(caller: Caller) -> AccountKey:
 
 
 def _share(name: str, bucket: Bucket, remaining: int) -> Share:
-    reset_seconds = _ceiling((bucket.holds - remaining) * bucket.seconds, bucket.tokens)
-    return Share(name, bucket.holds, _window_seconds(bucket), remaining, reset_seconds)
-
-
-def _window_seconds(bucket: Bucket) -> int:
-    return _ceiling(bucket.holds * bucket.seconds, bucket.tokens)
-
-
-def _ceiling(number: int, by: int) -> int:
-    return -(-number // by)
+    window, reset = (
+        -(-tokens * bucket.seconds // bucket.tokens) for tokens in (bucket.holds, bucket.holds - remaining)
+    )
+    return Share(name, bucket.holds, window, remaining, reset)
