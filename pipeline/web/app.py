@@ -1,13 +1,14 @@
 """The application: routes to responders, and the one way of a request.
 
 1. give the request its ids    2. authenticate, unless the route is open     3. check the scope
-4. take from the plan, body included  5. let the handler answer                 6. turn what was raised into a problem
+4. take from the plan: the request, its first event, the bytes of its body       5. let the handler answer
+6. turn what was raised into a problem
 7. charge what was read of the body beyond what was paid
 """
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -79,10 +80,11 @@ class Plain:
 
     def __getattr__(self, name: str) -> Any:
         """Return what the framework's request has; Python asks here for what is not here yet."""
-        request = self.__dict__.get("_request")
-        if request is None:
-            request = self.__dict__["_request"] = self._make()
-        return getattr(request, name)
+        return getattr(self._whole, name)
+
+    @cached_property
+    def _whole(self) -> falcon.asgi.Request:
+        return self._make()
 
 
 class Reply:
