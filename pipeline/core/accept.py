@@ -90,6 +90,12 @@ class Acceptor:
         one = _Judging(self.rules, self._decoder, tenant_id, now_us, new_id, traceparent)
         return [one.verdict(unit, index) for index, unit in enumerate(units, first_index)]
 
+    def judge_one(
+        self, unit: bytes, tenant_id: str, now_us: int, new_id: NewId, traceparent: str = ""
+    ) -> Accepted | Refused:
+        """Return the verdict on the only unit of a request; otherwise like `judge`."""
+        return _Judging(self.rules, self._decoder, tenant_id, now_us, new_id, traceparent).verdict(unit, 0)
+
 
 class Acceptors:
     """The acceptor of the rules that are known now; made again when they change."""
@@ -122,11 +128,8 @@ class _Judging:
     def verdict(self, unit: bytes, index: int) -> Accepted | Refused:
         if unit[:1] != b"{" or unit[-1:] != b"}":
             unit = unit.strip(_SPACE)
-        quick = self._quick(unit, unit[1:])
-        if quick is not None:
-            return quick
         try:
-            return self._looked_at(unit, index)
+            return self._quick(unit, unit[1:]) or self._looked_at(unit, index)
         except InvalidEvent as exc:
             return Refused(str(exc.code), exc.pointer, exc.message)
 

@@ -73,7 +73,8 @@ class Decoder:
         self._latest = EPOCH + timedelta(seconds=limits.max_future_seconds)  # of what arrived at EPOCH
         # A short unit cannot break the limits on strings, keys and items; its depth is that of its exact shape.
         counted = min(limits.max_keys * _KEY_BYTES, limits.max_items * _ITEM_BYTES)
-        self._short = min(limits.max_string_bytes, limits.max_event_bytes, counted)
+        # Bytes of the longest event that `quick` looks at: none of them can break a limit.
+        self.quick_bytes = min(limits.max_string_bytes, limits.max_event_bytes, counted)
         self._envelope = msgspec.json.Decoder(WireEnvelope).decode
         self._fast = {
             (name, number): version.shape.decode
@@ -109,11 +110,6 @@ class Decoder:
                     units += self._apart(payload, record.sequence_number, index, number, not_after, into)
         return units
 
-    @property
-    def quick_bytes(self) -> int:
-        """Return the bytes of the longest event that `quick` looks at: none of them can break a limit."""
-        return self._short
-
     def not_after(self, arrived_us: int) -> datetime:
         """Return the latest event time of what arrived then."""
         return self._latest + timedelta(0, 0, arrived_us)
@@ -128,7 +124,7 @@ class Decoder:
 
         What it accepts it accepts as well with optional envelope keys in front, up to `quick_bytes` in all.
         """
-        if len(payload) > self._short:
+        if len(payload) > self.quick_bytes:
             return None
         try:
             envelope = self._envelope(payload)
@@ -136,13 +132,17 @@ class Decoder:
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
             return None
         raw = bytes(envelope.data)
+        if payload.endswith(raw, 0, -1):  # as nearly always: the data is last, and need not be counted
+            quotes = payload.count(b'"', 0, len(payload) - len(raw))
+        else:
+            quotes = payload.count(b'"') - raw.count(b'"')
         plain = (
             envelope.received_time is _UNSET
             and envelope.correlation_id is _UNSET
             and envelope.traceparent is _UNSET
         )
         if (
-            payload.count(b'"') - raw.count(b'"') == (_QUOTES if plain else _quotes(envelope))
+            quotes == (_QUOTES if plain else _quotes(envelope))
             and envelope.tenant_id in self._tenants
             and _settle_times(envelope, not_after)
         ):

@@ -4,11 +4,13 @@ msgspec also takes a space for the "T" and an offset without its colon, which JS
 offsets, with which an instant may lie outside the years that a UTC day can name.
 """
 
+import sys
 from datetime import UTC, datetime
 
 import msgspec
 
 _LENGTH = 20  # of `2013-01-01T10:00:00Z`, what nearly every producer writes
+_KNOWS_24 = sys.version_info >= (3, 14)
 _FRACTIONS = frozenset((24, 27))  # of the same with three or six digits behind the point
 
 
@@ -21,11 +23,17 @@ def moment(text: str) -> datetime | None:
     try:
         # Every third place from the fifth: they leave fromisoformat no other form of ISO 8601 than ours, but for a NUL,
         # which it takes for the end, and an hour 24, which later Pythons take.
-        marks = text[4:20:3]
-        if (len(text) == _LENGTH and marks == "--T::Z") or (
-            len(text) in _FRACTIONS and marks == "--T::." and text[-1] == "Z"
+        if len(text) == _LENGTH:
+            if text[4::3] == "--T::Z" and "\0" not in text and not (_KNOWS_24 and text[11:13] == "24"):
+                return datetime.fromisoformat(text)
+        elif (
+            len(text) in _FRACTIONS
+            and text[4:20:3] == "--T::."
+            and text[-1] == "Z"
+            and "\0" not in text
+            and not (_KNOWS_24 and text[11:13] == "24")
         ):
-            return None if "\0" in text or text[11:13] == "24" else datetime.fromisoformat(text)
+            return datetime.fromisoformat(text)
         if text[10:11] not in ("T", "t") or not (text[-1] in "Zz" or text[-3] == ":"):
             return None
         found = msgspec.convert(text, datetime)

@@ -173,17 +173,25 @@ def _moment(kind: str, value: str) -> dt.datetime | dt.date | None:
 def _settled(parse: Callable[[Any], Any], columns: tuple[Column, ...]) -> Callable[[Any], Any]:
     """Return a decoder that turns the date-times of an exact struct from text into instants."""
     found = [(attribute(column), _settler(column.type)) for column in columns]
-    inside = [(name, settle) for name, settle in found if settle is not None]
+    instants = [name for name, settle in found if settle is _instant]
+    inside = [(name, settle) for name, settle in found if settle is not None and settle is not _instant]
 
     def settled(raw: Any) -> Any:
         struct = parse(raw)
+        for name in instants:  # most have no others; a call less for each event
+            text = getattr(struct, name)
+            if text is not None:
+                when = moment(text)
+                if when is None:
+                    raise _no_date_time()
+                setattr(struct, name, when)
         for name, settle in inside:
             value = getattr(struct, name)
             if value is not None:
                 setattr(struct, name, settle(value))
         return struct
 
-    return settled if inside else parse
+    return settled if instants or inside else parse
 
 
 def _settler(kind: ColumnType) -> Callable[[Any], Any] | None:
@@ -203,8 +211,12 @@ def _parsed(struct: Any) -> Any:
 def _instant(text: str) -> dt.datetime:
     found = moment(text)
     if found is None:
-        raise msgspec.ValidationError("not an RFC 3339 date-time")
+        raise _no_date_time()
     return found
+
+
+def _no_date_time() -> msgspec.ValidationError:
+    return msgspec.ValidationError("not an RFC 3339 date-time")
 
 
 def _exact_struct(name: str, schema: Mapping[str, Any], columns: tuple[Column, ...]) -> Any:

@@ -26,7 +26,10 @@ def _nearly(draw: st.DrawFn) -> str:
     """Return a date-time with up to three characters changed, put in or taken out."""
     text = list(draw(st.sampled_from(_USUAL)))
     for _ in range(draw(st.integers(0, 3))):
-        place, kind = draw(st.integers(0, len(text) - 1)), draw(st.sampled_from("change change put take".split()))
+        place, kind = (
+            draw(st.integers(0, len(text) - 1)),
+            draw(st.sampled_from(["change", "change", "put", "take"])),
+        )
         if kind == "take" and len(text) > 1:
             del text[place]
             continue
