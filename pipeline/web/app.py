@@ -94,23 +94,19 @@ class Reply:
 
     def __init__(self) -> None:
         self.status, self.content_type, self.data = 200, "application/json", b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[str, str] = {}
 
-    @property
-    def status_code(self) -> int:
-        """Return the status, by the framework's name for it as a number."""
-        return self.status
-
-    def set_header(self, name: str, value: str) -> None:
-        """Add a header; no name comes twice."""
-        self._headers.append((_field_name(name), value.encode("latin-1")))
+    def set_headers(self, headers: dict[str, str]) -> None:
+        """Add headers; the last value of a name counts."""
+        self._headers.update(headers)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return all headers, those of the body included."""
+        found = [(_field_name(name), value.encode("latin-1")) for name, value in self._headers.items()]
         if self.status not in _NO_BODY:
-            self._headers.append((b"content-length", b"%d" % len(self.data)))
-        self._headers.append((b"content-type", self.content_type.encode("latin-1")))
-        return self._headers
+            found.append((b"content-length", b"%d" % len(self.data)))
+        found.append((b"content-type", self.content_type.encode("latin-1")))
+        return found
 
 
 @lru_cache(maxsize=256)  # ours are few
@@ -169,20 +165,21 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
                 size = declared_bytes(door, request) if pays else 0
                 decision = taken(door, caller, 1, brings, size) or await take(door, caller, 1, brings, size)
                 paid_bytes = size
-                for name, value in decision.headers().items():
-                    response.set_header(name, value)
+                response.set_headers(decision.headers())
             call = Call(caller, request_id, seen.trace_id, request, path, seen)
             if request.query_string and not is_open:
                 check_query(door, call)
             answer = await handler(door, call)
         except Exception as exc:  # noqa: BLE001 - the boundary of a request: the others go on
-            code = write_problem(response, _problem(door, gate, exc, request_id, where), request_id)
+            problem = _problem(door, gate, exc, request_id, where)
+            status, code = problem.status, write_problem(response, problem, request_id)
         else:
+            status = answer.status
             _write(response, answer)
         finally:
             if paid_bytes:
                 settle(door, caller, paid_bytes, request)
-        watch.end(seen, watched, response.status_code, code, size_of(request.scope))
+        watch.end(seen, watched, status, code, size_of(request.scope))
 
     return respond
 
@@ -207,8 +204,7 @@ def _problem(door: FrontDoor, gate: Gate, exc: Exception, request_id: str, where
 
 def name_request(response: Response, seen: Seen) -> None:
     """Say in the answer which request it is of, and which trace."""
-    response.set_header("X-Request-Id", seen.request_id)
-    response.set_header("X-Trace-Id", seen.trace_id)
+    response.set_headers({"X-Request-Id": seen.request_id, "X-Trace-Id": seen.trace_id})
 
 
 def _place(exc: Exception) -> str:
@@ -225,16 +221,15 @@ def _write(response: Response, answer: Answer) -> None:
     response.content_type = answer.media_type
     if answer.body is not None:
         response.data = answer.body if isinstance(answer.body, bytes) else msgspec.json.encode(answer.body)
-    for name, value in answer.headers.items():
-        response.set_header(name, value)
+    if answer.headers:
+        response.set_headers(answer.headers)
 
 
 def write_problem(response: Response, problem: Problem, request_id: str) -> str:
     """Make a refusal the answer; return its code."""
     response.status, response.content_type = problem.status, MEDIA_TYPE
     response.data = problem.document(request_id)
-    for name, value in problem.headers.items():
-        response.set_header(name, value)
+    response.set_headers(problem.headers)
     return problem.code
 
 

@@ -1,5 +1,6 @@
 """Limits over HTTP: what callers of a plan are told, and the rate-limit service."""
 
+import asyncio
 from typing import Any
 
 import jsonschema
@@ -7,16 +8,21 @@ import msgspec
 import pytest
 
 from pipeline.config import Settings
-from pipeline.core.caller import Scope
+from pipeline.core.caller import Caller, Scope
 from pipeline.core.errors import Transient
 from pipeline.core.event import Envelope
 from pipeline.core.plan import Plan
 from pipeline.core.policy import Limit
 from pipeline.flows.decision_log import DecisionLog, decided_event
 from pipeline.flows.ratelimits import POLICY_SECONDS, Check, Checked
+from pipeline.web.app import make_app
+from pipeline.web.problems import Problem
+from pipeline.web.route import Answer, Call, Route
+from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import NOON_US
-from tests.web.limited import BASIC, HELLO, Limited
+from tests.web.limited import BASIC, HELLO, Limited, OneCaller
 
+CALLER = Caller("acme", "key:k1", frozenset(Scope), BASIC)
 CHECK = "/v1/ratelimit/check"
 THREE = {"namespace": "logins", "key": "ann", "limit": {"tokens": 3, "seconds": 60}}
 
@@ -27,6 +33,27 @@ def test_answers_say_what_is_left() -> None:
     assert answer.status_code == 200
     assert answer.headers["ratelimit"] == '"requests";r=19;t=1, "month";r=99999;t=1857600'
     assert answer.headers["ratelimit-policy"] == '"requests";q=20;w=2, "month";q=100000;w=2678400'
+
+
+def test_a_refusal_after_the_first_take_says_it_once() -> None:
+    """A request that was taken and whose events are too many is told of the events alone: no field comes twice."""
+
+    async def refused(_door: FrontDoor, _call: Call) -> Answer:
+        raise Problem("rate_limited", "too many", {"RateLimit": '"events";r=0;t=1', "Retry-After": "1"})
+
+    routes, fields = (Route("GET", "/hello", Scope.READ, "Say hello.", refused),), list[tuple[bytes, bytes]]()
+    app = make_app(Limited(BASIC).door, OneCaller(CALLER), routes)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(event: dict[str, Any]) -> None:
+        fields.extend(event.get("headers", ()))
+
+    scope = {"type": "http", "method": "GET", "path": "/hello", "query_string": b"", "headers": []}
+    asyncio.run(app(scope, receive, send))
+    assert [value for name, value in fields if name == b"ratelimit"] == [b'"events";r=0;t=1']
+    assert len({name for name, _ in fields}) == len(fields)
 
 
 def test_a_refusal_says_which_limit_and_when() -> None:
