@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from functools import lru_cache
 
 _MAC_BYTES = 16  # 128 bits, as nobody can try offline
 _MAX_KEY_BYTES = hashlib.blake2b.MAX_KEY_SIZE
@@ -35,6 +36,14 @@ def unsign(text: str, key: bytes, bound_to: str) -> bytes | None:
 
 def _mac(body: bytes, key: bytes, bound_to: str) -> bytes:
     """Return the keyed hash of both: BLAKE2b (RFC 7693), which needs no HMAC around it and takes a third of its time."""
+    found = _begun(key, bound_to).copy()
+    found.update(body)
+    return found.digest()
+
+
+@lru_cache(maxsize=64)  # a process signs for few purposes
+def _begun(key: bytes, bound_to: str) -> "hashlib.blake2b":
+    """Return the hash of what comes before the body."""
     if len(key) > _MAX_KEY_BYTES:
         key = hashlib.blake2b(key).digest()
-    return hashlib.blake2b(bound_to.encode() + b"\0" + body, digest_size=_MAC_BYTES, key=key).digest()
+    return hashlib.blake2b(bound_to.encode() + b"\0", digest_size=_MAC_BYTES, key=key)

@@ -109,7 +109,7 @@ class Authenticator:
 
     def recognised(self, key: bytes) -> Caller | None:
         """Return the caller of a key that was shown whole and compared seconds ago; None: `resolved` has the answer. No I/O."""
-        proven = self._proven.get(hashlib.sha256(key).digest())
+        proven = self._proven.get(hashlib.blake2b(key).digest())
         if proven is None or self._clock.monotonic() >= proven.until:
             return None
         ends_us = proven.ends_us
@@ -172,7 +172,7 @@ class Authenticator:
             raise
 
     def _by_key(self, text: str) -> Caller | Missing:
-        digest = hashlib.sha256(text.encode()).digest()
+        digest = hashlib.blake2b(text.encode()).digest()
         proven = self._proven.get(digest)
         if proven is not None and (caller := self._still(proven)) is not None:
             return caller

@@ -109,14 +109,15 @@ class Held:
         """Spend tokens; None: only the store can tell."""
         if now >= self._month_ends or self._later is not None:
             self._come_of_age(now)
-        left = self.left
+        left, low, is_low = self.left, self._low, False
         for number, need in enumerate(needs):
             if need > left[number] and need:  # who needs none does not wait for what is owed
                 return self._denied(number, need, now)
         for number, need in enumerate(needs):
             left[number] -= need
+            is_low = is_low or left[number] < low[number]
         self.used_at = now
-        return _TAKEN_LOW if self.is_low(now) else _TAKEN
+        return _TAKEN_LOW if is_low and self.is_low(now) else _TAKEN
 
     def charge(self, tokens: tuple[int, ...]) -> None:
         """Spend what is gone already, whether or not it is there: whoever needs tokens of that bucket next, pays it first."""

@@ -123,7 +123,8 @@ class RequestWatch:
         spans: SpanSink | None = None,
         chance: Callable[[], float] = random,
     ) -> None:
-        self._now, self._now_us, self._chance = clock.monotonic, clock.now_us, chance
+        self.now = clock.monotonic  # the moment, in seconds
+        self._now_us, self._chance = clock.now_us, chance
         self._options = found = options or WatchOptions()
         self._line, self._spans = line, spans
         self._sampler = Sampler(found.trace_share, found.traces_per_second)
@@ -140,7 +141,7 @@ class RequestWatch:
     def begin(self, traceparents: Sequence[str] = ()) -> Seen:
         """Return a new request; `traceparents` are its headers of that name: only one alone is believed."""
         request_id = new_request_id()
-        seen = Seen(request_id, request_id, self._now())
+        seen = Seen(request_id, request_id, self.now())
         if len(traceparents) == 1:
             seen.parent = parse_traceparent(traceparents[0])
             if seen.parent is not None:
@@ -152,12 +153,8 @@ class RequestWatch:
 
     def acknowledged(self, began: float) -> None:
         """Note that the stream has the events which were given to it at a moment of the monotonic clock."""
-        self._lag.add(self._now() - began)
+        self._lag.add(self.now() - began)
         self._lagged = True
-
-    def now(self) -> float:
-        """Return the moment, by the monotonic clock."""
-        return self._now()
 
     def end(self, seen: Seen, route: RouteCount, status: int, code: str = "", size_bytes: int = 0) -> None:
         """Note a request's answer.
@@ -169,7 +166,7 @@ class RequestWatch:
             code: of the problem; "" where it went well.
             size_bytes: of its body, as it arrived.
         """
-        seconds, kind = self._now() - seen.began, status // 100
+        seconds, kind = self.now() - seen.began, status // 100
         timing = route.timings[kind]
         if timing is None:
             timing = route.timings[kind] = Timing()
@@ -199,7 +196,7 @@ class RequestWatch:
 
     def _write(self, seen: Seen, route: str, status: int, code: str, seconds: float, size_bytes: int) -> None:
         refused = status >= _REFUSED
-        if not self._lines[status // 100].take(self._now()):
+        if not self._lines[status // 100].take(self.now()):
             self._withheld += refused
             return
         event = seen.event

@@ -122,7 +122,7 @@ class Inbox:
             first, items = self._base, self._items
             self._items, self._bytes = [], 0
             self._base += len(items)
-            self._held += sum(len(one.payload) for one in items) + EVENT_OVERHEAD_BYTES * len(items)
+            self._held += sum([len(one.payload) for one in items]) + EVENT_OVERHEAD_BYTES * len(items)
         return first, items
 
     def release(self, cost_bytes: int) -> None:

@@ -168,7 +168,8 @@ class EventProducer:
             Transient: there is no room; nothing was taken.
             ConfigProblem: as `put` says.
         """
-        self._must_be_ours()
+        if self._forked:
+            self._must_be_ours()
         slots = self._slots
         return self._inbox.put_all(
             [Item(slot_of_many(one.tenant_id, one.entity_id, slots), one.payload) for one in wires]

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from falcon.asgi import Request
 
-from pipeline.web.entry import SCOPE_KEY, BodyTimeout, Incoming, body_timeout, size_of
+from pipeline.web.entry import SCOPE_KEY, BodyTimeout, Incoming, body_timeout
 from pipeline.web.problems import Problem
 
 _GZIP_WINDOW = 31  # zlib: expect the header and trailer of gzip
@@ -80,7 +80,6 @@ def at_hand(request: Request, limits: BodyLimits) -> bytes | None:
         return None
     if b"content-encoding" in fields:
         return None
-    note_read(request, size)
     incoming.hold(size)
     request.scope[_HELD] = incoming.first  # counted once, however often it is asked for
     return incoming.first
@@ -109,8 +108,10 @@ def note_read(request: Request, size_bytes: int) -> None:
 
 def read_bytes(request: Request) -> int:
     """Return how many bytes of a body were read, as they arrived or inflated, whichever are more."""
-    noted: int = request.scope.get(_READ, 0)
-    return max(noted, size_of(request.scope))
+    scope = request.scope
+    incoming: Incoming | None = scope.get(SCOPE_KEY)
+    noted: int = scope.get(_READ, 0)
+    return noted if incoming is None or noted > incoming.size else incoming.size
 
 
 def when_late(request: Request, tell: Callable[[], None]) -> None:

@@ -107,7 +107,7 @@ class Incoming:
         Raises:
             BodyTimeout: the deadline passed.
         """
-        if self._is_late():
+        if self.late:
             raise BodyTimeout
         reader = self._reader = asyncio.current_task()
         try:
@@ -146,15 +146,13 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._open)
 
-    def next(self) -> float:
-        """Return the deadline of a request that begins now."""
-        return self._loop.time() + self._seconds
-
-    def watch(self, incoming: Incoming) -> None:
-        """Tell a request when its deadline passes."""
+    def begun(self, receive: Receive, room: Room, headers: Headers) -> Incoming:
+        """Return a request that begins now; it is told when its deadline passes."""
+        incoming = Incoming(receive, self._loop.time() + self._seconds, room, headers)
         self._open[incoming] = None
         if self._timer is None:
             self._timer = self._loop.call_at(incoming.deadline, self._ring)
+        return incoming
 
     def answered(self, incoming: Incoming) -> None:
         """Watch a request no more."""
@@ -190,8 +188,7 @@ class Entry:
         ):  # HTTP/1.0, as this server names it; the framework knows only 1.0 and 1.1
             scope["http_version"] = "1.0"
         deadlines = self._deadlines
-        incoming = scope[SCOPE_KEY] = Incoming(receive, deadlines.next(), self._room, scope["headers"])
-        deadlines.watch(incoming)
+        incoming = scope[SCOPE_KEY] = deadlines.begun(receive, self._room, scope["headers"])
         self.requests += 1
         try:
             fields = incoming.fields
@@ -237,7 +234,7 @@ def _coded() -> Problem:
 def begin(watch: RequestWatch, scope: dict[str, Any]) -> Seen:
     """Return a new request, with the trace that its headers name."""
     traceparents = values_of(scope, b"traceparent")
-    return watch.begin([one.decode("latin-1") for one in traceparents] if traceparents else ())
+    return watch.begin([one.decode("latin-1") for one in traceparents]) if traceparents else watch.begin()
 
 
 def size_of(scope: dict[str, Any]) -> int:

@@ -100,7 +100,7 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
     """Take events in. Ids and times of those that come without are new, or those of the request's first attempt."""
     now_us = door.clock.now_us() if started is None else started.begun_us
     new_id = _any_id if started is None else started.event_id
-    verdicts = await _judged(door, call, now_us, new_id)
+    verdicts = _judged_at_once(door, call, now_us, new_id) or await _judged(door, call, now_us, new_id)
     if started is not None:
         _check_repeat(door, started, verdicts)
     # Refused ones too: they were read and judged.
@@ -154,16 +154,22 @@ def _limits(door: FrontDoor) -> BodyLimits:
     return body_limits(door.settings.web.max_body_bytes, door.settings.events.max_inflation)
 
 
+def _judged_at_once(
+    door: FrontDoor, call: Call, now_us: int, new_id: NewId
+) -> list[Accepted | Refused] | None:
+    """Return the verdict on one event whose body is here, as nearly always; None: `_judged` has it."""
+    alone = one_at_hand(call.request, _limits(door))
+    if alone is None:
+        return None
+    acceptor = door.acceptors.of(door.rules())
+    found = acceptor.judge_one(alone, call.caller.tenant_id, now_us, new_id, call.seen.traceparent)
+    return None if type(found) is Refused and found.code in _MAY_BE_NEW else [found]
+
+
 async def _judged(door: FrontDoor, call: Call, now_us: int, new_id: NewId) -> list[Accepted | Refused]:
     """Return the verdict on each event of the body."""
-    judging, limits = _Judging(door, call, now_us, new_id), _limits(door)
-    alone = one_at_hand(call.request, limits)
-    if alone is not None:
-        found = judging.judge((alone,))
-        if type(found[0]) is Refused:
-            found = await judging.looked_again((alone,), found)
-        return found
-    async for some in units(call.request, limits, call.caller.plan.max_batch_events):
+    judging = _Judging(door, call, now_us, new_id)
+    async for some in units(call.request, _limits(door), call.caller.plan.max_batch_events):
         if judging.verdicts:
             await asyncio.sleep(0)  # other requests have their turn
         await judging.add(some)
