@@ -25,7 +25,7 @@ class Web(Section):
         description="Bytes of one request's body, as it arrives and inflated.",
     )
     linger_ms: Whole = Field(
-        default=5,
+        default=2,
         ge=0,
         le=1_000,
         description="How long events of several requests are gathered for one Kinesis record.",

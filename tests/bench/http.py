@@ -26,6 +26,7 @@ _CALM_MS = 12  # about what an answer takes at 70 %: part of a connection's roun
 _SINGLES, _BATCHES = 2_000, 100  # different bodies, sent in turn
 _SCRIPT = Path(__file__).with_name("http_load.lua")
 _TENANT = ("tenant-00",)
+_BARE = ("bare handler", "bare handler in falcon", "bare handler scheduled like the API")
 
 
 class Load(NamedTuple):
@@ -81,27 +82,30 @@ def http(count: int, rounds: int) -> list[Figure]:
         tempfile.TemporaryDirectory() as folder,
         _server("bare") as bare,
         _server("falcon") as falcon,
+        _server("batch") as batch,
         _server("api") as api,
     ):
         one, many = _bodies(Path(folder))
-        three = [
-            tuple(_drive(wrk, server, one, seconds, 128) for server in (bare, falcon, api))
+        four = [
+            tuple(_drive(wrk, server, one, seconds, 128) for server in (bare, falcon, batch, api))
             for _ in range(rounds)
         ]
         watching = _watching(wrk, api, one, seconds, rounds)
         batches = [_drive(wrk, api, many, seconds, 16) for _ in range(rounds)]
-        singles = [load for *_, load in three]
+        singles = [load for *_, load in four]
         calm = _drive(wrk, api, one, seconds, 512, _pause_ms(singles, 512))
         calm_batches = _drive(wrk, api, many, seconds, 16, _pause_ms(batches, 16))
-    loads = [load for round_ in three for load in round_] + [*batches, calm, calm_batches]
+    loads = [load for round_ in four for load in round_] + [*batches, calm, calm_batches]
     return [
-        Figure("bare handler", _median(load.per_core_second for load, *_ in three), "requests/core s"),
-        Figure(
-            "bare handler in falcon", _median(load.per_core_second for _, load, _ in three), "requests/core s"
-        ),
+        *[
+            Figure(name, _median(loads[place].per_core_second for loads in four), "requests/core s")
+            for place, name in enumerate(_BARE)
+        ],
         Figure("single events", _median(load.per_second for load in singles), "requests/s"),
-        Figure("single events / bare handler", _ratio(three, 0), "x", ">= 0.4"),
-        Figure("single events / bare handler in falcon", _ratio(three, 1), "x", ">= 0.4"),
+        *[
+            Figure(f"single events / {name}", _ratio(four, place), "x", ">= 0.4" if place < 2 else "")
+            for place, name in enumerate(_BARE)
+        ],
         Figure("single events with log, metrics, traces / without", watching, "x", ">= 0.9"),
         *_figures("single events", singles, calm, 1, "requests/s"),
         Figure(_MANY, _median(load.per_second for load in batches) * _BATCH, "events/s", ">= 100,000"),

@@ -1,6 +1,7 @@
-"""The server that the bench drives: `python -m tests.bench.http_server bare|falcon|api|unwatched`; prints its port.
+"""The server that the bench drives: `python -m tests.bench.http_server bare|batch|falcon|api|unwatched`; prints its port.
 
-All are the same server with the same limits: `bare` reads the body and says 202, `falcon` does so through the framework,
+All are the same server with the same limits: `bare` reads the body and says 202, `batch` is that under the API's own
+scheduling (`schedule_as_batch`), `falcon` is it through the framework,
 `api` is the whole API over a null stream, with its log, metrics and sampled traces, a key to be checked and a plan to be taken from; `unwatched` is that without the three.
 """
 
@@ -43,7 +44,7 @@ from pipeline.sending.worker import WorkerPorts  # noqa: E402
 from pipeline.telemetry.page import Page  # noqa: E402
 from pipeline.telemetry.tracing import Tracer  # noqa: E402
 from pipeline.web.gate import gate_of  # noqa: E402
-from pipeline.web.serve import Address, hold_address, make_server, serve  # noqa: E402
+from pipeline.web.serve import Address, hold_address, make_server, schedule_as_batch, serve  # noqa: E402
 from pipeline.wiring.front_door import FrontDoor, request_watch  # noqa: E402
 from tests.bench.data import KEY, bench_rules  # noqa: E402
 from tests.bench.null_ports import NullLedger  # noqa: E402
@@ -171,8 +172,10 @@ def main(kind: str) -> None:
     address = hold_address("127.0.0.1", 0)
     with Telemetry(load_settings(), "bench", page=None) as telemetry:
         door = _door(telemetry, _watch(telemetry, blind=kind != "api"))
-        if kind in ("bare", "falcon"):
-            uvloop.run(_serve_bare(_bare if kind == "bare" else _falcon(), door, address))
+        if kind in ("bare", "batch", "falcon"):
+            if kind == "batch":
+                schedule_as_batch()
+            uvloop.run(_serve_bare(_falcon() if kind == "falcon" else _bare, door, address))
             return
         serve(
             door,
