@@ -141,13 +141,18 @@ class Decoder:
             and envelope.correlation_id is _UNSET
             and envelope.traceparent is _UNSET
         )
+        when = moment(envelope.event_time)
         if (
-            quotes == (_QUOTES if plain else _quotes(envelope))
-            and envelope.tenant_id in self._tenants
-            and _settle_times(envelope, not_after)
+            quotes != (_QUOTES if plain else _quotes(envelope))
+            or envelope.tenant_id not in self._tenants
+            or when is None
+            or when > not_after
         ):
-            return Row(envelope, data, raw, record, number)
-        return None
+            return None
+        envelope.event_time = when  # type: ignore[assignment]
+        if not plain and not _settle_received(envelope):
+            return None
+        return Row(envelope, data, raw, record, number)
 
     def _apart(
         self,
@@ -192,12 +197,8 @@ def _refusal(exc: InvalidEvent, raw: bytes, record: int, number: int, **names: s
     return Refusal(exc.code, exc.pointer, exc.message, raw, record, number, **names)
 
 
-def _settle_times(envelope: WireEnvelope, not_after: datetime) -> bool:
-    """Turn the envelope's times from text into instants; False when one is none, or lies in the future."""
-    when = moment(envelope.event_time)
-    if when is None or when > not_after:
-        return False
-    envelope.event_time = when  # type: ignore[assignment]
+def _settle_received(envelope: WireEnvelope) -> bool:
+    """Turn the time of arrival, if there is one, from text into an instant; False when it is none."""
     if envelope.received_time is not msgspec.UNSET:
         received = moment(envelope.received_time)
         if received is None:
