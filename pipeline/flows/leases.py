@@ -26,9 +26,10 @@ from pipeline.core.lease import (
     lease,
     pay,
 )
-from pipeline.facts import FactSink, LimitItemUnreadable, LimitStoreAnswered, LimitStoreFailed
+from pipeline.facts import FactSink
 from pipeline.flows.clocks import MAX_SKEW_SECONDS, Clocks, ClockWrong
 from pipeline.flows.held import STORE, Held, Taken, Want
+from pipeline.flows.outage import DOWN_SECONDS, Outage
 from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey, LimitStore
 
@@ -36,8 +37,6 @@ MAX_ACCOUNTS = 100_000  # held at a time, about 600 bytes each
 IDLE_SECONDS = 60.0  # unused for so long, a lease is given back
 SWEEP_SECONDS = 10.0
 _TRIES = 8  # against other processes that store the same account anew
-_DOWN_SECONDS = 1.0  # how long nobody asks a store that failed
-_TOLD_SECONDS = 10.0  # a store that stays down is told so often
 _BUSY_SECONDS = 0.05  # denial of an account for which too many processes race
 
 Submit = Callable[..., Any]  # as an executor's `submit`
@@ -65,15 +64,13 @@ class Leases:
         max_accounts: int = MAX_ACCOUNTS,
         max_skew_seconds: float = MAX_SKEW_SECONDS,
     ) -> None:
-        self._store, self._clock, self._facts = store, clock, facts
+        self._store, self._clock = store, clock
         self._store_down, self._max_accounts = store_down, max_accounts
         self._clocks = Clocks(clock, store.told_us, facts, max_skew_seconds)
         self._held: OrderedDict[AccountKey, Held] = OrderedDict()
         self._evicted: list[tuple[AccountKey, Held]] = []
         self._lock = threading.Lock()
-        self._down_until, self._down_since, self._told_at = 0.0, 0.0, -_TOLD_SECONDS
-        self._is_down, self._swept_at = False, clock.monotonic()
-        self._damage_told_at = -_TOLD_SECONDS
+        self._outage, self._swept_at = Outage(clock, facts, store_down), clock.monotonic()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -191,13 +188,13 @@ class Leases:
             want = held.wants(needs, self._clock.monotonic())
         if want is None:
             return False
-        if (now := self._clock.monotonic()) < self._down_until:
-            self._without_store(held, want, self._down_until)
+        if (now := self._clock.monotonic()) < self._outage.until:
+            self._without_store(held, want, self._outage.until)
             return False
-        if self._is_down:  # one asks; nobody waits for a store that is known to be down
-            self._down_until = now + _DOWN_SECONDS
+        if self._outage.is_on:  # one asks; nobody waits for a store that is known to be down
+            self._outage.until = now + DOWN_SECONDS
             if self._store_down == "open":
-                self._without_store(held, want, self._down_until)
+                self._without_store(held, want, self._outage.until)
                 return True
         try:
             if not self._from_store(key, held, want):
@@ -205,29 +202,29 @@ class Leases:
                 with self._lock:
                     held.deny(0, needs[0], now + _BUSY_SECONDS, now + _BUSY_SECONDS, now)
         except ClockWrong:  # told by `Clocks`
-            until = self._clock.monotonic() + _DOWN_SECONDS
+            until = self._clock.monotonic() + DOWN_SECONDS
             with self._lock:
-                held.deny(STORE, 0, until, until, until - _DOWN_SECONDS)
+                held.deny(STORE, 0, until, until, until - DOWN_SECONDS)
         except Corrupt as exc:  # of this account alone: the others go on, by a store that has answered
-            self._answered()
-            self._damaged(exc)
-            self._without_store(held, want, self._clock.monotonic() + _DOWN_SECONDS)
+            self._outage.answered()
+            self._outage.damaged(exc)
+            self._without_store(held, want, self._clock.monotonic() + DOWN_SECONDS)
         except HeadraceError as exc:
-            self._failed(exc)
-            self._without_store(held, want, self._down_until)
+            self._outage.failed(exc)
+            self._without_store(held, want, self._outage.until)
         else:
-            self._answered()
+            self._outage.answered()
         return False
 
     def _ask_again(self, key: AccountKey) -> None:
         try:
             self._store.read(key)
         except Corrupt:  # an answer; whoever renews that account meets it
-            self._answered()
+            self._outage.answered()
         except HeadraceError as exc:
-            self._failed(exc)
+            self._outage.failed(exc)
         else:
-            self._answered()
+            self._outage.answered()
 
     def _from_store(self, key: AccountKey, held: Held, want: Want) -> bool:
         """Take a lease, or learn why there is none; False: others were always faster."""
@@ -249,7 +246,7 @@ class Leases:
                     held.got_nothing(found, held.denied_need(found.which, want), at_us, now)
                 return True
             if not any(found.tokens):
-                held.be_quiet(now + _DOWN_SECONDS)
+                held.be_quiet(now + DOWN_SECONDS)
                 return True
             stored = self._write(key, terms, found.change)
             if stored is not None:
@@ -291,26 +288,6 @@ class Leases:
             if held.terms.quota is not None:
                 held.owe(found.tokens[0], held.local.month)
 
-    def _failed(self, exc: HeadraceError) -> None:
-        now = self._clock.monotonic()
-        self._down_until = now + _DOWN_SECONDS
-        if not self._is_down:
-            self._is_down, self._down_since = True, now
-        if now - self._told_at >= _TOLD_SECONDS:
-            self._told_at = now
-            self._facts(LimitStoreFailed(store_down=self._store_down, error=str(exc)))
-
-    def _damaged(self, exc: Corrupt) -> None:
-        now = self._clock.monotonic()
-        if now - self._damage_told_at >= _TOLD_SECONDS:
-            self._damage_told_at = now
-            self._facts(LimitItemUnreadable(store_down=self._store_down, error=str(exc)))
-
-    def _answered(self) -> None:
-        if self._is_down:
-            self._is_down, self._told_at, self._down_until = False, -_TOLD_SECONDS, 0.0
-            self._facts(LimitStoreAnswered(seconds=round(self._clock.monotonic() - self._down_since, 3)))
-
     def _give_back(self, key: AccountKey, held: Held) -> None:
         """Return what is left, or let it go when the store does not answer: never is more given out."""
         with self._lock:
@@ -318,7 +295,7 @@ class Leases:
         if not any(tokens) or local is not None:
             return
         if (
-            self._clock.monotonic() < self._down_until
+            self._clock.monotonic() < self._outage.until
         ):  # many would hold a thread for minutes where the store hangs
             return
         try:
@@ -333,9 +310,9 @@ class Leases:
         except ClockWrong:
             return
         except Corrupt as exc:
-            self._damaged(exc)
+            self._outage.damaged(exc)
         except HeadraceError as exc:
-            self._failed(exc)
+            self._outage.failed(exc)
 
     def ask(self, key: AccountKey) -> None:
         """Ask the store for an account, to see that it answers."""
