@@ -301,7 +301,7 @@ async def _never(*_: Any) -> None:
     ],
 )
 def test_nobody_is_told_to_ask_for_less_than_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, query: dict[str, str], less: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, query: dict[str, Any], less: str
 ) -> None:
     """A parameter is named in a 503 only where the route has it and it was not given."""
     api = Api(Town(), settings_of(tmp_path, deadline_seconds=0.05))
