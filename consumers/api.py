@@ -6,6 +6,7 @@ whatever hangs: a call that does not come back is not waited for.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from pipeline.wiring.front_door import front_door, request_watch
 from pipeline.wiring.signing import signing_key
 
 _NAME = "api"
+_ENDED = (0, -signal.SIGTERM)  # the signal's own end: asked to stop before it had begun to serve
 _CHECK_SECONDS = 0.2
 
 SHARED_PORT = "API_SHARED_PORT"  # of one of many: the port that its parent holds
@@ -113,9 +115,10 @@ def _keep_many(settings: Settings, tell: FactSink) -> None:
         statuses = [slot.child.wait() for slot in slots]
         if address.held is not None:
             address.held.close()
-    if any(statuses):
+    faults = [one for one in statuses if one not in _ENDED]
+    if faults:
         raise HeadraceError(
-            f"a process of the API ended with status {max(statuses, key=abs)}; its log says why"
+            f"a process of the API ended with status {max(faults, key=abs)}; its log says why"
         )
 
 

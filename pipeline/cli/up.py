@@ -65,7 +65,7 @@ def command(
     )
     if detach:
         stack = start_in_background(launch.home, _again(launch), {**os.environ, _UNSEEN: "1"})
-        _say_where(launch.home, stack)
+        say_where(launch.home, stack)
         say("`headrace status` shows it, `headrace down` stops it")
     else:
         _run(launch)
@@ -76,7 +76,7 @@ def _run(launch: Launch) -> None:
     running: Running | None = None
     try:
         with local_stack(launch) as running:
-            _say_where(launch.home, running.stack)
+            say_where(launch.home, running.stack)
             if not launch.unseen:
                 say("Ctrl-C stops it; nothing is lost")
             while True:
@@ -88,11 +88,14 @@ def _run(launch: Launch) -> None:
         say(f"stopped; data kept in {launch.home.path}")
 
 
-def _say_where(home: Home, stack: Stack) -> None:
+def say_where(home: Home, stack: Stack) -> None:
+    """Say what runs where; an API that is slow to start is not passed over: what follows in a script would not reach it."""
     say(f"running on {stack.endpoint_url}, home {home.path}")
     url = api_url(home, stack.api)
     if url is not None:
         say(f"HTTP API on {url}, its reference on {url}/docs")
+    elif stack.has_api:
+        say(f"the HTTP API is not up yet: `headrace status` says its URL once it is; see {home.api_log}")
 
 
 def _again(launch: Launch) -> list[str]:

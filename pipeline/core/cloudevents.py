@@ -52,7 +52,7 @@ def as_event(document: Mapping[str, Any]) -> dict[str, Any]:
         InvalidEvent: another specversion, data that is not JSON, a required attribute is missing, or a dataschema
             that names no version. Pointers name the CloudEvent's own attributes.
     """
-    if document["specversion"] != "1.0":
+    if document.get("specversion") != "1.0":
         raise InvalidEvent(RefusalCode.BAD_ENVELOPE, "/specversion", 'specversion must be "1.0"')
     _refuse_other_content(document)
     event = {}

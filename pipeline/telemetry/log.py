@@ -51,26 +51,35 @@ class FactLog:
         self._written_at: dict[tuple[object, ...], float] = {}
 
     def __call__(self, fact: Fact) -> None:
-        """Write one line: time, level, the fact's name and its fields; of a sampled fact one in a while."""
+        """Write one line: time, level, the fact's name and its fields; of a sampled fact one in a while.
+
+        What is held of sampled facts is written once it is due, whichever fact comes next: a burst that ended is counted
+        about when it was, not when its like comes again.
+        """
         if isinstance(fact, WorkerCrashed):  # nothing comes after it
             self.close()
         with self._lock:
             if fact.sampled:
                 key = (type(fact).__name__, *((one.key, *one.more) for one in readings(fact)))
-                held = self._held.pop(key, None)
-                fact = fact if held is None else _merged(held, fact)
-                now, written_at = self._clock.monotonic(), self._written_at.get(key)
-                if written_at is not None and now - written_at < self._sample_seconds:
-                    self._held[key] = fact
-                    return
-                self._written_at[key] = now
-            self._line(fact)
+                held = self._held.get(key)
+                self._held[key] = fact if held is None else _merged(held, fact)
+            else:
+                self._line(fact)
+            self._write_due()
 
     def close(self) -> None:
         """Write what is held of sampled facts."""
         with self._lock:
             while self._held:
                 self._line(self._held.popitem()[1])
+
+    def _write_due(self) -> None:
+        now = self._clock.monotonic()
+        for key in list(self._held):
+            written_at = self._written_at.get(key)
+            if written_at is None or now - written_at >= self._sample_seconds:
+                self._written_at[key] = now
+                self._line(self._held.pop(key))
 
     def _line(self, fact: Fact) -> None:
         now_ms = self._clock.now_us() // 1_000

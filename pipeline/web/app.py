@@ -143,7 +143,22 @@ def _resource(door: FrontDoor, gate: Gate, methods: dict[str, Route]) -> _Resour
         setattr(resource, f"on_{method.lower()}", responder)
         if method == "GET":
             resource.on_head = responder  # type: ignore[attr-defined] # RFC 9110: what GET answers, without the body
+    allowed = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    resource.on_options = _options(door, sorted(allowed))  # type: ignore[attr-defined]
     return resource
+
+
+def _options(door: FrontDoor, methods: Iterable[str]) -> Responder:
+    """Return what names the methods of a path: the framework's own says neither request nor trace, and is not counted."""
+    watch, watched, allow = door.watch, door.watch.route(NO_ROUTE), ", ".join(methods)
+
+    async def respond(request: falcon.asgi.Request, response: Response, **path: str) -> None:  # noqa: ARG001 - as all are called
+        seen = begin(watch, request.scope)
+        name_request(response, seen)
+        response.set_headers({"Allow": allow})
+        watch.end(seen, watched, 200, "", size_of(request.scope))
+
+    return respond
 
 
 def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
@@ -236,6 +251,7 @@ def write_problem(response: Response, problem: Problem, request_id: str) -> str:
 _FRAMEWORK = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 _REFERENCE = "see the reference at /docs"
 _SAYS = {
+    400: "this is no method of HTTP: GET /docs lists the routes and the method of each",
     404: "no route has this path: GET /docs lists them",
     405: "this path does not take this method: the header Allow lists those that it takes",
 }

@@ -7,7 +7,7 @@ from pipeline.core.errors import Corrupt, HeadraceError, StoreUnusable
 from pipeline.core.span import instant_of
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import asked
-from pipeline.web.reading import read
+from pipeline.web.reading import AGAIN, read
 from pipeline.web.route import Answer, AnyOf, Call, Route
 from pipeline.web.threads import in_table, unavailable
 from pipeline.wiring.front_door import FrontDoor
@@ -62,7 +62,7 @@ class PlanUsage(msgspec.Struct, frozen=True):
 async def get_lag(door: FrontDoor, call: Call) -> Answer:
     """Say how far the archive is behind."""
     asked(call, ())
-    seen = await read(door, call, TenantReads.freshness)
+    seen = await read(door, call, TenantReads.freshness, less=AGAIN)
     now_us = door.clock.now_us()
     streams = [
         StreamLag(name, None, None)

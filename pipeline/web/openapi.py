@@ -30,6 +30,7 @@ _PROBLEM: dict[str, Any] = {
     },
     "required": ["type", "title", "status", "detail", "code", "request_id"],
 }
+_WITH_RETRY_AFTER = frozenset((409, 429, 503))
 _SCHEMES = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -69,8 +70,8 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     }
     for status, codes in refusals(route).items():
         if str(status) not in found["responses"]:  # else the route describes it by itself
-            found["responses"][str(status)] = _refusal(f"A refusal: {', '.join(codes)}.")
-    found["responses"]["default"] = _refusal("A refusal.")
+            found["responses"][str(status)] = _refusal(route, status, f"A refusal: {', '.join(codes)}.")
+    found["responses"]["default"] = _refusal(route, None, "A refusal.")
     if more:
         found["description"] = more
     if not isinstance(route.needs, Open):
@@ -102,10 +103,27 @@ def refusals(route: Route) -> dict[int, list[str]]:
     return found
 
 
-def _refusal(says: str) -> dict[str, Any]:
+def _headers(route: Route, status: int | None) -> dict[str, Any]:
+    """Return the fields of an answer: those that every answer has, then those that it may have."""
+    found = {
+        name: {"required": True, "schema": {"type": "string"}} for name in ("X-Request-Id", "X-Trace-Id")
+    }
+    may: list[str] = []
+    if status in _WITH_RETRY_AFTER:
+        may.append("Retry-After")
+    if status == HTTPStatus.UNAUTHORIZED:
+        may.append("WWW-Authenticate")
+    elif route.costs and not isinstance(route.needs, Open) and status != HTTPStatus.FORBIDDEN:
+        may += ["RateLimit", "RateLimit-Policy"]
+    if status in route.answers and any(one.name == "Idempotency-Key" for one in route.parameters):
+        may.append("Idempotent-Replayed")
+    return found | {name: {"schema": {"type": "string"}} for name in may}
+
+
+def _refusal(route: Route, status: int | None, says: str) -> dict[str, Any]:
     return {
         "description": says,
-        "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+        "headers": _headers(route, status),
         "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
     }
 
@@ -125,7 +143,7 @@ def _response(route: Route, status: int, schema_of: dict[Any, Any]) -> dict[str,
     body = route.answers[status]
     found: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
-        "headers": {name: {"schema": {"type": "string"}} for name in ("X-Request-Id", "X-Trace-Id")},
+        "headers": _headers(route, status),
     }
     if body is not None:
         schema = schema_of[body] if isinstance(body, type) else body

@@ -33,7 +33,7 @@ from pipeline.web.asked import (
     whole,
 )
 from pipeline.web.problems import Problem
-from pipeline.web.reading import read, reads_of
+from pipeline.web.reading import AGAIN, read, reads_of
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 
@@ -154,7 +154,7 @@ async def get_quarantine_unit(door: FrontDoor, call: Call) -> Answer:
     def work(mine: TenantReads) -> tuple[RefusedUnit, Mark | None]:
         return mine.refused_unit(place)
 
-    found = await read(door, call, work, missing=_MISSING)
+    found = await read(door, call, work, less=AGAIN, missing=_MISSING)
     return Answer(_refusal(*found, len(found[0].raw)))
 
 

@@ -21,6 +21,7 @@ T = TypeVar("T")
 _SLOW = "the answer took longer than {seconds:g} s: {less}"
 MISSING = "there is no such thing"
 LESS = "ask for a shorter time between from and to"
+AGAIN = "try again; GET /readyz says which part is slow"  # of what is small as it is
 
 
 async def read(

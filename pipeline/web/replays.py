@@ -23,7 +23,7 @@ from pipeline.web.asked import CURSOR, MAX_TEXT, after_of, asked, next_of, path,
 from pipeline.web.document import JSON, converted, parsed, received
 from pipeline.web.idempotent import KEY_PARAMETER, once
 from pipeline.web.problems import Problem
-from pipeline.web.reading import read, reads_of
+from pipeline.web.reading import AGAIN, read, reads_of
 from pipeline.web.results import DayResult, results_of
 from pipeline.web.route import Answer, AnyOf, Call, Route
 from pipeline.wiring.front_door import FrontDoor
@@ -165,7 +165,7 @@ async def _begun(door: FrontDoor, call: Call, started: Started) -> Job | None:
             return mine.job(_name(started))
         return None
 
-    return await read(door, call, find)
+    return await read(door, call, find, less=AGAIN)
 
 
 def _name(started: Started) -> str:
@@ -230,7 +230,7 @@ async def get_replays(door: FrontDoor, call: Call) -> Answer:
     query = asked(call, _LIST)
     key, limit = reads_of(door).key, query["limit"]
     after = after_of(door, call, query, key)
-    jobs = await read(door, call, TenantReads.jobs)
+    jobs = await read(door, call, TenantReads.jobs, less=AGAIN)
     left = [one for one in jobs if after is None or one.id < str(after[0])]
     more = (left[limit - 1].id,) if len(left) > limit else None
     return Answer(ReplayPage([_job(one) for one in left[:limit]], next_of(door, call, query, key, more)))
@@ -246,7 +246,7 @@ async def _one(door: FrontDoor, call: Call) -> Job:
     def work(mine: TenantReads) -> Job:
         return mine.job(call.path["id"])
 
-    return await read(door, call, work, missing=_MISSING)
+    return await read(door, call, work, less=AGAIN, missing=_MISSING)
 
 
 async def get_replay_results(door: FrontDoor, call: Call) -> Answer:
@@ -260,7 +260,7 @@ async def get_replay_results(door: FrontDoor, call: Call) -> Answer:
     if job.selection.entity_id not in {None, entity}:
         raise refused("entity", "is not the job's", "the job's entity, or nothing", "N14228")
     after = after_of(door, call, query | {"job": job.id}, key)
-    found = await read(door, call, lambda mine: mine.results(job, entity))
+    found = await read(door, call, lambda mine: mine.results(job, entity), less=AGAIN)
     left = [one for one in found if after is None or one.dt > str(after[0])]
     more = (left[limit - 1].dt,) if len(left) > limit else None
     shown_next = next_of(door, call, query | {"job": job.id}, key, more)

@@ -29,7 +29,7 @@ from pipeline.web.entry import Entry
 from pipeline.web.gate import Gate
 from pipeline.wiring.front_door import FrontDoor
 
-_MAX_HEAD_BYTES = 65_536  # request line and headers: a longer head is answered 431
+_MAX_HEAD_BYTES = 65_536  # request line and headers: a head that is not whole by then is answered 431
 # Requests under way are some thousand objects at any time, and no garbage: looked through as seldom as memory allows (10 MB).
 _COLLECT_AFTER = (50_000, 20, 100)
 _BACKLOG = 1_024  # connections that wait to be taken

@@ -14,7 +14,7 @@ from pipeline.flows.quarantine import unit_name
 from pipeline.flows.tenant_reads import TenantReads
 from pipeline.web.asked import asked, path, refused, tell_crossing, text
 from pipeline.web.problems import Problem
-from pipeline.web.reading import read, reads_of, refusing
+from pipeline.web.reading import AGAIN, read, reads_of, refusing
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 
@@ -112,7 +112,7 @@ async def get_event(door: FrontDoor, call: Call) -> Answer:
     def work(mine: TenantReads) -> Trace:
         return mine.trace(event_id, hint)
 
-    found = await read(door, call, work, less=_LESS)
+    found = await read(door, call, work, less=_LESS if hint == Hint() else AGAIN)
     if not found.found:
         raise Problem("not_found", await _missing(door, call, query["receipt"]))
     ways = [_way(one) for one in found.found]

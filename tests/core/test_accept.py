@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import load_settings
 from pipeline.core.accept import Accepted, Acceptor, Refused, binary_event
+from pipeline.core.cloudevents import ATTRIBUTES
 from pipeline.core.decode import Decoded, Decoder
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Limits, Record
@@ -129,6 +130,7 @@ def test_whether_another_tenant_exists_is_not_told() -> None:
         (b"{}", "bad_envelope"),
         (b"{ }", "bad_envelope"),
         (b'{"specversion":"1.0"}', "bad_envelope"),
+        (b'{"specversion":null}', "bad_envelope"),
         (b'{"event_id":"a","event_id":"b"}', "duplicate_key"),
         (b'{"tenant_id":"mine","tenant_id":"theirs","entity_id":"e"}', "duplicate_key"),
     ],
@@ -201,18 +203,29 @@ _FIELDS = st.sampled_from(
         "received_time",
         "data",
         "x",
+        *ATTRIBUTES.values(),
+        "specversion",
+        "datacontenttype",
+        "data_base64",
     ]
 )
+_CLOUD = {
+    "specversion": "1.0",
+    "type": "thing.seen",
+    "source": "s",
+    "subject": "e",
+    "dataschema": "https://x/1",
+    "data": {"n": 1},
+}
 
 
 @settings(deadline=None)
 @given(
     st.dictionaries(_FIELDS, st.one_of(_VALUES, st.dictionaries(st.sampled_from(["n", "t"]), _VALUES))),
-    st.booleans(),
+    st.sampled_from([sent(event_id="x", tenant_id="mine", event_time=NOW), sent(), _CLOUD]),
 )
-def test_the_loader_takes_what_is_accepted(given: dict[str, Any], whole: bool) -> None:
+def test_the_loader_takes_what_is_accepted(given: dict[str, Any], base: dict[str, Any]) -> None:
     """Whatever a client sends: what the stream gets is one event for the loader, of this tenant, never a refusal."""
-    base = sent(event_id="x", tenant_id="mine", event_time=NOW) if whole else sent()
     verdict = judged(msgspec.json.encode(base | given))
     if isinstance(verdict, Accepted):
         decoded = loaded(verdict.payload)

@@ -211,8 +211,24 @@ def test_a_sampled_fact_is_written_now_and_then() -> None:
     log.tell.close()
     log.tell.close()
     writes = [line for line in log.lines if line["fact"] == "WritesMetered"]
-    assert [line["s3_puts"] for line in writes] == [1, 60, 60, 4]
+    assert [line["s3_puts"] for line in writes] == [1, 59, 60, 5]
     assert sum(line["dynamodb_write_units"] for line in writes) == 250.0
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_burst_that_ended_is_written_when_it_is_due(sampled: bool) -> None:
+    """Whatever is told next brings it out, not only its like: errors that stopped are counted about when they were."""
+    log = Log()
+    for _ in range(3):
+        log.tell(WritesMetered(dynamodb_write_units=2.0, s3_puts=1))
+    log.clock.advance(59.0)
+    log.tell(example(SegmentCommitted))
+    assert [line["fact"] for line in log.lines] == ["WritesMetered", "SegmentCommitted"]
+    log.clock.advance(1.0)
+    log.tell(LagMeasured(shard_id="a", behind_seconds=0.0) if sampled else example(SegmentCommitted))
+    assert [line["s3_puts"] for line in log.lines if line["fact"] == "WritesMetered"] == [1, 2]
+    log.tell.close()
+    assert len(log.lines) == 4
 
 
 def test_other_facts_are_never_held() -> None:

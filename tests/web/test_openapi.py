@@ -34,6 +34,24 @@ def test_every_route_is_described() -> None:
     assert sum(map(len, DOCUMENT["paths"].values())) == len(ROUTES)
 
 
+def test_the_fields_of_an_answer_are_described() -> None:
+    """Request and trace of every one; what is left of the plan where it counts; when to come again, and what is a repeat."""
+    for path in DOCUMENT["paths"].values():
+        for operation in path.values():
+            for answer in operation["responses"].values():
+                assert {name for name, one in answer["headers"].items() if one.get("required")} == {
+                    "X-Request-Id",
+                    "X-Trace-Id",
+                }
+    sent = DOCUMENT["paths"]["/v1/events"]["post"]["responses"]
+    of_plan = {"RateLimit", "RateLimit-Policy"}
+    assert set(sent["202"]["headers"]) > {"Idempotent-Replayed"} | of_plan
+    assert set(sent["429"]["headers"]) > {"Retry-After"} | of_plan
+    assert "WWW-Authenticate" in sent["401"]["headers"]
+    assert not of_plan & (set(sent["401"]["headers"]) | set(sent["403"]["headers"]))
+    assert not of_plan & set(DOCUMENT["paths"]["/v1/usage"]["get"]["responses"]["200"]["headers"])
+
+
 def test_every_reference_leads_somewhere() -> None:
     """A generator of clients finds each schema."""
     known = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}

@@ -286,6 +286,30 @@ class _SlowJobs(MemoryJobs):
         return super().newest()
 
 
+async def _never(*_: Any) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "less"),
+    [
+        ("/v1/events", {"entity": "door-1"}, "shorter time"),
+        ("/v1/events/acme-e1", {}, "give entity"),
+        ("/v1/events/acme-e1", {"entity": "door-1"}, "try again"),
+        ("/v1/lag", {}, "try again"),
+        ("/v1/replays/none", {}, "try again"),
+    ],
+)
+def test_nobody_is_told_to_ask_for_less_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, query: dict[str, Any], less: str
+) -> None:
+    """A parameter is named in a 503 only where the route has it and it was not given."""
+    api = Api(Town(), settings_of(tmp_path, deadline_seconds=0.05))
+    monkeypatch.setattr("pipeline.web.reading._in_turn", _never)
+    answer = api.get(path, **query)
+    assert (answer.status_code, less in answer.json["detail"]) == (503, True)
+
+
 def test_a_read_that_takes_too_long_says_what_to_do(tmp_path: Path) -> None:
     """At the deadline 503 with the next step and a fact; the thread reads no further."""
     api = Api(Town(), settings_of(tmp_path, deadline_seconds=0.2))

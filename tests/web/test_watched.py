@@ -70,7 +70,7 @@ class Observed:
 
 
 def test_every_answer_names_request_and_trace() -> None:
-    """Taken, refused, unknown path and method: two headers, and a line with both."""
+    """Taken, refused, unknown path and method, what a path takes: two headers, and a line with both."""
     seen = Observed()
     with serving(seen.door) as served, served.client() as client:
         answers = [
@@ -80,15 +80,37 @@ def test_every_answer_names_request_and_trace() -> None:
             client.delete("/healthz"),
             client.get("/healthz", headers=SAMPLED),
             httpx.get(f"{served.url}/v1/usage"),
+            client.request("BREW", "/healthz"),
+            client.options("/v1/events"),
         ]
-    assert [one.status_code for one in answers] == [202, 400, 404, 405, 200, 401]
+    assert [one.status_code for one in answers] == [202, 400, 404, 405, 200, 401, 400, 200]
     named = [(one.headers["x-request-id"], one.headers["x-trace-id"]) for one in answers]
     assert [(line["request"], line["trace"]) for line in seen.lines] == named
     assert answers[4].headers["x-trace-id"] == TRACE
-    assert all(request == trace for request, trace in (*named[:4], named[5]))
-    routes = ["POST /v1/events", "POST /v1/events", "none", "none", "GET /healthz", "GET /v1/usage"]
+    assert all(request == trace for request, trace in (*named[:4], *named[5:]))
+    assert answers[7].headers.get_list("allow") == ["GET, HEAD, OPTIONS, POST"]
+    assert "no method of HTTP" in answers[6].json()["detail"]
+    routes = [
+        "POST /v1/events",
+        "POST /v1/events",
+        "none",
+        "none",
+        "GET /healthz",
+        "GET /v1/usage",
+        "none",
+        "none",
+    ]
     assert [line["route"] for line in seen.lines] == routes
-    codes = [None, "all_refused", "not_found", "method_not_allowed", None, "unauthenticated"]
+    codes = [
+        None,
+        "all_refused",
+        "not_found",
+        "method_not_allowed",
+        None,
+        "unauthenticated",
+        "bad_request",
+        None,
+    ]
     assert [line.get("code") for line in seen.lines] == codes
 
 
