@@ -53,14 +53,22 @@ class KinesisStream:
         """Return the creation time in milliseconds: a recreated stream is another one."""
         return self._epoch
 
+    def check_epoch(self) -> None:
+        """Ask whether this is the stream still: calls know it by its name alone.
+
+        Raises:
+            NotFound: the stream was deleted, or deleted and made anew.
+        """
+        if self._created() != self._epoch:
+            raise NotFound(f"stream {self._name} was made anew; start again to read the new one")
+
     def shards(self) -> list[ShardInfo]:
         """Return all shards that still hold data, parents before children.
 
         Raises:
             NotFound: the stream was deleted, or deleted and made anew: its shards are other lineages now.
         """
-        if self._created() != self._epoch:
-            raise NotFound(f"stream {self._name} was made anew; start again to read the new one")
+        self.check_epoch()
         found: list[dict[str, Any]] = []
         ask: dict[str, Any] = {"StreamName": self._name}
         with _translated(f"list shards of {self._name}"):
@@ -135,6 +143,9 @@ class _Reader:
         if self._after is not None:
             where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._after}
         answer = self._kinesis.get_shard_iterator(StreamName=self._stream, ShardId=self._shard_id, **where)
+        # Afterwards: if the stream is the same still, the iterator is of it. Or else another stream's records would be read
+        # as this one's, and by whoever loads that stream a second time.
+        self._whole.check_epoch()
         return str(answer["ShardIterator"])
 
 

@@ -1,7 +1,7 @@
 """The audit of what the ledger says besides its counts: lineages, the seal, and each segment against its files.
 
 What is not held against anything, because nothing else knows it: which parents a shard has, whether a newest segment ended
-its shard, and how many of a segment's units came without a label.
+its shard, from when to when a gap reaches, and how many of a segment's units came without a label.
 """
 
 from bisect import bisect_left
@@ -113,8 +113,7 @@ def _wrong(one: Segment, extent: Extent | None, seal: SealState, *, ranged: bool
         found.append(f"the ledger says seal version {one.seal_version}, the seal is at {seal.version}")
     if not one.staging_key.startswith(staging_prefix(*one.ref)):
         found.append(f"the ledger names {one.staging_key}, which is staged for another segment")
-    if one.gap is not None and (one.counts.units or one.start != one.end):
-        found.append("the ledger has a gap here, but a gap holds no units and no positions")
+    found += _odd_empty(one) if ranged else _odd_redrive(one)
     if extent is None or one.state != "committed":
         return found
     end = int(one.end.sequence_number) if one.end else -1
@@ -127,6 +126,29 @@ def _wrong(one: Segment, extent: Extent | None, seal: SealState, *, ranged: bool
     if arrivals != (extent.first_arrival_us, extent.max_arrival_us):
         found.append("the ledger gives it other arrivals than its records have: the window would be another")
     return found
+
+
+def _odd_empty(one: Segment) -> list[str]:
+    """Return what is wrong with a gap, or an end without records: neither has a file that would show it."""
+    if one.counts.units:
+        return [] if one.gap is None else ["the ledger has a gap here, but a gap holds no units"]
+    found = []
+    if one.gap is None and not one.shard_end:
+        found.append("the ledger has no units here, no gap and no end: what stood here is gone")
+    if one.start != one.end or one.counts.records:
+        found.append("the ledger has positions or records here, but no units")
+    if one.first_arrival_us != one.max_arrival_us:
+        found.append("the ledger has two arrivals here, but no units")
+    if one.gap is not None and one.gap.from_us > one.gap.until_us:
+        found.append("the ledger has a gap here that ends before it begins")
+    return found
+
+
+def _odd_redrive(one: Segment) -> list[str]:
+    """Return what is wrong with a segment of a redrive: it stands for no place in a shard."""
+    if (one.start, one.end, one.gap, one.gap_beyond) != (None,) * 4 or one.shard_end or one.batches:
+        return ["the ledger gives a redrive's segment a place in the shard, which it has not"]
+    return []
 
 
 def check_labels(

@@ -232,7 +232,7 @@ def read_refused(key: str, body: bytes, columns: Sequence[str] | None = None) ->
         Corrupt: it is no quarantine file.
     """
     try:
-        return pq.ParquetFile(io.BytesIO(body)).read(columns=list(columns or quarantine_schema().names))
+        return _read(body, columns or quarantine_schema().names)
     except (pa.ArrowException, LookupError, OSError, ValueError) as exc:
         raise Corrupt(f"{key} cannot be read as a quarantine file: run `headrace audit`") from exc
 
@@ -243,7 +243,12 @@ def read_redriven(body: bytes) -> pa.Table:
     Raises:
         pa.ArrowException, LookupError, OSError, ValueError: it is no data file.
     """
-    return pq.ParquetFile(io.BytesIO(body)).read(columns=list(_HELD))
+    return _read(body, _HELD)
+
+
+def _read(body: bytes, columns: Sequence[str]) -> pa.Table:
+    """Return these columns, all of them: what a file lacks is otherwise passed over without a word."""
+    return pq.ParquetFile(io.BytesIO(body)).read(columns=list(columns)).select(list(columns))
 
 
 def refused_units(key: str, table: pa.Table, rows: Sequence[int]) -> Iterator[RefusedUnit]:

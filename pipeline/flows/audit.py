@@ -40,6 +40,7 @@ from pipeline.flows.audit_files import Counted, count_segment, split_segment
 from pipeline.flows.audit_others import altered_rules, stored_prints, stray_ids, unstaged
 from pipeline.flows.audit_packed import PackedAudit
 from pipeline.flows.audit_redriven import audit_redriven, came_apart, rejoined
+from pipeline.flows.marks import verified
 from pipeline.flows.segment_rules import SegmentRules
 from pipeline.ports.aggregates import Aggregates
 from pipeline.ports.index import EntityIndex
@@ -137,13 +138,14 @@ def run_audit(ports: AuditPorts) -> Report:
     moving = _on_their_way(listed, decided, ports.ledger)
     entries = [entry for entry in manifest if name_in_key(entry.key) not in moving]
     files = _Files({name: infos for name, infos in listed.items() if name not in moving}, entries, redrives)
-    rules, apart = SegmentRules(ports.objects, every), came_apart(redrives, files.listed, ports.fetch)
+    rules, as_written = SegmentRules(ports.objects, every), _as_written(entries, ports.fetch)
+    apart = came_apart(redrives, files.listed, as_written)
     for counted in ports.each(lambda infos: _count(infos, rules, apart, ports), files.listed.values()):
         if files.take(counted):
             packed.take(counted)
     for lineage, places in files.damaged():
         packed.damaged(lineage, places)
-    redriven = audit_redriven(redrives, files.listed, ports.fetch, apart, ports.progress)
+    redriven = audit_redriven(redrives, files.listed, as_written, apart, ports.progress)
     ids = {info.key: (_ids_name(info.key), info.size) for info in ports.objects.list(IDS)}
     written = _on_their_way([name for name, _ in ids.values()], decided, ports.ledger)
     witnesses = Witnesses(
@@ -181,6 +183,19 @@ def run_audit(ports: AuditPorts) -> Report:
 _OTHER_IDS = "the ids file holds other fingerprints than its rows have: duplicates may go unseen"
 
 
+def _as_written(
+    entries: Iterable[DataFile], fetch: Callable[[ObjectInfo], bytes]
+) -> Callable[[ObjectInfo], bytes]:
+    """Return a `fetch` that raises Corrupt for a file that is not as the manifest has it: it is named for that, and no witness."""
+    named = {entry.key: entry for entry in entries if entry.digest}
+
+    def read(info: ObjectInfo) -> bytes:
+        entry = named.get(info.key)
+        return verified(entry, lambda _: fetch(info)) if entry else fetch(info)
+
+    return read
+
+
 def _extent(counted: Counted) -> Extent:
     """Return what a segment's units say of it; all units of a record arrived with it."""
     arrivals = [one.arrived_us for one in counted.records.values()]
@@ -208,7 +223,7 @@ def _count(
     counted = count_segment(segment, infos, ports.fetch, rules.of(segment), ports.progress, apart)
     if not counted.prints:
         return counted
-    rows = sum(one.rows for one in counted.objects if not one.quarantined)
+    rows = sum(one.rows for one in counted.objects if not one.quarantined and not one.marks)
     return replace(counted, ids=stored_prints(ports.objects, counted.ref, rows))
 
 

@@ -17,7 +17,7 @@ def read_known(objects: Objects, digest: str) -> Known | None:
     try:
         document = msgspec.json.decode(objects.get(rules_key(digest)))
         return Known(frozenset(document["tenants"]), frozenset(document["schemas"]))
-    except (NotFound, msgspec.MsgspecError, LookupError, TypeError):
+    except (NotFound, msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
         return None
 
 
@@ -39,5 +39,7 @@ class SegmentRules:
     def differences(self) -> list[Difference]:
         """Name the rules that are gone."""
         message = "the rules that segments were judged by are gone or cannot be read"
+        for name in self._digests:  # of those without files nobody asked
+            self.of(name)
         gone = sorted(digest for digest, known in self._known.items() if known is None)
         return [Difference("rules_missing", rules_key(digest), message) for digest in gone]

@@ -75,7 +75,7 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise _not_valid(exc, decoder.type) from exc
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Problem("bad_request", f"the body is no JSON: {printable(str(exc), _SHOWN)}") from exc
 
 

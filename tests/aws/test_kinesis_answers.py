@@ -25,6 +25,12 @@ SUMMARY = {
         "OpenShardCount": 1,
     }
 }
+MADE_ANEW = {
+    "StreamDescriptionSummary": {
+        **SUMMARY["StreamDescriptionSummary"],
+        "StreamCreationTimestamp": CREATED + timedelta(days=1),
+    }
+}
 
 
 @pytest.fixture
@@ -48,13 +54,14 @@ def _record(number: int) -> dict[str, Any]:
     }
 
 
-def _iterator(stub: Stubber, name: str, after: int | None) -> None:
+def _iterator(stub: Stubber, name: str, after: int | None, summary: dict[str, Any] | None = None) -> None:
     where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
     if after is not None:
         where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": str(after)}
     stub.add_response(
         "get_shard_iterator", {"ShardIterator": name}, {"StreamName": "events", "ShardId": "s-0", **where}
     )
+    stub.add_response("describe_stream_summary", summary or SUMMARY, {"StreamName": "events"})
 
 
 def _records(stub: Stubber, asked: str, *numbers: int, following: str | None, behind: int = 0) -> None:
@@ -178,12 +185,27 @@ def test_a_stream_made_anew_is_another_one(played: tuple[Any, Stubber]) -> None:
     """Once the stream was deleted and made again, its shards are not read under the old lineages."""
     client, stub = played
     stream = KinesisStream(client, "events")
-    later = {**SUMMARY["StreamDescriptionSummary"], "StreamCreationTimestamp": CREATED + timedelta(days=1)}
-    stub.add_response(
-        "describe_stream_summary", {"StreamDescriptionSummary": later}, {"StreamName": "events"}
-    )
+    stub.add_response("describe_stream_summary", MADE_ANEW, {"StreamName": "events"})
     with pytest.raises(NotFound, match="made anew"):
         stream.shards()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_no_record_of_a_stream_made_anew_is_read(played: tuple[Any, Stubber], *, refused: bool) -> None:
+    """A shard of the same name in a stream made anew is another one, also where the old iterator or position is void."""
+    client, stub = played
+    reader = KinesisStream(client, "events").reader("s-0", None)
+    _iterator(stub, "a", None)
+    _records(stub, "a", 5, following="b")
+    stub.add_client_error("get_records", "ExpiredIteratorException")
+    if refused:
+        stub.add_client_error("get_shard_iterator", "InvalidArgumentException")
+    _iterator(stub, "c", None if refused else 5, MADE_ANEW)
+    stub.add_response("describe_stream_summary", MADE_ANEW, {"StreamName": "events"})
+    for _ in range(2 + refused):
+        reader.read()
+    with pytest.raises(NotFound, match="made anew"):
+        reader.read()
 
 
 def test_partial_failures_are_told_record_by_record(played: tuple[Any, Stubber]) -> None:

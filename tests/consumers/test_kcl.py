@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from consumers.multilang import Daemon
 from pipeline.core import kpl
 from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound, Transient
 from pipeline.core.event import Record
+from pipeline.core.gap import Keeping
 from pipeline.core.segment import CutLimits, Position
 from pipeline.facts import CallRetried, ParentsAwaited, SegmentCommitted, ShardReleased
 from pipeline.flows.load import LoadLimits
@@ -23,7 +25,7 @@ from pipeline.flows.window import WindowLimits
 from tests.core.kit import event, wire
 from tests.fakes.daemon import FakeDaemon, bare, initialize, process
 from tests.flows.deployment import Deployment
-from tests.flows.falling_behind import House
+from tests.flows.falling_behind import DAY_US, MARGIN_US, House
 
 FIRST = "shardId-000000000000"
 
@@ -84,6 +86,7 @@ def test_a_stop_commits_and_checkpoints() -> None:
     assert daemon.checkpoints[0] != Position(records[-1].sequence_number, 0)  # both numbers
     assert _reasons(house, SegmentCommitted) == ["stop"]
     assert _reasons(house, ShardReleased) == ["stop"]
+    assert house.ledger.reading("0001").starts == 0  # a stop in order is no death
     report = house.audit()
     assert report.balanced, report.differences
     assert report.total().archived == 40
@@ -103,9 +106,11 @@ def test_checkpoints_follow_commits_only() -> None:
         lambda: seen.append(len(daemon.checkpoints)),
         process(records[20:]),
         lambda: seen.append(len(daemon.checkpoints)),
+        process([]),  # all that was delivered lies behind the last commit now
+        lambda: seen.append(len(daemon.checkpoints)),
     )
     _child(house, daemon).run()
-    assert seen == [0, 1, 1]
+    assert seen == [0, 1, 1, 1]
     assert daemon.checkpoints == [_place(records[19])] == _ends(house)
 
 
@@ -118,6 +123,19 @@ def test_time_cuts_while_nothing_comes() -> None:
     )
     assert _reasons(house, SegmentCommitted) == ["age"]
     assert daemon.checkpoints == [_place(records[-1])]
+
+
+def test_an_idle_shard_is_noted_as_it_was_before_the_fetch() -> None:
+    """KCL fetches ahead: an empty batch is of a moment before the last sixteen answers, and says nothing until there are so many."""
+    house, noted = House(), list[int]()
+    began_us = house.clock.now_us()
+
+    def look() -> None:
+        noted.append(house.ledger.reading("0001").read_until_us)
+
+    minute = (lambda: house.clock.advance(60), process([], behind_ms=0), look)
+    _run(house, initialize(FIRST), *minute * 16)
+    assert noted == [0] * 15 + [began_us - MARGIN_US]
 
 
 def test_a_lost_lease_writes_nothing_more() -> None:
@@ -367,6 +385,22 @@ def test_a_shard_that_expired_is_let_go_of() -> None:
     assert [one.shard_end for one in house.segments() if one.lineage == "0001"][-1]
     released = [fact.shard_id for fact in house.facts.told if isinstance(fact, ShardReleased)]
     assert released == [FIRST, child]
+
+
+def test_an_expired_shard_whose_position_is_refused_has_a_gap() -> None:
+    """What it held was dropped, however long the stream keeps records now."""
+    house = House()
+    house.stream.refuses_trimmed = True
+    house.limits = replace(house.limits, keeping=Keeping(7 * DAY_US))
+    house.put(4)
+    house.work()
+    house.put(2)
+    child, _sibling = house.stream.split(FIRST)
+    house.away(30)
+    house.stream.expire(FIRST)
+    _run(house, initialize(child))
+    [gap] = house.gaps()
+    assert gap.from_us == house.segments()[0].max_arrival_us
 
 
 def test_a_child_that_hangs_ends_itself() -> None:

@@ -42,6 +42,8 @@ def _nearly(draw: st.DrawFn) -> str:
 @example("2026-01-02T03:04:05.Z\x003Z")
 @example("2026-01-02T24:00:00Z")
 @example("2026-01-02T24:00:00.000Z")
+@example("2026-01-02T03:04:05.1234")
+@example("2026-01-02T03:04:05.1234567")
 def test_a_date_time_is_what_the_rfc_writes(text: str) -> None:
     """The short ways say of every text what its grammar and an exact parser say together."""
     expected = None

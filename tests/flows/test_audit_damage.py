@@ -152,6 +152,14 @@ def test_a_planned_segment_that_is_whole_is_no_difference() -> None:
     assert house.kinds() == []
 
 
+def test_rules_that_are_no_text_are_named() -> None:
+    """Bytes that are no UTF-8, inside a string of the document."""
+    house = _house()
+    key = house.data_key("rules/")
+    house.put_object(key, house.objects.get(key).replace(b"acme", b"ac\xffe"))
+    assert {"rules_altered", "rules_missing"} <= set(house.kinds())
+
+
 # Rows of the ledger ----------------------------------------------------------------------------------------
 
 _SEGMENT = {

@@ -521,3 +521,15 @@ def test_a_loss_outside_a_gap_is_a_difference() -> None:
     house.work()
     assert [one.kind for one in house.audit().differences] == ["batch_lost"]
     assert house.audit().total().in_gap == 0
+
+
+def test_a_loss_behind_a_gap_is_a_difference() -> None:
+    """What came after the first record behind a gap was there to be read: the gap excuses none of it."""
+    house = House(max_rows=5)
+    _lose(house, lambda: house.produce(20, "prod3", 200))
+    left = [one.sequence_number for one in house.stream.by_id[FIRST].records]
+    house.load(only=lambda record: record.sequence_number != left[1])
+    assert [gap.before for gap in house.gaps()] == [left[0]]
+    report = house.audit()
+    assert [one.kind for one in report.differences] == ["batch_lost"]
+    assert report.total().in_gap == 15

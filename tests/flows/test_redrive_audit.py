@@ -210,6 +210,40 @@ def test_quarantine_that_is_gone_leaves_its_marks_astray() -> None:
     assert {"file_missing", "redriven_stray"} <= set(house.kinds())
 
 
+@pytest.mark.parametrize(
+    ("prefix", "column"),
+    [
+        ("quarantine/", b"tenant_id"),
+        ("quarantine/", b"sequence_number"),
+        ("events/", b"data_json"),
+        ("events/", b"sequence_number"),
+        ("redriven/", b"units"),
+        ("redriven/", b"sequence_number"),
+    ],
+)
+def test_a_column_that_lost_its_name_is_named(prefix: str, column: bytes) -> None:
+    """One byte of a column's name altered, wherever it stands: what a redrive read or wrote is no witness then, and the audit goes on."""
+    house = _house()
+    again(house)
+    key = max(
+        one for one in house.objects.stored if one.startswith(prefix)
+    )  # the redrive's, where it wrote one
+    house.put_object(key, house.objects.get(key).replace(column, b"x" + column[1:]))
+    assert any(kind.startswith("file_") for kind in house.kinds())
+    del house.manifest.entries[next(at for at, one in house.manifest.entries.items() if one.key == key)]
+    assert "file_stray" in house.kinds()
+
+
+def test_altered_ids_of_a_redrive_are_named() -> None:
+    """A redrive's segment has marks beside its rows: they are no rows, and its fingerprints are held against the rows alone."""
+    house = _house()
+    again(house)
+    key = max(one for one in house.objects.stored if one.startswith("ids/0002/"))
+    body = house.objects.get(key)
+    house.put_object(key, bytes([body[0] ^ 1]) + body[1:])
+    assert house.kinds() == ["ids_altered"]
+
+
 def test_progress_tells_objects_and_redriven_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long comparison of redriven units is not silent."""
     house, told = _house(), list[int]()

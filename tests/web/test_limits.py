@@ -95,6 +95,15 @@ def test_a_closed_store_refuses_with_503() -> None:
     assert api.facts.names() == ["LimitStoreFailed"]
 
 
+@pytest.mark.parametrize("path", [CHECK, "/v1/replays"])
+@pytest.mark.parametrize("body", [b'{"namespace":"log\xffins"}', b'{"namespace":"\xc3"}', b"\xff"])
+def test_a_body_that_is_no_text_is_no_fault_of_ours(path: str, body: bytes) -> None:
+    """Bytes that are no UTF-8, inside a string as well as outside, are 400 and no 500."""
+    headers = {"content-type": "application/json"}
+    answer = Limited().client().simulate_post(path, body=body, headers=headers)
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+
+
 def test_open_routes_cost_nothing() -> None:
     """A load balancer may ask as often as it likes."""
     api = Limited(BASIC)
