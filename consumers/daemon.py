@@ -30,7 +30,7 @@ from pipeline.startup import light
 light()
 
 from consumers.daemon_files import LOGBACK, PROPERTIES, properties, write_files
-from consumers.java import find_jars, find_java
+from consumers.java import CLASSES, find_jars, find_java
 from consumers.process import on_stop, run, started
 from consumers.telemetry import Telemetry
 from pipeline import wiring
@@ -258,7 +258,7 @@ def daemon_command(java: str, jars: Path, settings: Settings) -> list[str]:
     ]
     if settings.aws.endpoint_url is not None:
         options.append("-Daws.cborEnabled=false")  # emulators read JSON
-    return [java, *options, "-cp", f"{jars}/*", _MAIN, "-p", PROPERTIES, "-l", LOGBACK]
+    return [java, *options, "-cp", f"{CLASSES}{os.pathsep}{jars}/*", _MAIN, "-p", PROPERTIES, "-l", LOGBACK]
 
 
 def daemon_environment(settings: Settings) -> dict[str, str]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from pipeline.core.errors import ConfigProblem
 
-MIN_JAVA = 8  # what KCL 3.1's classes are compiled for
+MIN_JAVA = 11  # an older one brings the class that ours stands for, which writes payloads into the log
+# What KCL calls when it cannot take an aggregate apart, and Java has no more: see the source beside the class.
+CLASSES = Path(__file__).with_name("kcl_classes")
 _VERSION = re.compile(r'version "(\d+)(?:\.(\d+))?')
 
 

@@ -98,9 +98,10 @@ decode = msgspec.json.Decoder(Message).decode
 def to_records(wire: list[WireRecord]) -> list[Record]:
     """Return the records of one line as the loader takes them.
 
-    An aggregate that KCL could not take apart (a bad checksum) comes whole, as number 0 and alone: it is handed on as
-    a record that still has to be taken apart, so that it lands in quarantine for what it is. One that can be taken apart
-    was the only part of another: one event, and no good one, as to the reader.
+    An aggregate that KCL could not take apart (a bad checksum, an index outside its table) comes whole, as number 0, alone
+    or behind the parts that were good: it is handed on as a record that still has to be taken apart, so that it lands in
+    quarantine for what it is, and its parts are not, as with the reader. It then has the number of the last of them, up to
+    which KCL lets us checkpoint. One that can be taken apart was the only part of another: one event, and no good one.
     """
     made = [
         Record(
@@ -112,9 +113,17 @@ def to_records(wire: list[WireRecord]) -> list[Record]:
         )
         for one in wire
     ]
-    for place, record in enumerate(made):
-        if record.subsequence_number == 0 and _is_broken(record.data) and _is_alone(made, place):
-            made[place] = msgspec.structs.replace(record, subsequence_number=None)
+    broken = [
+        place
+        for place, record in enumerate(made)
+        if record.subsequence_number == 0 and _is_broken(record.data) and _is_last(made, place)
+    ]
+    for place in reversed(broken):
+        number, first = made[place].sequence_number, place
+        while first and made[first - 1].sequence_number == number:
+            first -= 1
+        last_part = made[place - 1].subsequence_number if first < place else 0
+        made[first : place + 1] = [msgspec.structs.replace(made[place], subsequence_number=last_part or None)]
     return made
 
 
@@ -128,7 +137,8 @@ def _is_broken(data: bytes) -> bool:
     return False
 
 
-def _is_alone(records: list[Record], place: int) -> bool:
+def _is_last(records: list[Record], place: int) -> bool:
+    """True when nothing follows under the same sequence number."""
     following = records[place + 1 : place + 2]
     return not following or following[0].sequence_number != records[place].sequence_number
 

@@ -10,6 +10,7 @@ NEEDED = (
     "pipeline/data/athena/tables/",
     "pipeline/data/athena/queries/",
     "consumers/reader.py",
+    "consumers/kcl_classes/javax/xml/bind/DatatypeConverter.class",
 )
 
 

@@ -45,7 +45,7 @@ def take_apart(data: bytes, limits: Limits) -> list[bytes]:
             an aggregate inside an aggregate.
     """
     if is_aggregate(data):
-        # KCL hands over as it is what it cannot take apart; and it takes apart once, as we do.
+        split(data)  # KCL hands over as it is what it cannot take apart: then this says why
         raise InvalidEvent(RefusalCode.BAD_AGGREGATE, "", NESTED)
     text = _inflate(data, limits) if data.startswith(GZIP) else data
     is_batch = text.lstrip(_SPACE)[:1] == b"["

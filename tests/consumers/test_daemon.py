@@ -396,9 +396,9 @@ def _java(folder: Path, version: str) -> Mapping[str, str]:
     return {"JAVA_HOME": str(folder)}
 
 
-@pytest.mark.parametrize("version", ['openjdk version "17.0.15" 2025-04-15', 'java version "1.8.0_402"'])
+@pytest.mark.parametrize("version", ['openjdk version "17.0.15" 2025-04-15', 'java version "11.0.2"'])
 def test_a_java_that_will_do(tmp_path: Path, version: str) -> None:
-    """Java 8 calls itself 1.8."""
+    """From 11 on."""
     assert find_java(_java(tmp_path, version)) == str(tmp_path / "bin" / "java")
 
 
@@ -408,8 +408,8 @@ def test_a_java_that_will_not_do(tmp_path: Path) -> None:
         find_java({"PATH": str(tmp_path)})
     with pytest.raises(ConfigProblem, match=r"has no bin/java"):
         find_java({"JAVA_HOME": str(tmp_path)})
-    old = _java(tmp_path, 'java version "1.7.0"')
-    with pytest.raises(ConfigProblem, match=rf"is Java 7, KCL's daemon needs {MIN_JAVA}"):
+    old = _java(tmp_path, 'java version "1.8.0_402"')
+    with pytest.raises(ConfigProblem, match=rf"is Java 8, KCL's daemon needs {MIN_JAVA}"):
         find_java(old)
     (tmp_path / "bin" / "java").write_text("#!/bin/sh\n")
     with pytest.raises(ConfigProblem, match="says its version"):

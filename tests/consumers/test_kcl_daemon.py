@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from pipeline import wiring
 from pipeline.aws.client import make_client
 from pipeline.aws.meter import Meter
-from pipeline.core.kpl import MAGIC
+from pipeline.core.kpl import MAGIC, Aggregate
 from pipeline.machine.processes import wait_until
 from tests.aws.backends import ministack
 from tests.consumers.kcl_kit import QUICK, Worker, Writer, needs_daemon
@@ -64,7 +65,7 @@ def test_one_worker(deploy: Callable[..., Deployment]) -> None:
     """Load, stop, resume, kill -9 of a child and of the daemon, while a producer writes: every event once.
 
     What KCL does with aggregates on the way: ours arrive whole; a foreign one that mixes shards is dropped without a
-    word, and a broken one is quarantined for what it is.
+    word, and broken ones are quarantined for what they are, the one that KCL takes apart in part as well.
     """
     house = deploy(HEADRACE_SEGMENT__MAX_ROWS="100", HEADRACE_SEGMENT__MAX_IDLE_SECONDS="2")
     put = make_client("kinesis", wiring.connection(house.settings), Meter()).put_record
@@ -72,6 +73,7 @@ def test_one_worker(deploy: Callable[..., Deployment]) -> None:
     put(Data=_foreign("0", str(2**127)), PartitionKey="mixed", **where)
     put(Data=_foreign("1", "2"), PartitionKey="foreign", **where)
     put(Data=MAGIC + b"rubbish" * 10, PartitionKey="broken", **where)
+    put(Data=_outside("7", "8"), PartitionKey="outside", **where)
     put(Data=wire(event(event_id="plain")), PartitionKey="ключ", **where)  # Java must not make ???? of it
     house.produce(1_000)
     worker = Worker(house, "first")
@@ -81,17 +83,26 @@ def test_one_worker(deploy: Callable[..., Deployment]) -> None:
     assert {one["reason"] for one in worker.facts("ShardReleased")} == {"stop"}
     worker = Worker(house, "second")
     writer = Writer(house, 1_000)
-    worker.wait(lambda: len(worker.holds()) == 2 and _units(house) >= 1_004)
+    worker.wait(lambda: len(worker.holds()) == 2 and _units(house) >= 1_005)
     for what, deaths in (("shards", 1), ("daemon", 2)):
         worker.kill(what)
         worker.wait(lambda deaths=deaths: len(worker.facts("DaemonEnded")) == deaths)  # type: ignore[misc]
         worker.wait(lambda: len(worker.holds()) == 2)
     count = writer.stop()
-    worker.wait(lambda: _units(house) == count + 4)
+    worker.wait(lambda: _units(house) == count + 5)
     assert worker.stop(signal.SIGINT) == 0
     _exact(house, count, "1", "2", "plain")
     assert SECRET not in worker.log.read_text()
     assert "acme" not in worker.log.read_text()
+
+
+def _outside(*names: str) -> bytes:
+    """Return an aggregate of good events and one whose key lies outside the table."""
+    aggregate = Aggregate()
+    for name in names:
+        aggregate.add(wire(event(event_id=name)))
+    body = aggregate.encode("key", "0")[len(MAGIC) : -16] + b"\x1a\x07\x08\x05\x10\x00\x1a\x01x"
+    return MAGIC + body + md5(body, usedforsecurity=False).digest()
 
 
 def _foreign(*hash_keys: str) -> bytes:

@@ -85,6 +85,29 @@ def test_an_aggregate_that_kcl_could_not_take_apart() -> None:
     assert [one.subsequence_number for one in to_records(message.records)] == [None, 0, 1]
 
 
+def test_an_aggregate_that_kcl_took_apart_in_part() -> None:
+    """It comes behind its good parts: they are dropped, and the whole takes the number of the last, in every place."""
+    broken, numbers = MAGIC + b"no aggregate", [str(int(NUMBER) + more) for more in range(4)]
+    sent = [
+        _record(b"{}", 0, numbers[0]),
+        _record(b"{}", 0, numbers[1]),
+        _record(b"{}", 1, numbers[1]),
+        _record(broken, 0, numbers[1]),
+        _record(b"{}", 0, numbers[2]),
+        _record(broken, 0, numbers[2]),
+        _record(broken, 0, numbers[3]),
+    ]
+    message = decode(_line(process(sent)))
+    assert isinstance(message, ProcessRecords)
+    found = [(one.sequence_number, one.subsequence_number, one.data) for one in to_records(message.records)]
+    assert found == [
+        (numbers[0], 0, b"{}"),
+        (numbers[1], 1, broken),
+        (numbers[2], None, broken),
+        (numbers[3], None, broken),
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
