@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from pipeline.core.cloudevents import ATTRIBUTES, as_event, attribute_pointer, event_bytes, is_cloud_event
 from pipeline.core.decode import Decoder
@@ -34,12 +35,13 @@ NewId = Callable[[int], str]  # index of an event in its request -> the id it ge
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """One event as it travels: `payload` is a complete envelope."""
+    """One event as it travels: `payload` is a complete envelope; `event_time` is what was filled in, "" for its own."""
 
     event_id: str
     tenant_id: str
     entity_id: str
     payload: bytes
+    event_time: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -162,7 +164,8 @@ class _Judging:
         if unit[:1] != b"{":
             return self._judged(unit, unit)
         rest = self._filled(unit, sent, index)
-        return self._quick(b"{" + rest, rest) or self._judged(unit, self._head + rest)
+        found = self._quick(b"{" + rest, rest) or self._judged(unit, self._head + rest)
+        return replace(found, event_time=self._now) if sent.event_time is UNSET else found
 
     def _filled(self, unit: bytes, sent: _Sent, index: int) -> bytes:
         """Return the event without its bracket, what is missing in front of what is there; its own bytes stay."""
@@ -206,7 +209,8 @@ class _Judging:
             _refuse_unsendable(payload)
         except InvalidEvent as exc:
             raise InvalidEvent(exc.code, attribute_pointer(exc.pointer), exc.message) from exc
-        return self._accepted(envelope, payload)
+        found = self._accepted(envelope, payload)
+        return found if ATTRIBUTES["event_time"] in given else replace(found, event_time=self._now)
 
     def _refuse_foreign(self, document: Any, name: str) -> None:
         """Refuse an event of another tenant: whether there is such a tenant is not said."""

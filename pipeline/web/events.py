@@ -46,11 +46,14 @@ _UNKNOWN = (
 )
 
 
-class AcceptedEvent(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="accepted"):
-    """The stream has the event, under this id."""
+class AcceptedEvent(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="status", tag="accepted"
+):
+    """The stream has the event, under this id; `event_time` is said where it came without one, and was given this."""
 
     index: int
     event_id: str
+    event_time: str = ""
 
 
 class RefusedEvent(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="refused"):
@@ -253,7 +256,7 @@ def _answer(
 
 def _accepted(verdicts: Sequence[Accepted | Refused]) -> list[EventAnswer]:
     """Return the answers where the stream has every event, as nearly always."""
-    return [AcceptedEvent(index, one.event_id) for index, one in enumerate(verdicts)]  # type: ignore[union-attr]
+    return [AcceptedEvent(index, one.event_id, one.event_time) for index, one in enumerate(verdicts)]  # type: ignore[union-attr]
 
 
 def _each(verdicts: Sequence[Accepted | Refused], sent: Sent) -> list[EventAnswer]:
@@ -263,7 +266,7 @@ def _each(verdicts: Sequence[Accepted | Refused], sent: Sent) -> list[EventAnswe
         if type(one) is Refused:
             events.append(RefusedEvent(index, one.code, one.pointer, one.message))
         elif next(acknowledged):
-            events.append(AcceptedEvent(index, one.event_id))  # type: ignore[union-attr]
+            events.append(AcceptedEvent(index, one.event_id, one.event_time))  # type: ignore[union-attr]
         else:
             events.append(RetryEvent(index, one.event_id, _UNKNOWN))  # type: ignore[union-attr]
     return events
@@ -296,7 +299,7 @@ ROUTES = (
         "/v1/events",
         Scope.INGEST,
         "Take events in: 202 once the stream has all of them, 207 on a mix, 400 when all are refused.\n\n"
-        "Missing `event_id`, `event_time` and `tenant_id` are filled in; the ids are in the answer. `received_time` is the "
+        "Missing `event_id`, `event_time` and `tenant_id` are filled in; ids and filled-in times are in the answer. `received_time` is the "
         "server's. The body may be gzipped (`Content-Encoding: gzip`). A CloudEvent in binary mode has its attributes in "
         "`ce-` headers.",
         post_events,

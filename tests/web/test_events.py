@@ -86,6 +86,22 @@ def test_every_form_of_a_body_is_taken(
     assert answer.headers["X-Request-Id"] == told["request_id"]
 
 
+@pytest.mark.parametrize(
+    ("bare", "own", "media"),
+    [
+        (event(), event(event_time="2013-01-01T13:00:00Z"), JSON),
+        (cloud_event(id="bare"), cloud_event(id="own", time="2013-01-01T13:00:00Z"), CLOUD),
+    ],
+)
+def test_a_time_that_was_filled_in_is_told(
+    client: httpx.Client, sink: MemorySink, bare: Any, own: Any, media: dict[str, str]
+) -> None:
+    """An event without one is answered with the time that the stream has; one that brings its own is not."""
+    [told], [untold] = [post(client, body, media).json()["events"] for body in (bare, own)]
+    assert told["event_time"] == in_stream(sink)[told["event_id"]]["event_time"]
+    assert "event_time" not in untold
+
+
 def test_a_binary_cloud_event_is_taken(client: httpx.Client, sink: MemorySink) -> None:
     """Its attributes are headers, percent-encoded; its body is the data, byte for byte."""
     attributes = {name: value for name, value in cloud_event(id="b%C3%A9").items() if name != "data"}
