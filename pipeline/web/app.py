@@ -20,7 +20,7 @@ from pipeline.core.errors import Corrupt, StoreUnusable
 from pipeline.facts import DamageFound, RequestFailed, StoreMissed
 from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
-from pipeline.web.entry import BodyTimeout, Event, Receive, Send, begin, body_timeout, size_of
+from pipeline.web.entry import BodyTimeout, Event, Receive, Send, begin, body_timeout, size_of, values_of
 from pipeline.web.gate import Gate
 from pipeline.web.limits import declared_bytes, settle, take, taken
 from pipeline.web.problems import DAMAGED, MEDIA_TYPE, Problem
@@ -57,15 +57,19 @@ class Application(falcon.asgi.App[Any, Any]):
         if responder is None:
             await super().__call__(scope, receive, send)
             return
-        first = await receive()
-        if first["type"] == "http.disconnect":
-            return
+        first = None
+        if not values_of(
+            scope, b"expect"
+        ):  # who asks first is told to send by whoever reads the body, or is refused
+            first = await receive()
+            if first["type"] == "http.disconnect":
+                return
         reply = Reply()
         await responder(Plain(scope, lambda: self._request(scope, receive, first)), reply)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers()})
         await send({"type": "http.response.body", "body": reply.data})
 
-    def _request(self, scope: dict[str, Any], receive: Receive, first: Event) -> falcon.asgi.Request:
+    def _request(self, scope: dict[str, Any], receive: Receive, first: Event | None) -> falcon.asgi.Request:
         request = falcon.asgi.Request(scope, receive, first, self.req_options)
         request.uri_template = scope["path"]
         return request

@@ -216,6 +216,35 @@ def _raw(served: Served, head: str, body: bytes) -> bytes:
         return answer
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ("", (b"HTTP/1.1 100", b"HTTP/1.1 202")),
+        ("X-Tenant: nobody\n", (b"HTTP/1.1 401",)),
+        ("Content-Length: 99000000\n", (b"HTTP/1.1 413",)),
+    ],
+)
+def test_who_asks_before_sending_is_refused_before_sending(
+    served: Served, changes: str, expected: tuple[bytes, ...]
+) -> None:
+    """With `Expect: 100-continue` a body is asked for only when the request was let in and fits."""
+    body, found = lines(event(event_id=f"asked-{len(changes)}")), list[bytes]()
+    fields = {"X-Tenant": "demo", "Content-Type": "application/x-ndjson", "Content-Length": str(len(body))}
+    fields |= dict([changes.strip().split(": ")] if changes else [])
+    if fields["X-Tenant"] == "nobody":
+        del fields["X-Tenant"]
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        connection.sendall(
+            f"POST /v1/events HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{head}\r\n".encode()
+        )
+        found.append(connection.recv(65_536)[:12])
+        if found[0].endswith(b"100"):
+            connection.sendall(body)
+            found.append(connection.recv(65_536)[:12])
+    assert tuple(found) == expected
+
+
 _HEAD = "POST /v1/events HTTP/1.1\nHost: x\nX-Tenant: demo\nContent-Type: application/x-ndjson\n"
 
 
