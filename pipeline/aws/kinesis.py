@@ -1,4 +1,4 @@
-"""Ports `Stream` and `RecordSink` on Kinesis.
+"""Ports `Stream`, `RecordSink` and `StreamCheck` on Kinesis.
 
 Limits: https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 """
@@ -13,10 +13,17 @@ from botocore.exceptions import ClientError
 
 from pipeline.aws.errors import error_code, translated
 from pipeline.core.days import HOUR_US
-from pipeline.core.errors import NotFound
+from pipeline.core.errors import NotFound, StoreUnusable
 from pipeline.core.event import Record
 from pipeline.core.segment import Position
-from pipeline.ports.stream import Batch, OutgoingRecord, PutAnswer, ShardInfo, ShardReader
+from pipeline.ports.stream import (
+    Batch,
+    OutgoingRecord,
+    PutAnswer,
+    ShardInfo,
+    ShardReader,
+    Successor,
+)
 
 _MAX_GET_RECORDS = 10_000  # Kinesis limit
 _READ_BYTES = (
@@ -27,6 +34,7 @@ NEW_STREAM_HOURS = 24  # how long a new stream keeps a record
 _BEHIND_MS = 1  # where nothing was read: not known, and not 0
 _REFUSED = "InvalidArgumentException"  # of GetShardIterator: no such sequence number in this shard
 _EXPIRED = "ExpiredIteratorException"
+_CHANGING = "ResourceInUseException"  # of ListShards: the stream is being made or deleted
 _translated = partial(translated, absent=NotFound)  # a stream may be deleted, and made anew, while it is read
 
 
@@ -38,10 +46,7 @@ class KinesisStream:
         self._epoch = self._created()
 
     def _created(self) -> str:
-        with _translated(f"stream {self._name}"):
-            answer = self._kinesis.describe_stream_summary(StreamName=self._name)
-        created: datetime = answer["StreamDescriptionSummary"]["StreamCreationTimestamp"]
-        return str(round(created.timestamp() * 1000))
+        return _epoch(_summary(self._kinesis, self._name))
 
     @property
     def name(self) -> str:
@@ -69,16 +74,7 @@ class KinesisStream:
             NotFound: the stream was deleted, or deleted and made anew: its shards are other lineages now.
         """
         self.check_epoch()
-        found: list[dict[str, Any]] = []
-        ask: dict[str, Any] = {"StreamName": self._name}
-        with _translated(f"list shards of {self._name}"):
-            while True:
-                page = self._kinesis.list_shards(**ask)
-                found += page["Shards"]
-                if not page.get("NextToken"):
-                    break
-                ask = {"NextToken": page["NextToken"]}
-        return _parents_first(found)
+        return _parents_first(_listed(self._kinesis, self._name))
 
     def reader(self, shard_id: str, after: Position | None) -> ShardReader:
         """Open a shard after a position, or at TRIM_HORIZON; see the port."""
@@ -86,9 +82,7 @@ class KinesisStream:
 
     def retention_us(self) -> int:
         """Return for how long the stream keeps a record, as it is set now."""
-        with _translated(f"stream {self._name}"):
-            answer = self._kinesis.describe_stream_summary(StreamName=self._name)
-        hours: int = answer["StreamDescriptionSummary"]["RetentionPeriodHours"]
+        hours: int = _summary(self._kinesis, self._name)["RetentionPeriodHours"]
         return hours * HOUR_US
 
 
@@ -169,6 +163,36 @@ class KinesisSink:
         ]
 
 
+class KinesisCheck:
+    """Whether a name still stands for the stream of one creation."""
+
+    def __init__(self, client: Any, stream: str, epoch: str) -> None:
+        self._kinesis, self._stream, self._epoch = client, stream, epoch
+
+    def successor(self) -> Successor | None:
+        """Return the stream that is in the old one's place now; see the port."""
+        try:
+            summary = _summary(self._kinesis, self._stream)
+        except NotFound:  # nobody can put to it: whoever does hears it
+            return None
+        epoch = _epoch(summary)
+        if epoch == self._epoch:
+            return None
+        # While it is made it takes no records.
+        return Successor(epoch, {} if summary["StreamStatus"] == "CREATING" else self._starts())
+
+    def _starts(self) -> dict[str, int] | None:
+        try:
+            shards = _listed(self._kinesis, self._stream)
+        except (NotFound, StoreUnusable):  # gone as well, or closed to this role
+            return None
+        except ClientError as exc:
+            if error_code(exc) != _CHANGING:
+                raise
+            return None
+        return {one["ShardId"]: int(one["SequenceNumberRange"]["StartingSequenceNumber"]) for one in shards}
+
+
 def create_stream(client: Any, name: str, shards: int, retention_hours: int) -> None:
     """Create a stream if it is missing, and wait until it is active."""
     try:
@@ -181,6 +205,29 @@ def create_stream(client: Any, name: str, shards: int, retention_hours: int) -> 
             )
             if retention_hours > NEW_STREAM_HOURS:
                 client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=retention_hours)
+
+
+def _summary(client: Any, name: str) -> dict[str, Any]:
+    with _translated(f"stream {name}"):
+        found: dict[str, Any] = client.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+    return found
+
+
+def _epoch(summary: dict[str, Any]) -> str:
+    created: datetime = summary["StreamCreationTimestamp"]
+    return str(round(created.timestamp() * 1000))
+
+
+def _listed(client: Any, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    ask: dict[str, Any] = {"StreamName": name}
+    with _translated(f"list shards of {name}"):
+        while True:
+            page = client.list_shards(**ask)
+            found += page["Shards"]
+            if not page.get("NextToken"):
+                return found
+            ask = {"NextToken": page["NextToken"]}
 
 
 def _parents_first(shards: Sequence[dict[str, Any]]) -> list[ShardInfo]:

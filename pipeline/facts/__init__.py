@@ -72,6 +72,7 @@ from pipeline.facts.sending import (
     SpillDrained,
     SpillOpened,
     SpillTorn,
+    StreamMadeAnew,
 )
 from pipeline.facts.serving import ApiDrained, ApiStarted, EventsReceived, RequestFailed, StoreMissed
 from pipeline.facts.web import (
@@ -149,6 +150,7 @@ __all__ = [
     "SpillOpened",
     "SpillDrained",
     "SpillTorn",
+    "StreamMadeAnew",
     "ReplayJobStarted",
     "ReplayChunkDone",
     "ReplayMessageRefused",

@@ -45,6 +45,15 @@ class SpillDrained(Fact, frozen=True):
     path: str
 
 
+class StreamMadeAnew(Fact, frozen=True):
+    """A producer's stream was deleted and made anew: it sends nothing more. So many batches may be in the new stream, without a receipt."""
+
+    level: ClassVar[Level] = "ERROR"
+    stream: str
+    epoch: str
+    unreceipted_batches: int
+
+
 class SpillTorn(Fact, frozen=True):
     """The end of a spill file was cut off: a crash came before anybody was told that it is on disk."""
 

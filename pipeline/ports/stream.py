@@ -1,6 +1,6 @@
 """The stream, from both ends: reading shards, putting records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pipeline.core.event import Record
@@ -92,6 +92,40 @@ class PutAnswer(NamedTuple):
     shard_id: str
     sequence_number: str
     error: str
+
+
+class Successor(NamedTuple):
+    """A stream that was made anew under the name of an earlier one.
+
+    Attributes:
+        epoch: of the new one.
+        starts: shard id -> the sequence number that it begins with; None where that cannot be told.
+    """
+
+    epoch: str
+    starts: Mapping[str, int] | None
+
+    def may_hold(self, shard_id: str, sequence_number: str) -> bool:
+        """True unless a record is surely of the stream before: a shard of the same name began later."""
+        if self.starts is None:
+            return True
+        return shard_id in self.starts and int(sequence_number) >= self.starts[shard_id]
+
+
+class StreamCheck(Protocol):
+    """Whether a stream's name still stands for the creation that a producer was made for: a put knows the name alone."""
+
+    def successor(self) -> Successor | None:
+        """Return what has taken the stream's place; None while it is there, or is gone and nothing is in its place.
+
+        Called by a sending thread once before it writes receipts, every ten seconds, and before it sends after a silence. A
+        creation never comes back: so where None is returned, whatever was acknowledged before the call is the old stream's.
+
+        Raises:
+            Transient, OutcomeUnknown: nothing is known; call again later.
+            ConfigProblem: this role may not ask.
+        """
+        ...
 
 
 class RecordSink(Protocol):

@@ -6,14 +6,16 @@ program has `pipeline.producer` for more.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from pipeline.core.errors import ConfigProblem, OutcomeUnknown, Transient
 from pipeline.core.receipt import MAX_BATCHES
 from pipeline.ports.clock import Clock
 from pipeline.ports.receipts import Receipts
-from pipeline.ports.stream import RecordSink
+from pipeline.ports.stream import RecordSink, StreamCheck, Successor
 from pipeline.sending.batches import Batcher, ProducerSettings, check_size, slot_of_entity
 from pipeline.sending.lanes import MAX_PUT_BYTES
+from pipeline.sending.lookout import Lookout
 from pipeline.sending.outbox import Acked, Outbox
 from pipeline.sending.receipting import ReceiptBook
 
@@ -29,6 +31,7 @@ class Producer:
         clock: time, stepped in tests.
         random: returns 0 <= x < 1, for jitter.
         settings: how events are batched.
+        check: whether the stream was made anew; None: it cannot be.
 
     Raises:
         ConfigProblem: the id cannot be part of a batch's label.
@@ -43,12 +46,14 @@ class Producer:
         clock: Clock,
         random: Callable[[], float],
         settings: ProducerSettings | None = None,
+        check: StreamCheck | None = None,
     ) -> None:
         self.producer_id = producer_id
         self._clock, self._random, self._settings = clock, random, settings or ProducerSettings()
         self._outbox = Outbox(stream[0], sink, self._settings.backoff, random, self._acknowledged)
         self._batcher = Batcher(producer_id, self._settings, self._outbox.lanes.append)
         self._book = ReceiptBook(producer_id, stream, receipts, clock)
+        self._lookout = Lookout(stream, check, clock)
         self._closed = False
         self._flushed_at = clock.monotonic()
         self.events_acknowledged = 0
@@ -66,10 +71,12 @@ class Producer:
             InvalidEvent: the event fits into no Kinesis record; it was not taken, its neighbours are as they were.
             Transient: the stream refused for longer than the back-off allows; nothing that was put is forgotten,
                 call `flush` to try again.
+            ConfigProblem: the producer is closed, or the stream was made anew: nothing more can be sent.
         """
         check_size(payload)
         if self._closed:
             raise ConfigProblem("this producer is closed; its last receipt is written: make a new one")
+        self._give_up_if(self._lookout.successor)
         self._batcher.add(slot_of_entity(tenant_id, entity_id, self._settings.slots), payload)
         if self._outbox.lanes.memory_bytes >= MAX_PUT_BYTES:
             self._send()
@@ -96,6 +103,7 @@ class Producer:
 
     def _send(self) -> None:
         while self._outbox.lanes:
+            self._give_up_if(self._lookout.look_after_silence())
             try:
                 wait = self._outbox.attempt()
             except Transient as exc:
@@ -112,13 +120,31 @@ class Producer:
             self.events_acknowledged += one.batch.events
             self.bytes_acknowledged += len(one.ready.outgoing().data)
 
+    def _give_up_if(self, successor: Successor | None) -> None:
+        """Raise where another stream is in the place of ours; what was acknowledged before is receipted, once that can be."""
+        if successor is None:
+            return
+        self._book.confirm(successor)
+        with suppress(Transient, OutcomeUnknown):
+            self._book.write()
+        left = (
+            f"{len(self._outbox.lanes)} batches were not sent"
+            if self._outbox.lanes
+            else "nothing is left unsent"
+        )
+        raise ConfigProblem(f"{self._lookout.why(len(self._book.disowned))}; {left}: make a new producer")
+
     def _write_receipts(self, *, closed: bool) -> None:
         waits = self._settings.backoff.waits(self._random)
         while True:
             try:
-                return self._book.write(closed=closed)
+                successor = self._lookout.look()
+                self._book.confirm(successor)
+                self._book.write(closed=closed)
             except (Transient, OutcomeUnknown) as exc:
                 wait = None if exc.spent else next(waits, None)
                 if wait is None:
                     raise
                 self._clock.pause(wait)
+            else:
+                return self._give_up_if(successor)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pipeline.core.receipt import MAX_BATCHES, AckedBatch, Receipt
 from pipeline.ports.clock import Clock
 from pipeline.ports.receipts import Receipts
+from pipeline.ports.stream import Successor
 
 RECEIPT_SECONDS = 10.0  # a crash leaves at most so much unreceipted
 
@@ -26,12 +27,25 @@ class ReceiptBook:
         self.producer_id = producer_id
         self._stream, self._receipts, self._clock, self._number = stream, receipts, clock, number
         self.unwritten: list[AckedBatch] = []
+        self.disowned: list[AckedBatch] = []  # perhaps of a stream that was made anew: they get no receipt
+        self._sure = 0  # so many of `unwritten` are this stream's, whatever comes
         self.closed = False
         self._from_us, self._written_at = clock.now_us(), clock.monotonic()
 
     def add(self, acked: Iterable[AckedBatch]) -> None:
         """Note acknowledged batches."""
         self.unwritten += acked
+
+    def confirm(self, successor: Successor | None) -> None:
+        """Take notice of a look at the stream after all that is noted: where another is in its place, disown what may be that one's."""
+        if successor is not None:
+            doubtful = self.unwritten[self._sure :]
+            ours = [one for one in doubtful if not successor.may_hold(one.shard_id, one.sequence_number)]
+            self.disowned += [
+                one for one in doubtful if successor.may_hold(one.shard_id, one.sequence_number)
+            ]
+            self.unwritten[self._sure :] = ours
+        self._sure = len(self.unwritten)
 
     def due(self) -> bool:
         """True when there is enough for a receipt, or the last one is old."""
@@ -42,14 +56,17 @@ class ReceiptBook:
         return self._written_at + RECEIPT_SECONDS - self._clock.monotonic()
 
     def write(self, *, closed: bool = False) -> None:
-        """Write receipts of all that is noted; with `closed` the last one says so. May be repeated.
+        """Write receipts of all that is noted; with `closed` the last one says so, unless something was disowned.
+
+        `confirm` comes before. May be repeated.
 
         Raises:
             Transient, OutcomeUnknown: call again; nothing noted is forgotten.
         """
         now = self._clock.now_us()
         # A producer that sent nothing has nothing to witness.
-        last_wanted = closed and not self.closed and (self._number > 0 or bool(self.unwritten))
+        witness = self._number > 0 or bool(self.unwritten)
+        last_wanted = closed and not self.closed and not self.disowned and witness
         while self.unwritten or last_wanted:
             batches = tuple(self.unwritten[:MAX_BATCHES])
             last = last_wanted and len(batches) == len(self.unwritten)
@@ -67,6 +84,7 @@ class ReceiptBook:
             )
             # Only now: what is in no stored receipt would look as if nobody had sent it.
             self.unwritten = self.unwritten[len(batches) :]
+            self._sure = max(0, self._sure - len(batches))
             self._number += 1
             if last:
                 break

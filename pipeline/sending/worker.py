@@ -4,7 +4,7 @@ A round:
 1. collect   what threads left in the inbox becomes batches; what lingered long enough is closed
 2. spill     batches whose slot has something on disk go behind it; all of them while the stream takes nothing
 3. send      one call; what it acknowledges is settled
-4. receipt   write receipts that are due; delete spill files that nobody needs
+4. receipt   write receipts that are due, if the stream is the same still; delete spill files that nobody needs
 5. tell      callbacks, and whoever waits in flush, drain or close
 """
 
@@ -17,13 +17,14 @@ from typing import Literal
 
 from pipeline.core.errors import ConfigProblem, NotFound, OutcomeUnknown, Transient
 from pipeline.core.receipt import AckedBatch
-from pipeline.facts import FactSink, SpillDrained
+from pipeline.facts import FactSink, SpillDrained, StreamMadeAnew
 from pipeline.ports.clock import Clock
 from pipeline.ports.receipts import Receipts
-from pipeline.ports.stream import RecordSink
+from pipeline.ports.stream import RecordSink, StreamCheck
 from pipeline.sending.batches import Batch, Batcher, ProducerSettings
 from pipeline.sending.fates import BatchFate, Report, Unreported
 from pipeline.sending.inbox import Inbox
+from pipeline.sending.lookout import Lookout
 from pipeline.sending.outbox import Acked, Outbox
 from pipeline.sending.receipting import ReceiptBook
 from pipeline.sending.spill import OnDisk, Spill
@@ -42,6 +43,7 @@ class WorkerPorts:
     random: Callable[[], float]
     facts: FactSink
     on_batch: Callable[[BatchFate], None] | None = None
+    check: StreamCheck | None = None  # None: the stream cannot be made anew
 
 
 @dataclass(eq=False)
@@ -85,10 +87,11 @@ class Worker:
             self._books[left.producer] = _taken_over(left.producer, left.acked, stream, ports)
             for one in left.batches:
                 self._outbox.lanes.append(one)
+        self._stream, self._lookout = stream, Lookout(stream, ports.check, ports.clock)
         self._waiters: list[Waiter] = []
         self._untold: list[BatchFate] = []
         self._opened_at = self._not_before = self._receipt_not_before = 0.0
-        self._down = self._broken = False
+        self._down = self._broken = self._told_anew = False
         self._closing = self._last_collected = False
         self.finished = self.ended = False  # finished: all is done; ended: there will be no further round
 
@@ -155,6 +158,9 @@ class Worker:
         clock = self._ports.clock
         if not self._outbox.lanes or self._broken or clock.monotonic() < self._not_before:
             return
+        if self._lookout.look_after_silence() is not None:
+            self._made_anew()
+            return
         try:
             wait = self._outbox.attempt()
         except Transient as exc:
@@ -205,10 +211,12 @@ class Worker:
         if self._ports.clock.monotonic() < self._receipt_not_before:
             return
         try:
+            if any(self._is_due(producer) for producer in self._books) and self._lookout.look() is not None:
+                self._made_anew()
             for producer, book in self._books.items():
-                last = self._is_last(producer)
-                if (last and not book.closed) or (book.unwritten and (book.due() or self._drained(producer))):
-                    book.write(closed=last)
+                if self._is_due(producer):
+                    book.confirm(self._lookout.successor)
+                    book.write(closed=self._is_last(producer))
         except (Transient, OutcomeUnknown, ConfigProblem) as exc:
             self.inbox.problem = f"Receipts cannot be written: {exc}"
             self._receipt_not_before = self._ports.clock.monotonic() + self._settings.backoff.cap_seconds
@@ -216,6 +224,25 @@ class Worker:
         self._sweep()
         if self._at_end() and not self._book.unwritten:
             self.finished = True
+
+    def _made_anew(self) -> None:
+        """Another stream is in the place of ours: what it took gets no receipt under ours, and it gets nothing more."""
+        for book in self._books.values():
+            book.confirm(self._lookout.successor)
+        disowned = sum(len(book.disowned) for book in self._books.values())
+        why = self._lookout.why(disowned)
+        if self._told_anew:
+            return
+        self._told_anew = True
+        name, epoch = self._stream
+        self._ports.facts(StreamMadeAnew(stream=name, epoch=epoch, unreceipted_batches=disowned))
+        self.give_up(why, ConfigProblem(why))
+
+    def _is_due(self, producer: str) -> bool:
+        book = self._books[producer]
+        if book.unwritten and (book.due() or self._drained(producer)):
+            return True
+        return not book.closed and self._is_last(producer)
 
     def _is_last(self, producer: str) -> bool:
         """True when nothing will be acknowledged to a producer after what its book holds now."""
@@ -317,7 +344,7 @@ class Worker:
                 *self._batcher.tickets(),
                 self.inbox.tickets(),
             ]
-            unreceipted = sum(len(book.unwritten) for book in self._books.values())
+            unreceipted = sum(len(book.unwritten) + len(book.disowned) for book in self._books.values())
             return self._fates.take(waiting, unreceipted, self.inbox.problem)
 
     def has_spill(self) -> bool:

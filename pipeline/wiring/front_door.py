@@ -225,7 +225,8 @@ def metrics_page(settings: Settings, page: Callable[[], bytes] | None) -> Metric
 def _opener(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> OpenProducer:
     def opened(told: Callable[[BatchFate], None]) -> EventProducer:
         parts, web = sending_parts(settings, stores), settings.web
-        ports = WorkerPorts(parts.sink, sending_receipts(settings, facts), clock, random.random, facts, told)
+        receipts = sending_receipts(settings, facts)
+        ports = WorkerPorts(parts.sink, receipts, clock, random.random, facts, told, parts.check)
         batches = replace(parts.settings, linger_seconds=web.linger_ms / 1_000)
         # Fates are told as they come: none is kept for a report.
         options = ProducerOptions(max_buffer_bytes=web.max_buffer_bytes, keep_fates=0)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.aws.client import make_client, unheard
-from pipeline.aws.kinesis import KinesisSink
+from pipeline.aws.kinesis import KinesisCheck, KinesisSink
 from pipeline.aws.manifest import DynamoReceipts
 from pipeline.aws.meter import Meter
 from pipeline.config import Settings
@@ -35,6 +35,7 @@ class SendingParts:
     producer_id: str
     stream: tuple[str, str]
     sink: KinesisSink
+    check: KinesisCheck
     settings: ProducerSettings
 
 
@@ -55,7 +56,8 @@ def sending_parts(settings: Settings, stores: Archive) -> SendingParts:
     return SendingParts(
         secrets.token_hex(6),
         (source.name, source.epoch),
-        KinesisSink(client, settings.stream.name),
+        KinesisSink(client, source.name),
+        KinesisCheck(client, source.name, source.epoch),
         ProducerSettings(
             slots=settings.stream.slots,
             max_batch_bytes=batches.max_batch_bytes,
@@ -76,6 +78,7 @@ def producer(settings: Settings, stores: Archive, clock: Clock | None = None) ->
         clock or SystemClock(),
         random.random,
         parts.settings,
+        parts.check,
     )
 
 
@@ -89,7 +92,9 @@ def event_producer(
     """Return a producer for a user's program, its sending thread started."""
     stores = archive(settings)
     parts = sending_parts(settings, stores)
-    ports = WorkerPorts(parts.sink, sending_receipts(settings), SystemClock(), random.random, facts, on_batch)
+    ports = WorkerPorts(
+        parts.sink, sending_receipts(settings), SystemClock(), random.random, facts, on_batch, parts.check
+    )
     largest = min(settings.events.max_event_bytes, MAX_EVENT_BYTES)
     return EventProducer(parts.producer_id, parts.stream, ports, parts.settings, options, largest, judged_by)
 

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from pipeline.aws.kinesis import KinesisSink, KinesisStream
+from pipeline.aws.kinesis import KinesisCheck, KinesisSink, KinesisStream
 from pipeline.core.errors import NotFound, OutcomeUnknown, Transient
 from pipeline.core.segment import Position
 from pipeline.ports.stream import Batch, OutgoingRecord
@@ -25,6 +25,7 @@ SUMMARY = {
         "OpenShardCount": 1,
     }
 }
+KEYS = {"StartingHashKey": "0", "EndingHashKey": "1"}
 MADE_ANEW = {
     "StreamDescriptionSummary": {
         **SUMMARY["StreamDescriptionSummary"],
@@ -290,3 +291,65 @@ def test_the_retention(played: tuple[Any, Stubber]) -> None:
     stream = KinesisStream(client, "events")
     stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
     assert stream.retention_us() == 24 * 3_600_000_000
+
+
+def _check(played: tuple[Any, Stubber]) -> tuple[KinesisCheck, Stubber]:
+    client, stub = played
+    return KinesisCheck(client, "events", KinesisStream(client, "events").epoch), stub
+
+
+def test_the_same_stream_has_no_successor(played: tuple[Any, Stubber]) -> None:
+    """The stream is there still, or it is gone and nothing is in its place: whatever was acknowledged before was its own."""
+    check, stub = _check(played)
+    stub.add_response("describe_stream_summary", SUMMARY, {"StreamName": "events"})
+    stub.add_client_error("describe_stream_summary", "ResourceNotFoundException")
+    assert [check.successor(), check.successor()] == [None, None]
+
+
+def test_a_successor_tells_where_it_begins(played: tuple[Any, Stubber]) -> None:
+    """A record in front of the new shard's first number is the old stream's, and so is one of a shard that it does not have."""
+    check, stub = _check(played)
+    stub.add_response("describe_stream_summary", MADE_ANEW, {"StreamName": "events"})
+    shards = [
+        {"ShardId": "s-0", "HashKeyRange": KEYS, "SequenceNumberRange": {"StartingSequenceNumber": "10"}}
+    ]
+    stub.add_response("list_shards", {"Shards": shards}, {"StreamName": "events"})
+    found = check.successor()
+    assert found is not None
+    places = [("s-0", "9"), ("s-0", "10"), ("s-0", "100"), ("s-1", "100")]
+    assert [found.may_hold(*place) for place in places] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "code", ["ResourceNotFoundException", "ResourceInUseException", "AccessDeniedException"]
+)
+def test_a_successor_whose_shards_are_not_told(played: tuple[Any, Stubber], code: str) -> None:
+    """Gone again, being deleted, or closed to this role: any record may be its own."""
+    check, stub = _check(played)
+    stub.add_response("describe_stream_summary", MADE_ANEW, {"StreamName": "events"})
+    stub.add_client_error("list_shards", code)
+    found = check.successor()
+    assert found is not None
+    assert found.may_hold("s-0", "0")
+
+
+def test_a_successor_that_is_being_made(played: tuple[Any, Stubber]) -> None:
+    """It has taken no record yet."""
+    check, stub = _check(played)
+    summary = {**MADE_ANEW["StreamDescriptionSummary"], "StreamStatus": "CREATING"}
+    answer = {"StreamDescriptionSummary": summary}
+    stub.add_response("describe_stream_summary", answer, {"StreamName": "events"})
+    found = check.successor()
+    assert found is not None
+    assert not found.may_hold("s-0", "100")
+
+
+@pytest.mark.parametrize("call", ["describe_stream_summary", "list_shards"])
+def test_a_throttled_check_knows_nothing(played: tuple[Any, Stubber], call: str) -> None:
+    """Too many questions: asked again later, and nothing is taken for known meanwhile."""
+    check, stub = _check(played)
+    if call == "list_shards":
+        stub.add_response("describe_stream_summary", MADE_ANEW, {"StreamName": "events"})
+    stub.add_client_error(call, "LimitExceededException")
+    with pytest.raises(Transient):
+        check.successor()

@@ -4,13 +4,16 @@ import time
 
 import pytest
 
-from pipeline.aws.kinesis import KinesisStream, create_stream
+from pipeline.aws.kinesis import KinesisCheck, KinesisStream, create_stream
+from pipeline.core.errors import ConfigProblem
 from pipeline.core.event import Record
 from pipeline.core.segment import Position
 from pipeline.core.slots import hash_key
 from pipeline.ports.stream import Batch, OutgoingRecord, ShardReader, Stream
-from tests.aws.backends import Aws, World
+from pipeline.sending.receipting import RECEIPT_SECONDS
+from tests.aws.backends import Aws, Faulty, World
 from tests.fakes.stream import MemoryStream
+from tests.producer.stepped import Program, Sink, kinds
 
 FIRST = "shardId-000000000000"
 RESHARDING = (
@@ -142,6 +145,51 @@ def test_a_recreated_stream_is_another_one(place: World) -> None:
     )
     create_stream(place.kinesis, stream.name, 1, 24)
     assert KinesisStream(place.kinesis, stream.name).epoch != stream.epoch
+
+
+def test_a_stream_made_anew_tells_what_may_be_its_own(place: World) -> None:
+    """What was acknowledged before the change is surely the old stream's, what came after may be the new one's."""
+    if not isinstance(place, Aws):
+        pytest.skip("a stream in memory is not deleted")
+    stream, sink = place.stream(2)
+    check = KinesisCheck(place.kinesis, stream.name, stream.epoch)
+    before = sink.put(_records(8, slots=2))
+    assert check.successor() is None
+    while check.successor() is None:  # ministack tells the creation in whole seconds
+        place.kinesis.delete_stream(StreamName=stream.name)
+        assert check.successor() is None
+        create_stream(place.kinesis, stream.name, 2, 24)
+    after = sink.put(_records(8, slots=2))
+    found = check.successor()
+    assert found is not None
+    assert found.epoch == KinesisStream(place.kinesis, stream.name).epoch
+    assert all(found.may_hold(one.shard_id, one.sequence_number) for one in after if not one.error)
+    if place.name != "moto":  # its numbers begin anew with each stream
+        assert not any(found.may_hold(one.shard_id, one.sequence_number) for one in before if not one.error)
+
+
+def test_a_producer_receipts_nothing_of_a_stream_made_anew(place: World) -> None:
+    """Events on both sides of the change: receipts of the old stream hold the first alone, and the producer gives up."""
+    if place.name != "ministack" or isinstance(place, Faulty):
+        pytest.skip(
+            "one stack that numbers records as Kinesis does is enough; the steps are tested in memory"
+        )
+    assert isinstance(place, Aws)
+    stream, sink = place.stream(2)
+    check = KinesisCheck(place.kinesis, stream.name, stream.epoch)
+    work = Program(sink=Sink(sink), stream=(stream.name, stream.epoch), check=check)
+    first = work.put("door", b"before")
+    assert kinds(work.flush())[first] == "acknowledged"
+    while check.successor() is None:
+        place.kinesis.delete_stream(StreamName=stream.name)
+        create_stream(place.kinesis, stream.name, 2, 24)
+    second = work.put("door", b"after")
+    assert kinds(work.flush())[second] == "acknowledged"
+    work.rounds(3, seconds=RECEIPT_SECONDS)
+    assert [(one.epoch, one.events, one.closed) for one in work.receipts.all()] == [(stream.epoch, 1, False)]
+    with pytest.raises(ConfigProblem, match="made anew"):
+        work.put("door", b"later")
+    assert work.close().unreceipted == 1
 
 
 def test_creating_a_stream_again_changes_nothing(place: World) -> None:

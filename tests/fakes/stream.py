@@ -1,14 +1,15 @@
-"""Ports `Stream`, `ShardReader` and `RecordSink` in memory."""
+"""Ports `Stream`, `ShardReader`, `RecordSink` and `StreamCheck` in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import md5
 
 from pipeline.core.days import HOUR_US
+from pipeline.core.errors import HeadraceError
 from pipeline.core.event import Record
 from pipeline.core.segment import Position
 from pipeline.ports.clock import Clock
-from pipeline.ports.stream import Batch, OutgoingRecord, PutAnswer, ShardInfo
+from pipeline.ports.stream import Batch, OutgoingRecord, PutAnswer, ShardInfo, Successor
 
 _HASH_SPACE = 2**128
 _FIRST_SEQUENCE_NUMBER = 90  # the numbers grow from two digits to three: comparing them as text is wrong
@@ -56,11 +57,17 @@ class MemoryStream:
     """One stream of one creation."""
 
     def __init__(
-        self, clock: Clock, name: str = "events", epoch: str = "1", shards: int = 1, read_limit: int = 10_000
+        self,
+        clock: Clock,
+        name: str = "events",
+        epoch: str = "1",
+        shards: int = 1,
+        read_limit: int = 10_000,
+        first_number: int = _FIRST_SEQUENCE_NUMBER,
     ) -> None:
-        self.name, self.epoch = name, epoch
+        self.name, self.epoch, self.first_number = name, epoch, first_number
         self._clock, self._read_limit = clock, read_limit
-        self._next_number = _FIRST_SEQUENCE_NUMBER
+        self._next_number = first_number
         self.by_id: dict[str, MemoryShard] = {}
         self.expired: set[str] = set()
         self.kept_us, self.refuses_trimmed = 24 * HOUR_US, False
@@ -135,3 +142,38 @@ class MemoryStream:
         info = ShardInfo(f"shardId-{len(self.by_id):012d}", parents)
         self.by_id[info.shard_id] = MemoryShard(info, low, high)
         return info.shard_id
+
+
+@dataclass
+class NamedStream:
+    """What a name stands for: a stream, until another is made in its place; ports `RecordSink` and `StreamCheck`."""
+
+    clock: Clock
+    asked_for: str = "1"  # the epoch that whoever checks was made for
+    looks: int = 0
+    shards_are_told: bool = True
+    error: HeadraceError | None = None  # raised by every look
+
+    def __post_init__(self) -> None:
+        self.now = MemoryStream(self.clock, epoch="1")
+        self.before: list[MemoryStream] = []
+
+    def make_anew(self) -> None:
+        """Delete the stream and make another, whose sequence numbers begin later."""
+        self.before.append(self.now)
+        epoch = str(int(self.now.epoch) + 1)
+        self.now = MemoryStream(self.clock, epoch=epoch, first_number=1_000 * int(epoch))
+
+    def put(self, records: Sequence[OutgoingRecord]) -> list[PutAnswer]:
+        """Put to whatever has the name."""
+        return self.now.put(records)
+
+    def successor(self) -> Successor | None:
+        """Return what is in the place of the stream asked for."""
+        self.looks += 1
+        if self.error is not None:
+            raise self.error
+        if self.now.epoch == self.asked_for:
+            return None
+        starts = dict.fromkeys(self.now.by_id, self.now.first_number) if self.shards_are_told else None
+        return Successor(self.now.epoch, starts)

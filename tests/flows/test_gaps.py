@@ -1,6 +1,5 @@
 """Falling behind the stream's retention: a gap in the ledger, an alarm, a term of the audit; and never without reason."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -49,34 +48,6 @@ def test_nothing_came_while_nobody_read() -> None:
     house.away(30)
     house.work()
     assert [gap.before for gap in house.gaps()] == [""]
-
-
-def test_a_quiet_shard_has_no_gap() -> None:
-    """A worker that finds nothing for days notes it now and then; whoever comes next knows."""
-    house = House()
-    house.put(4)
-    house.work()
-    for _ in range(3):
-        house.away(23)
-        house.work(20)
-    house.away(0)
-    assert house.gaps() == []
-    assert house.ledger.reading("0001").read_until_us > house.clock.now_us() - DAY_US
-
-
-def test_notes_are_few() -> None:
-    """An hour of empty reads is a note every five minutes, not one a read."""
-    house, notes = House(), list[int]()
-    note = house.ledger.note_read
-
-    def noted(lineage: str, until_us: int) -> None:
-        notes.append(until_us)
-        note(lineage, until_us)
-
-    house.ledger.note_read = noted  # type: ignore[method-assign]
-    house.put(1)
-    house.work(HOUR)
-    assert 10 <= len(notes) <= 13
 
 
 def test_a_short_absence_has_no_gap() -> None:
@@ -476,60 +447,3 @@ def test_an_expired_shard_is_evidence() -> None:
     assert loader.ended
     [gap] = house.gaps()
     assert (gap.from_us, gap.before) == (house.segments()[0].max_arrival_us, "")
-
-
-# The audit -----------------------------------------------------------------------------------------------
-
-
-def _lose(house: House, later: Callable[[], None]) -> None:
-    house.produce(20)
-    house.work()
-    house.produce(15, "prod2", 100)
-    house.away(30)
-    later()
-
-
-def test_the_audit_names_a_gap() -> None:
-    """Receipts of what was dropped are a term with a name: balanced, not complete, no batch lost without a reason."""
-    house = House(max_rows=5)
-    _lose(house, lambda: house.produce(10, "prod3", 200))
-    house.work()
-    report = house.audit()
-    assert (report.differences, report.balanced, report.complete) == ([], True, False)
-    total = report.total()
-    assert (total.received, total.archived, total.in_gap, total.difference) == (45, 30, 15, 0)
-    assert [(gap.shard_id, gap.events) for gap in report.gaps] == [(FIRST, 15)]
-
-
-def test_what_is_dropped_is_not_on_its_way() -> None:
-    """With nothing behind the gap its events are lost all the same, and not in flight."""
-    house = House(max_rows=5)
-    _lose(house, lambda: None)
-    house.work()
-    report = house.audit()
-    assert (report.in_flight, report.total().in_gap, report.complete) == (0, 15, False)
-
-
-def test_a_loss_outside_a_gap_is_a_difference() -> None:
-    """A batch that a loader lost by itself is not excused by a gap elsewhere."""
-    house = House(max_rows=5)
-    house.produce(20)
-    lost = house.stream.by_id[FIRST].records[1].sequence_number
-    house.load(only=lambda record: record.sequence_number != lost)
-    house.away(30)
-    house.produce(10, "prod3", 200)
-    house.work()
-    assert [one.kind for one in house.audit().differences] == ["batch_lost"]
-    assert house.audit().total().in_gap == 0
-
-
-def test_a_loss_behind_a_gap_is_a_difference() -> None:
-    """What came after the first record behind a gap was there to be read: the gap excuses none of it."""
-    house = House(max_rows=5)
-    _lose(house, lambda: house.produce(20, "prod3", 200))
-    left = [one.sequence_number for one in house.stream.by_id[FIRST].records]
-    house.load(only=lambda record: record.sequence_number != left[1])
-    assert [gap.before for gap in house.gaps()] == [left[0]]
-    report = house.audit()
-    assert [one.kind for one in report.differences] == ["batch_lost"]
-    assert report.total().in_gap == 15

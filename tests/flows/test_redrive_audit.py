@@ -163,6 +163,15 @@ def _other_bytes(house: Deployment, patch: pytest.MonkeyPatch, before: bytes, af
     again(house)
 
 
+def _other_places(house: Deployment, patch: pytest.MonkeyPatch) -> None:
+    def record(unit: RefusedUnit) -> Record:
+        place = unit.subsequence_number + 1
+        return Record(unit.sequence_number, unit.partition_key, unit.raw, unit.arrived_us, place)
+
+    patch.setattr(RefusedUnit, "record", property(record))
+    again(house)
+
+
 @pytest.mark.parametrize(
     ("plant", "kinds"),
     [
@@ -171,6 +180,7 @@ def _other_bytes(house: Deployment, patch: pytest.MonkeyPatch, before: bytes, af
         (_marks_not_looked_at, {"redriven_twice"}),
         (_row_without_mark, {"redriven_unmarked"}),
         (_mark_without_row, {"redriven_unmarked"}),
+        (_other_places, {"redriven_unmarked"}),
         (partial(_other_bytes, before=b'"n":1', after=b'"n":2'), {"redriven_altered"}),
         (partial(_other_bytes, before=b'"event_id":"e', after=b'"event_id":"f'), {"redriven_altered"}),
         (partial(_other_bytes, before=b"acme", after=b"globex"), {"redriven_altered"}),

@@ -10,7 +10,7 @@ from pipeline.core.errors import HeadraceError, OutcomeUnknown, Transient
 from pipeline.core.kpl import split
 from pipeline.core.retry import Backoff
 from pipeline.core.slots import slot_of
-from pipeline.ports.stream import OutgoingRecord, PutAnswer, RecordSink
+from pipeline.ports.stream import OutgoingRecord, PutAnswer, RecordSink, StreamCheck
 from pipeline.sending.batches import ProducerSettings
 from pipeline.sending.fates import BatchFate, Kind, Report
 from pipeline.sending.inbox import Inbox, Item
@@ -77,6 +77,7 @@ class Program:
     file_bytes: int = 2**26
     keep_fates: int = 1_000_000
     on_batch: Callable[[BatchFate], None] | None = None
+    check: StreamCheck | None = None
 
     def __post_init__(self) -> None:
         self.spill = None
@@ -84,7 +85,9 @@ class Program:
             head = Head(self.producer_id, *self.stream, self.settings.slots)
             self.spill = Spill(self.folder, head, self.max_spill_bytes, self.facts, self.file_bytes)
         self.inbox = Inbox(self.max_buffer_bytes, self.clock)
-        ports = WorkerPorts(self.sink, self.receipts, self.clock, lambda: 0.5, self.facts, self.on_batch)
+        ports = WorkerPorts(
+            self.sink, self.receipts, self.clock, lambda: 0.5, self.facts, self.on_batch, self.check
+        )
         self.worker = Worker(
             self.producer_id, self.stream, self.inbox, ports, self.settings, self.spill, self.keep_fates
         )
