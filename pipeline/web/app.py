@@ -190,8 +190,8 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
                 check_query(door, call)
             answer = await handler(door, call)
         except Exception as exc:  # noqa: BLE001 - the boundary of a request: the others go on
-            problem = _problem(door, gate, exc, request_id, where)
-            status, code = problem.status, write_problem(response, problem, request_id)
+            # No name for the problem: mostly it is `exc` itself, and a frame that kept it would keep itself, body and all.
+            status, code = write_problem(response, _problem(door, gate, exc, request_id, where), request_id)
         else:
             status = answer.status
             _write(response, answer)
@@ -244,12 +244,12 @@ def _write(response: Response, answer: Answer) -> None:
         response.set_headers(answer.headers)
 
 
-def write_problem(response: Response, problem: Problem, request_id: str) -> str:
-    """Make a refusal the answer; return its code."""
+def write_problem(response: Response, problem: Problem, request_id: str) -> tuple[int, str]:
+    """Make a refusal the answer; return its status and code."""
     response.status, response.content_type = problem.status, MEDIA_TYPE
     response.data = problem.document(request_id)
     response.set_headers(problem.headers)
-    return problem.code
+    return problem.status, problem.code
 
 
 _FRAMEWORK = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
