@@ -161,10 +161,11 @@ def test_a_chunk_is_counted_once(place: World) -> None:
     assert [one.done for one in jobs.chunks(JOB.id)] == [False, True]
     found = jobs.get(JOB.id)
     assert (found.done_chunks, found.done_events) == (1, 20)
-    jobs.note_sent(JOB.id, 3)
+    jobs.note_sent(JOB.id, 3, 25)
     assert jobs.finish_chunk(CHUNKS[0])
     found = jobs.get(JOB.id)
-    assert (found.done_chunks, found.done_events, found.sent_steps) == (2, 40, 3)
+    assert (found.done_chunks, found.done_events) == (2, 40)
+    assert (found.sent_steps, found.sent_messages) == (3, 25)
 
 
 def test_beginnings_are_counted_by_chunk(place: World) -> None:
@@ -410,7 +411,7 @@ def test_round_trips() -> None:
     """Jobs in every state, chunks, pointers and results are read back equal."""
     states: list[JobState] = ["frozen", "sending", "sent", "done", "stale", "failed"]
     for state in states:
-        job = msgspec.structs.replace(JOB, state=state, ended_us=5, first_us=None, reason="r", sent_steps=3)
+        job = msgspec.structs.replace(JOB, state=state, ended_us=5, first_us=None, reason="r", sent_steps=3, sent_messages=25)
         assert job_of(job_item(job)) == job
     assert job_of(job_item(TRACED)) == TRACED
     for done in (False, True):
