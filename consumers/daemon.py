@@ -64,7 +64,9 @@ _DOOMED_SECONDS = (
 _MOURNER = "MultiLangShardRecordProcessor"  # the class that reports the death of a child, and ends the daemon
 _SILENT_SECONDS = 30.0  # after a daemon's start without a shard it is told what that waits for
 _LONGEST_START_SECONDS = 200  # measured, rounded up: after a stop of all workers; see docs/operations.md
-_WAITS_FOR = "a leader among the workers, and leases from it; there are none where other workers have all shards"
+_WAITS_FOR = (
+    "a leader among the workers, and leases from it; there are none where other workers have all shards"
+)
 _MAX_TEXT = 300  # characters of what Java says
 _LAST_WORDS = "headrace ", "Timeout ("  # of a child: its sentence about a setting, and the watchdog's
 _decode = msgspec.json.Decoder(reduce(or_, FACTS)).decode

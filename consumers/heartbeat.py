@@ -41,9 +41,7 @@ class Heartbeat:
             with self._lock:  # a shard that is new would disturb who walks over them
                 self._behind_ms[fact.shard_id] = round(fact.behind_seconds * 1_000)
 
-    def write(
-        self, *, now_us: int, pending_units: int, write_units: float, s3_puts: int, rules: str
-    ) -> None:
+    def write(self, *, now_us: int, pending_units: int, write_units: float, s3_puts: int, rules: str) -> None:
         """Write the file."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         with self._lock:

@@ -411,7 +411,9 @@ def test_round_trips() -> None:
     """Jobs in every state, chunks, pointers and results are read back equal."""
     states: list[JobState] = ["frozen", "sending", "sent", "done", "stale", "failed"]
     for state in states:
-        job = msgspec.structs.replace(JOB, state=state, ended_us=5, first_us=None, reason="r", sent_steps=3, sent_messages=25)
+        job = msgspec.structs.replace(
+            JOB, state=state, ended_us=5, first_us=None, reason="r", sent_steps=3, sent_messages=25
+        )
         assert job_of(job_item(job)) == job
     assert job_of(job_item(TRACED)) == TRACED
     for done in (False, True):

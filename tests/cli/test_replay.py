@@ -16,8 +16,8 @@ from click.exceptions import Abort
 from click.testing import CliRunner, Result
 
 from pipeline.cli import process as process_command
-from pipeline.cli import replay as replay_command
 from pipeline.cli import progress, replay_results, waiting
+from pipeline.cli import replay as replay_command
 from pipeline.cli.settings import emulator_overrides, processor_environment
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, NotFound

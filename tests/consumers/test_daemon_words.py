@@ -48,7 +48,9 @@ def test_a_daemon_without_a_shard_is_told_of_once(
     monkeypatch.setattr(daemon, "_SILENT_SECONDS", 1.0)
     said = _Said(capfd)
     first = f"say({OPENED!r})" if opened else "pass"
-    run = supervise(_fake(f"{first}\n{_java(('WARN', 'Here', 'begins', ''))}\ntime.sleep(2)\nprint('later', flush=True)"))
+    run = supervise(
+        _fake(f"{first}\n{_java(('WARN', 'Here', 'begins', ''))}\ntime.sleep(2)\nprint('later', flush=True)")
+    )
     assert wait_until(lambda: said.has('"text":"later"'), 20)
     run.stop()
     told = [json.loads(line) for line in said.text.splitlines() if '"ShardsAwaited"' in line]

@@ -50,4 +50,4 @@ def test_what_another_program_is_at_is_seen(alive: tuple[str, ...], words: str) 
     """Of a stack that another program ends: whose turn it is."""
     assert HERE is not None
     stack = _stack(**dict.fromkeys(alive, HERE))
-    assert stopping._still(stack, HERE) == f"waiting for {words}"  # noqa: SLF001 - no other way in without a stack
+    assert stopping._still(stack, HERE) == f"waiting for {words}"

@@ -23,7 +23,9 @@ def test_a_long_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """After two seconds, then every ten, until what is waited for has come; a short wait is silent."""
     seconds = [0.0]
     told: list[float] = []
-    clock = SimpleNamespace(monotonic=lambda: seconds[0], sleep=lambda _: seconds.__setitem__(0, seconds[0] + 0.5))
+    clock = SimpleNamespace(
+        monotonic=lambda: seconds[0], sleep=lambda _: seconds.__setitem__(0, seconds[0] + 0.5)
+    )
     monkeypatch.setattr(processes, "time", clock)
     assert processes.wait_until(lambda: seconds[0] >= 25, 60, lambda: told.append(seconds[0]))
     assert told == [2, 12, 22]
