@@ -24,6 +24,7 @@ from pipeline.core.index import Pointer
 from pipeline.core.replay import matches
 from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, job_id, plain, write_message
 from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted, ReplayJobStopped
+from pipeline.flows.replay_pace import Pace
 from pipeline.flows.replay_plan import Plan, messages_of
 from pipeline.flows.replay_rows import RowsGone, read_pointers
 from pipeline.flows.retrying import again
@@ -39,7 +40,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ReplayPorts:
-    """What starting a job needs. `new_id` returns letters and digits that nobody had before."""
+    """What starting a job needs.
+
+    Attributes:
+        new_id: returns letters and digits that nobody had before.
+        max_ahead_messages: see `flows.replay_pace`.
+    """
 
     jobs: ReplayJobs
     queue: MessageQueue
@@ -47,6 +53,7 @@ class ReplayPorts:
     new_id: Callable[[], str]
     clock: Clock
     facts: FactSink
+    max_ahead_messages: int | None = None
 
     def ask(self, name: str, call: Callable[[], T]) -> T:
         """Make a call that may be repeated."""
@@ -176,7 +183,7 @@ def _send(
 ) -> None:
     """Send steps `begin` and on (step 3). Step k < chunks: the head of chunk k + 1; after those: the rest of each."""
     held: list[str] = []
-    sent = 0
+    sent, pace = 0, Pace(ports.queue, ports.clock, ports.max_ahead_messages)
     left = {one.number: one for one in chunks}
     for step in range(begin, 2 * job.chunks):
         number, head = step % job.chunks + 1, step < job.chunks
@@ -188,10 +195,14 @@ def _send(
                 if len(held) >= SEND_MESSAGES:
                     sent += _flush(job, held, (step, sent), ports)
                     progress(sent)
-                    if not head and ports.ask("chunk", partial(ports.jobs.chunk, job.id, number)).done:
+                    if not head and pace.wait(partial(_is_done, job, number, ports)):
                         break  # the rest would be dropped unread
     sent += _flush(job, held, (2 * job.chunks, sent), ports)
     progress(sent)
+
+
+def _is_done(job: Job, number: int, ports: ReplayPorts) -> bool:
+    return bool(ports.ask("chunk", lambda: ports.jobs.chunk(job.id, number)).done)
 
 
 def _flush(job: Job, held: list[str], far: tuple[int, int], ports: ReplayPorts) -> int:

@@ -242,12 +242,12 @@ def test_a_message_in_hand_is_hidden(place: World) -> None:
     first = queue.receive(0)
     assert [one.attempts for one in first] == [1]
     assert queue.receive(0) == []
-    assert queue.depth() == 1
+    assert (queue.depth(), queue.in_hand()) == (1, 1)
     queue.hide([one.receipt for one in first], 0)
     again = queue.receive(0)
     assert [(one.body, one.attempts) for one in again] == [("one", 2)]
     queue.delete([one.receipt for one in again])
-    assert queue.depth() == 0
+    assert (queue.depth(), queue.in_hand()) == (0, 0)
 
 
 def test_a_message_becomes_visible_by_itself(place: World) -> None:

@@ -154,6 +154,10 @@ class MemoryQueue:
         """Return how many messages there are."""
         return len(self.waiting)
 
+    def in_hand(self) -> int:
+        """Return how many messages are hidden."""
+        return sum(one.hidden_until > self._clock.monotonic() for one in self.waiting)
+
 
 class MemoryEntityDays:
     """Results by key; the fence is one method."""

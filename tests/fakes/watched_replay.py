@@ -117,6 +117,10 @@ class WatchedQueue:
         """Return how many messages there are."""
         return self.perform(Effect("queue.depth", self.inner.depth))
 
+    def in_hand(self) -> int:
+        """Return how many messages are in somebody's hand."""
+        return self.perform(Effect("queue.in_hand", self.inner.in_hand))
+
 
 @dataclass(frozen=True)
 class WatchedEntityDays:
