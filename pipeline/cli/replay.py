@@ -100,8 +100,7 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
     }
     if resume and given:
         raise ConfigProblem("--resume goes on with a job as it was frozen: leave the other options out")
-    settings = settings_with_stack(home)
-    parts = _parts(settings)
+    settings, parts = _opened(home, is_new=resume is None)
     job = resume
     if job is None:
         job = _frozen(parts, settings, chosen)
@@ -187,6 +186,17 @@ def _plan(parts: "ReplayParts", settings: "Settings", chosen: dict[str, Any]) ->
     selection = selection_of(chosen)
     check_names(_rules(settings), selection.tenant_id, selection.event_type)
     return plan(selection, parts.plan, chosen["granularity"])
+
+
+def _opened(home: Path | None, *, is_new: bool) -> "tuple[Settings, ReplayParts]":
+    """Return the settings, and what replay is made of: it is loaded for about a second, and may be interrupted too."""
+    try:
+        settings = settings_with_stack(home)
+        return settings, _parts(settings)
+    except KeyboardInterrupt:
+        if is_new:
+            say("no job was made")
+        raise
 
 
 def _frozen(parts: "ReplayParts", settings: "Settings", chosen: dict[str, Any]) -> str | None:

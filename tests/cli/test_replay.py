@@ -105,7 +105,7 @@ def _interrupted(*_arguments: object, **_named: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("what", ["snapshot", "freeze", "stored", "send", "wait"])
+@pytest.mark.parametrize("what", ["open", "snapshot", "freeze", "stored", "send", "wait"])
 def test_an_interrupted_start_says_what_there_is(
     run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -117,6 +117,7 @@ def test_an_interrupted_start_says_what_there_is(
         raise KeyboardInterrupt
 
     place, name, deed = {
+        "open": (replay_command, "_parts", _interrupted),
         "snapshot": (replay_plan, "snapshot", _interrupted),
         "freeze": (yard.jobs, "freeze", _interrupted),
         "stored": (yard.jobs, "freeze", store_and_interrupt),
@@ -126,7 +127,7 @@ def test_an_interrupted_start_says_what_there_is(
     monkeypatch.setattr(place, name, deed)
     found = run("start", *DOORS, "--wait")
     assert isinstance(found.exception, Abort)
-    if what in ("snapshot", "freeze"):
+    if what in ("open", "snapshot", "freeze"):
         assert (found.stdout, found.stderr.splitlines()[0]) == ("", "no job was made")
         return
     (job,) = yard.jobs.jobs
