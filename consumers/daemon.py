@@ -46,6 +46,7 @@ from pipeline.facts import (
     SegmentCommitted,
     SegmentFinished,
     ShardReleased,
+    ShardsAwaited,
     WorkerCrashed,
 )
 from pipeline.machine.processes import death_signal, outside_environment
@@ -61,6 +62,11 @@ _DOOMED_SECONDS = (
     5  # a daemon whose child died: its other shards drain, then it would only wait for its own threads
 )
 _MOURNER = "MultiLangShardRecordProcessor"  # the class that reports the death of a child, and ends the daemon
+_SILENT_SECONDS = 30.0  # after a daemon's start without a shard it is told what that waits for
+_LONGEST_START_SECONDS = 200  # measured, rounded up: after a stop of all workers; see docs/operations.md
+_WAITS_FOR = (
+    "a leader among the workers, and leases from it; there are none where other workers have all shards"
+)
 _MAX_TEXT = 300  # characters of what Java says
 _LAST_WORDS = "headrace ", "Timeout ("  # of a child: its sentence about a setting, and the watchdog's
 _decode = msgspec.json.Decoder(reduce(or_, FACTS)).decode
@@ -96,7 +102,8 @@ class Supervisor:
         self._progress = False  # something was committed since the daemon's start
         self._doomed_at: float | None = None
         self._broken: BaseException | None = None  # why one of its pipes is not read any more
-        self._last_words = "it said nothing"
+        self._last_words = ""  # of a child of the daemon that ended last
+        self._last_error = ""  # what Java said last at level ERROR
 
     def stop(self) -> None:
         """Ask for the end."""
@@ -117,7 +124,7 @@ class Supervisor:
             if not self._restarts.died(time.monotonic(), progress=self._progress):
                 raise HeadraceError(
                     f"KCL's daemon ended {self._restarts.limit} times {self._restarts.reason}, the last time with status "
-                    f"{status}: {self._last_words}"
+                    f"{status}: {self._last_words or self._last_error or 'it said nothing'}"
                 )
             while not self._restarts.due(time.monotonic()) and not self._stop.wait(_CHECK_SECONDS):
                 pass
@@ -133,6 +140,8 @@ class Supervisor:
         """Start the daemon, and stay until it has ended; return its exit status."""
         self._open.clear()
         self._doomed_at, self._progress, self._begun = None, False, False
+        self._last_words, self._last_error = "", ""
+        began, silent = time.monotonic(), True
         with subprocess.Popen(  # noqa: S603 - our own command
             self._command,
             cwd=self._folder,
@@ -152,12 +161,24 @@ class Supervisor:
             while daemon.poll() is None and not self._stop.wait(_CHECK_SECONDS):
                 if self._is_doomed():
                     daemon.kill()
+                if silent and time.monotonic() - began > _SILENT_SECONDS:
+                    silent = False
+                    self._tell_silence()
             if self._stop.is_set():
                 self._end(daemon)
             _end_orphans(daemon.pid)
             for reader in readers:
                 reader.join()
             return daemon.wait()
+
+    def _tell_silence(self) -> None:
+        """Say what a daemon is at that has begun no shard; nobody else would."""
+        if not self._begun:
+            self._telemetry.fact(
+                ShardsAwaited(
+                    seconds=_SILENT_SECONDS, may_take_seconds=_LONGEST_START_SECONDS, waits_for=_WAITS_FOR
+                )
+            )
 
     def _is_doomed(self) -> bool:
         """True when a child has died, and the others had their time to drain."""
@@ -212,8 +233,11 @@ class Supervisor:
 
     def _take_report(self, line: bytes) -> None:
         """Tell what the daemon logged: level, class, text, class of the error; see `daemon_files.logback`."""
-        _level, *parts = line.decode(errors="replace").rstrip("\n").split("\t")
-        source, *text = parts or ("stdout", _level)
+        level, *parts = line.decode(errors="replace").rstrip("\n").split("\t")
+        source, *text = parts or ("stdout", level)
+        if parts and level == "ERROR":
+            said, kind = " ".join(text[:1]), " ".join(text[1:]).strip()
+            self._last_error = f"{source} reported {f'{kind}: ' if kind else ''}{said}"[:_MAX_TEXT]
         if source == _MOURNER:
             self._doomed_at = self._doomed_at or time.monotonic()
         self._report(source, " ".join(text))

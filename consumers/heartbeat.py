@@ -15,7 +15,8 @@ class Heartbeat:
     """Totals of one worker since its start, written as one small JSON file, atomically.
 
     Fields: pid, at_us, units (decoded), rows (committed, duplicates included), duplicates, quarantined, segments, files,
-    bytes, gaps (of the ledger, told by it), behind_ms (the worst shard), dynamodb_write_units, s3_puts, cpu_seconds, peak_memory_bytes.
+    bytes, gaps (of the ledger, told by it), rules (digest
+    of those that events are judged by), behind_ms (the worst shard), dynamodb_write_units, s3_puts, cpu_seconds, peak_memory_bytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +41,7 @@ class Heartbeat:
             with self._lock:  # a shard that is new would disturb who walks over them
                 self._behind_ms[fact.shard_id] = round(fact.behind_seconds * 1_000)
 
-    def write(self, *, now_us: int, pending_units: int, write_units: float, s3_puts: int) -> None:
+    def write(self, *, now_us: int, pending_units: int, write_units: float, s3_puts: int, rules: str) -> None:
         """Write the file."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         with self._lock:
@@ -50,6 +51,7 @@ class Heartbeat:
             "at_us": now_us,
             "units": totals["rows"] + totals["quarantined"] + pending_units,
             **totals,
+            "rules": rules,
             "behind_ms": behind_ms,
             "dynamodb_write_units": write_units,
             "s3_puts": s3_puts,

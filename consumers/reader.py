@@ -123,6 +123,7 @@ class Reader:
             pending_units=sum(loader.pending_units for loader in self._loaders),
             write_units=write_units,
             s3_puts=s3_puts,
+            rules=self.rules_digest,
         )
 
 

@@ -113,14 +113,14 @@ class DynamoJobs:
             return False
         return True
 
-    def note_sent(self, job: str, steps: int) -> None:
+    def note_sent(self, job: str, steps: int, messages: int) -> None:
         """Store how far sending is; see the port."""
         with translated(f"note replay job {job}"):
             self._dynamodb.update_item(
                 TableName=self._table,
                 Key=job_key(job),
-                UpdateExpression="SET sent_steps = :steps",
-                ExpressionAttributeValues={":steps": number(steps)},
+                UpdateExpression="SET sent_steps = :steps, sent_messages = :messages",
+                ExpressionAttributeValues={":steps": number(steps), ":messages": number(messages)},
             )
 
     def begin_chunk(self, chunk: Chunk) -> int:

@@ -54,6 +54,7 @@ def job_item(job: Job) -> Item:
         "granularity": text(job.granularity),
         **{name: number(getattr(job, name)) for name in _JOB_NUMBERS},
         **{name: number(value) for name, value in times.items() if value is not None},
+        **({"sent_messages": number(job.sent_messages)} if job.sent_messages else {}),
         **({} if job.traceparent is None else {"traceparent": text(job.traceparent)}),
     }
 
@@ -69,6 +70,7 @@ def job_of(item: Item) -> Job:
         selection=msgspec.json.decode(item["selection"]["S"], type=Selection),
         granularity="event" if item["granularity"]["S"] == "event" else "pointer",
         traceparent=item["traceparent"]["S"] if "traceparent" in item else None,
+        sent_messages=int(item["sent_messages"]["N"]) if "sent_messages" in item else 0,
         **numbers,
         **times,
     )

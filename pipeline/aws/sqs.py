@@ -15,9 +15,10 @@ _SENDERS = 8
 _RETENTION_SECONDS = 14 * 86_400  # the longest that SQS offers
 _BURIED_CHARACTERS = 60_000  # of a body: with its reason it must fit into one message again
 _MAX_RECEIPTS = 1_000  # SQS limit, before it moves a message by itself
+_IN_HAND = "ApproximateNumberOfMessagesNotVisible"
 _COUNTS = (
     "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
+    _IN_HAND,
     "ApproximateNumberOfMessagesDelayed",
 )
 
@@ -122,9 +123,16 @@ class SqsQueue:
 
     def depth(self) -> int:
         """Return about how many messages there are."""
+        return self._count(_COUNTS)
+
+    def in_hand(self) -> int:
+        """Return about how many messages are in somebody's hand."""
+        return self._count((_IN_HAND,))
+
+    def _count(self, names: Sequence[str]) -> int:
         with translated(f"depth of {self._name}"):
-            answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(_COUNTS))
-        return sum(int(answer["Attributes"].get(name, 0)) for name in _COUNTS)
+            answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(names))
+        return sum(int(answer["Attributes"].get(name, 0)) for name in names)
 
 
 def _refuse_refused(what: str, failed: Sequence[dict[str, Any]]) -> None:

@@ -45,10 +45,9 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     """  # noqa: D301 - click's mark against re-wrapping
     settings = settings_with_stack(home)
     deadline = time.monotonic() + wait
-    report = audit_with_progress(settings)
-    while not report.differences and report.in_flight and time.monotonic() < deadline:
-        time.sleep(LOOK_AGAIN_SECONDS)
-        report = audit_with_progress(settings)
+    report = audit_with_progress(settings, told=wait > 0)
+    if not report.differences and report.in_flight and time.monotonic() < deadline:
+        report = _waited(settings, report, deadline)
     now = time.time()
     loader = loader_state(settings, now)
     if as_json:
@@ -59,12 +58,25 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     return 0 if report.complete else 1
 
 
-def audit_with_progress(settings: Settings) -> Report:
+def _waited(settings: Settings, report: Report, deadline: float) -> Report:
+    """Audit again until nothing is on its way any more, or until the deadline; show how much still is."""
+    from pipeline import wiring
+    from pipeline.cli.progress import Progress
+
+    with Progress("wait", unit="events on their way", told=True) as progress:
+        while not report.differences and report.in_flight and time.monotonic() < deadline:
+            progress.update(report.in_flight)
+            time.sleep(LOOK_AGAIN_SECONDS)
+            report = wiring.audit(settings, lambda _objects: None)
+    return report
+
+
+def audit_with_progress(settings: Settings, *, told: bool = False) -> Report:
     """Run the audit, showing how many objects were read, and redriven units held against what was refused."""
     from pipeline import wiring
     from pipeline.cli.progress import Progress
 
-    with Progress("audit", unit="objects and redriven units") as progress:
+    with Progress("audit", unit="objects and redriven units", told=told) as progress:
         return wiring.audit(settings, progress.add)
 
 

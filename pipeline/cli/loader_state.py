@@ -59,6 +59,14 @@ def loader_state(settings: Settings, now: float) -> LoaderState:
     )
 
 
+def knows_rules(settings: Settings, digest: str, now: float) -> bool:
+    """True when no loader that can be seen from here judges by other rules than these: none needs a restart."""
+    word = loader_state(settings, now).word
+    if word in ("running", "stalled"):
+        return (heartbeat(Home(settings.paths.home), now) or {}).get("rules") == digest
+    return word == "not running"
+
+
 def heartbeat(home: Home, now: float) -> dict[str, Any] | None:
     """Read what the loader last wrote, with its age; None when there is nothing readable."""
     try:

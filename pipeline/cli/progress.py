@@ -1,4 +1,7 @@
-"""Progress of anything that takes longer than a moment: a live line on a terminal, in a pipe silence, or a line now and then."""
+"""Progress of anything that takes longer than a moment: a live line on a terminal, in a pipe silence, or a line now and then.
+
+A live line is drawn by time alone as well: what has nothing to count yet is seen to run.
+"""
 
 import threading
 import time
@@ -11,6 +14,7 @@ from rich.table import Table
 
 REFRESH_SECONDS = 0.2
 TELL_SECONDS = 10.0  # between two lines of a stage, where nobody sees a live one
+FIRST_SECONDS = 2.0  # until the first line of a stage that has no line for its begin
 
 
 class Progress:
@@ -20,15 +24,17 @@ class Progress:
         name: what is done.
         total: how many in all, when known.
         unit: of what.
+        told: in a pipe say how far it is after two seconds, and then every ten: for what a person waits for there as well.
     """
 
-    def __init__(self, name: str, total: int | None = None, unit: str = "") -> None:
-        self._stages = Stages()
+    def __init__(self, name: str, total: int | None = None, unit: str = "", *, told: bool = False) -> None:
+        self._stages = Stages(told=told, edges=False)
         self._name, self._done, self._lock = name, 0, threading.Lock()
         self._stages.add(name, total, unit)
 
     def __enter__(self) -> Self:
         self._stages.__enter__()
+        self._stages.begin(self._name)
         return self
 
     def __exit__(
@@ -80,11 +86,13 @@ class Stages:
 
     Args:
         told: elsewhere say when a stage begins and ends, and every ten seconds how far it is.
+        edges: say so of begin and end; else the first line comes after two seconds.
     """
 
-    def __init__(self, *, told: bool = False) -> None:
+    def __init__(self, *, told: bool = False, edges: bool = True) -> None:
         self._console = Console(stderr=True)
         self._told = told and not self._console.is_terminal
+        self._edges = edges
         self._ended = threading.Event()
         self._stages: dict[str, _Stage] = {}
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -93,15 +101,15 @@ class Stages:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
-        if self._told:
-            threading.Thread(target=self._tell_on, name="progress", daemon=True).start()
+        if self._told or self._live.is_started:
+            threading.Thread(target=self._go_on, name="progress", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
         self._ended.set()
+        self._live.stop()
 
     def add(self, name: str, total: int | None = None, unit: str = "") -> None:
         """Announce a stage."""
@@ -111,7 +119,8 @@ class Stages:
         """Start a stage's time."""
         self._stages[name].began = time.monotonic()
         self._draw(force=True)
-        self._tell(f"{name}: begins")
+        if self._edges:
+            self._tell(f"{name}: begins")
 
     def update(self, name: str, done: int, note: str = "") -> None:
         """Show how many are done, and a word beside it."""
@@ -126,7 +135,8 @@ class Stages:
         stage = self._stages[name]
         stage.ended = time.monotonic()
         self._draw(force=True)
-        self._tell(f"{name}: done, {stage.words()}")
+        if self._edges:
+            self._tell(f"{name}: done, {stage.words()}")
 
     def seconds(self) -> dict[str, float]:
         """Return each stage's time so far."""
@@ -146,9 +156,15 @@ class Stages:
         if self._told:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _tell_on(self) -> None:
-        while not self._ended.wait(TELL_SECONDS):
+    def _go_on(self) -> None:
+        if self._live.is_started:
+            while not self._ended.wait(REFRESH_SECONDS):
+                self._draw()
+            return
+        wait = TELL_SECONDS if self._edges else FIRST_SECONDS
+        while not self._ended.wait(wait):
             self.tell()
+            wait = TELL_SECONDS
 
     def _draw(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -159,7 +175,7 @@ class Stages:
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for name, stage in self._stages.items():
+        for name, stage in list(self._stages.items()):
             seconds = stage.seconds()
             mark = "[green]done[/]" if stage.ended else "[cyan]...[/]" if stage.began else ""
             rate = f"{stage.done / seconds:,.0f}/s" if stage.done and seconds else ""

@@ -41,6 +41,7 @@ TABLE_ROWS = 1_000  # more than anybody reads; programs ask for json or csv and 
     show_default=True,
     help="How the rows are printed.",
 )
+@click.option("--json", "style", flag_value="json", help="The same as --format json.")
 @click.option(
     "--max-rows",
     type=click.IntRange(min=1),

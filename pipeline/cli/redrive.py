@@ -1,5 +1,6 @@
 """`headrace redrive`: refused events go through again, once the reason is mended."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,16 +56,26 @@ def command(*, everything: bool, dry_run: bool, as_json: bool, home: Path | None
             "say which refused units: --reason, --type, --tenant, --from or --to; or --all for everything in quarantine"
         )
     wanted = wanted_of(**chosen)
-    outcome = _redriven(settings_with_stack(home), wanted, dry_run=dry_run)
+    settings = settings_with_stack(home)
+    outcome = _redriven(settings, wanted, dry_run=dry_run)
     if as_json:
         click.echo(orjson.dumps(as_document(outcome, dry_run=dry_run), option=orjson.OPT_INDENT_2))
         return
     for line in text_lines(outcome, dry_run=dry_run):
         click.echo(line)
-    if outcome.redriven.keys() - {"kills_worker"}:  # so a rule was mended
+    mended = outcome.redriven.keys() - {"kills_worker"}  # so a rule was mended
+    if mended and not dry_run and not _is_known(settings):
         say(RESTART_LOADERS)
     if everything and not outcome.looked_at:
         say("--all leaves kills_worker out: only --reason kills_worker takes it in")
+
+
+def _is_known(settings: "Settings") -> bool:
+    """True when the loaders judge by today's rules already, as far as it can be seen from here."""
+    from pipeline import wiring
+    from pipeline.cli.loader_state import knows_rules
+
+    return knows_rules(settings, wiring.rules(settings).digest, time.time())
 
 
 def _redriven(settings: "Settings", wanted: "Wanted", *, dry_run: bool) -> "Outcome":

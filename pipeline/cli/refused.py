@@ -1,5 +1,6 @@
 """What the commands about refused units share: which units, and how counts by code are told."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +16,22 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _code(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Take a code that there is, as a callback of click; else say which one may be meant."""
+    codes = [str(code) for code in RefusalCode]
+    if value is None or value in codes:
+        return value
+    near = difflib.get_close_matches(value, codes, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    raise click.BadParameter(f"{value!r} is no code{hint} the codes are {', '.join(codes)}")
+
+
 def refused_options(function: F) -> F:
     """Add the options that say which refused units."""
     options = (
         click.option(
             "--reason",
-            type=click.Choice([str(code) for code in RefusalCode]),
+            callback=_code,
             metavar="CODE",
             help="Refused with this code, as `headrace quarantine list` shows them.",
         ),

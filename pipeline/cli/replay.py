@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
-from pipeline.cli.answers import counted, printable
+from pipeline.cli.answers import counted, printable, say
 from pipeline.cli.asking import check_names, span_options, tenant_option
 from pipeline.cli.collecting import fact_sink
 from pipeline.cli.replay_results import command as results_command
 from pipeline.cli.settings import home_option, settings_with_stack
-from pipeline.core.errors import ConfigProblem
+from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound
 
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.config import Settings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.core.replay_job import Job
     from pipeline.core.rules import Rules
     from pipeline.flows.replay_plan import Plan
+    from pipeline.ports.queue import MessageQueue
     from pipeline.wiring import ReplayParts
 
 PATIENCE_SECONDS = 5.0  # without any progress, until somebody is told to look for a processor
@@ -87,34 +88,28 @@ def plan_command(*, as_json: bool, home: Path | None, **chosen: Any) -> None:
 def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path | None, **chosen: Any) -> int:
     """Freeze a plan as a job, send its messages and print its id.
 
-    From then on it means the same rows, whatever lands later. Interrupted, `--resume JOB` goes on with it; messages that
-    are sent twice do no harm. Exit code 1 when there is nothing to replay, or the job is stale or has failed.
+    From then on it means the same rows, whatever lands later. Its id comes as soon as it is frozen; interrupted later,
+    `--resume JOB` goes on with it: messages that are sent twice do no harm. Exit code 1 when there is nothing to replay, or the job is stale or has failed.
 
     \b
     headrace replay start --tenant ua --type flight.departed --from 2013-01-01 --to 2013-01-31
     headrace replay start --resume 20240310T120000Z-1a2b3c --wait
     """  # noqa: D301 - click's mark against re-wrapping
-    from pipeline.cli.progress import Progress
-    from pipeline.flows import replay as flow
-
     given = {
         name: value for name, value in chosen.items() if value not in (None, False) and name != "granularity"
     }
     if resume and given:
         raise ConfigProblem("--resume goes on with a job as it was frozen: leave the other options out")
-    settings = settings_with_stack(home)
-    parts = _parts(settings)
+    settings, parts = _opened(home, is_new=resume is None)
     job = resume
     if job is None:
-        planned = _plan(parts, settings, chosen)
-        if not planned.events:
+        job = _frozen(parts, settings, chosen)
+        if job is None:
             click.echo("nothing to replay: no job was made", err=True)
             return FAILED
-        job = flow.freeze(planned, parts.start).id
         if not as_json:
             click.echo(job)  # before it is sent: whoever interrupts that needs it
-    with Progress("send", unit="messages") as progress:
-        found = flow.resume(job, parts.start, progress.update)
+    found = _sent(parts, job)
     if resume and not as_json:
         click.echo(job)
     found = _wait(parts, found) if wait else found
@@ -139,7 +134,7 @@ def status_command(job: str | None, *, wait: bool, as_json: bool, home: Path | N
         return 0
     found = parts.jobs.get(job)
     found = _wait(parts, found) if wait else found
-    click.echo(_json(job_document(found)) if as_json else _job_text(found))
+    click.echo(_json(job_document(found)) if as_json else _job_text(found, parts.queue))
     return _told(found)
 
 
@@ -193,13 +188,81 @@ def _plan(parts: "ReplayParts", settings: "Settings", chosen: dict[str, Any]) ->
     return plan(selection, parts.plan, chosen["granularity"])
 
 
+def _opened(home: Path | None, *, is_new: bool) -> "tuple[Settings, ReplayParts]":
+    """Return the settings, and what replay is made of: it is loaded for about a second, and may be interrupted too."""
+    try:
+        settings = settings_with_stack(home)
+        return settings, _parts(settings)
+    except KeyboardInterrupt:
+        if is_new:
+            say("no job was made")
+        raise
+
+
+def _frozen(parts: "ReplayParts", settings: "Settings", chosen: dict[str, Any]) -> str | None:
+    """Plan and freeze a job; return its id, or None when there is nothing to replay. Interrupted, say whether it exists."""
+    from pipeline.cli.progress import Progress
+    from pipeline.core.replay_job import job_id
+    from pipeline.flows.replay import freeze
+
+    name = None
+    try:
+        with Progress("plan", told=True):
+            planned = _plan(parts, settings, chosen)
+        if not planned.events:
+            return None
+        name = job_id(parts.start.clock.now_us(), parts.start.new_id())
+        with Progress("freeze", told=True):
+            return freeze(planned, parts.start, name).id
+    except KeyboardInterrupt:
+        say("no job was made" if name is None else _whether_made(parts, name))
+        raise
+
+
+def _whether_made(parts: "ReplayParts", job: str) -> str:
+    """Say what became of a job whose freezing was interrupted: it is stored by the last of several calls."""
+    try:
+        parts.jobs.get(job)
+    except NotFound:
+        return "no job was made"
+    except HeadraceError:
+        return f"whether job {job} was made, `headrace replay status {job}` says"
+    return f"job {job} was made, and nothing of it is sent: `headrace replay start --resume {job}` goes on with it"
+
+
+def _sent(parts: "ReplayParts", job: str) -> "Job":
+    """Send a job's messages; interrupted, say how to go on."""
+    from pipeline.cli.progress import Progress
+    from pipeline.flows.replay import resume
+
+    try:
+        with Progress("send", unit="messages", told=True) as progress:
+            return resume(job, parts.start, progress.update)
+    except KeyboardInterrupt:
+        say(
+            f"job {job} exists, and not all of it may be sent: `headrace replay start --resume {job}` goes on with it"
+        )
+        raise
+
+
 def _wait(parts: "ReplayParts", job: "Job") -> "Job":
-    """Look at a job until it is done, stale or failed, showing how far it is."""
+    """Look at a job until it is done, stale or failed, showing how far it is; interrupted, say how to go on."""
+    try:
+        return _awaited(parts, job)
+    except KeyboardInterrupt:
+        say(
+            f"job {job.id} goes on without this command: `headrace replay status {job.id} --wait` waits again, "
+            f"`headrace replay start --resume {job.id} --wait` sends what is missing first"
+        )
+        raise
+
+
+def _awaited(parts: "ReplayParts", job: "Job") -> "Job":
     from pipeline.cli.progress import Progress
     from pipeline.cli.waiting import wait_for
 
     hinted = False
-    with Progress("replay", total=job.events, unit="events") as progress:
+    with Progress("replay", total=job.events, unit="events", told=True) as progress:
 
         def told(now: "Job", idle_seconds: float) -> None:
             nonlocal hinted
@@ -263,6 +326,7 @@ def job_document(job: "Job") -> dict[str, Any]:
         "events": job.events,
         "rows": job.rows,
         "messages": job.messages,
+        "sent_messages": job.sent_messages,
         "chunks": job.chunks,
         "done_chunks": job.done_chunks,
         "done_events": job.done_events,
@@ -317,9 +381,13 @@ def _list_text(jobs: list["Job"]) -> str:
     return "\n".join(f"{one.id}  {_progress(one)}  {_words(one)}" for one in jobs)
 
 
-def _job_text(job: "Job") -> str:
+def _job_text(job: "Job", queue: "MessageQueue") -> str:
     lines = [f"{job.id}  {_words(job)}", f"state     {_progress(job)}"]
     lines.append(f"messages  {job.messages:,}, one per {job.granularity}; {counted(job.rows, 'row')}")
+    if job.state in ("frozen", "sending"):
+        lines.append(f"sent      {job.sent_messages:,} of them so far")
+    if job.state in ("sending", "sent"):
+        lines.append(f"queue     about {queue.depth():,} messages of all jobs wait or are in somebody's hand")
     lines.append(f"created   {_time(job.created_us)}, of {counted(job.basis, 'committed segment')}")
     if job.ended_us is not None:
         lines.append(f"ended     {_time(job.ended_us)}, after {(job.ended_us - job.created_us) / 1e6:,.1f} s")

@@ -113,12 +113,13 @@ def publish(
     from pipeline.wiring.publishing import publish_limits
 
     name = event_type or file.absolute().parent.name
+    document = load_document(file)
     if version is None and not file.stem.isdecimal():
         raise ConfigProblem(f"{file}: which version? Give --version, or name the file 2.json")
     number = int(file.stem) if version is None else version
     with desk(home, actor) as at:
         limits = publish_limits(at.settings)
-        made, new = at.admin.publish(filed_rules(at.settings), name, number, load_document(file), limits)
+        made, new = at.admin.publish(filed_rules(at.settings), name, number, document, limits)
     row: dict[str, object] = {"event_type": name, "version": number, "table": table_name(name), "new": new}
     if made is not None:  # None: a schema file has it
         row["owner"] = made.owner or None  # None: the deployment

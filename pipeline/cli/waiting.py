@@ -25,7 +25,7 @@ def wait_for(jobs: "ReplayJobs", job: "Job", told: Callable[["Job", float], None
     while job.state not in ENDED:
         time.sleep(POLL_SECONDS)
         before, job = job, jobs.get(job.id)
-        if (job.done_chunks, job.sent_steps) != (before.done_chunks, before.sent_steps):
+        if (job.done_chunks, job.sent_messages) != (before.done_chunks, before.sent_messages):
             changed = time.monotonic()
         told(job, time.monotonic() - changed)
     return job

@@ -16,6 +16,7 @@ from pipeline.core.decode import Decoder
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, RefusalCode
 from pipeline.core.judge import judge, parse
+from pipeline.core.no_json import why_no_json
 from pipeline.core.rules import Rules
 from pipeline.core.span import instant_of
 
@@ -244,5 +245,5 @@ def binary_event(attributes: dict[str, str], data: bytes) -> bytes:
     try:
         value = msgspec.json.decode(data, type=msgspec.Raw)
     except _NO_JSON as exc:
-        raise InvalidEvent(RefusalCode.NOT_JSON, "/data", str(exc)) from exc
+        raise InvalidEvent(RefusalCode.NOT_JSON, "/data", why_no_json(data, exc)) from exc
     return msgspec.json.encode({**attributes, "data": value})

@@ -19,6 +19,7 @@ from pipeline.core.cloudevents import as_event, attribute_pointer, event_bytes, 
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Limits, RefusalCode
 from pipeline.core.moment import moment
+from pipeline.core.no_json import why_no_json
 from pipeline.core.rules import Rules, Version
 from pipeline.core.shapes import INT64_MAX, INT64_MIN, DoesNotFit
 
@@ -119,8 +120,7 @@ def parse(raw: bytes, limits: Limits) -> Any:
     except ValueError as exc:
         if _HUGE.search(bare):  # JSON, perhaps, but no double: orjson says no
             _refuse_long_integer(raw, limits)
-        where = re.sub(r": line \d+ column \d+ \(char (\d+)\)", r" at character \1", str(exc))
-        raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(where)) from exc
+        raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(why_no_json(raw, exc))) from exc
     digits = _LONG.search(bare) is not None
     if digits or _may_hold_long_string(raw, bare, limits) or _may_repeat_a_key(bare, document):
         _Walk(limits).check(_exactly(raw, digits=digits))
@@ -158,7 +158,7 @@ def _check_members(raw: bytes, bare: bytes, limits: Limits) -> None:
             try:
                 _LOOK.decode(raw)
             except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-                raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(str(exc))) from exc
+                raise InvalidEvent(RefusalCode.NOT_JSON, "", _trim(why_no_json(raw, exc))) from exc
             raise InvalidEvent(RefusalCode.TOO_MANY_KEYS, "", f"more than {most} {what} in one event")
 
 

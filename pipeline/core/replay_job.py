@@ -38,6 +38,7 @@ class Job(msgspec.Struct, frozen=True):
         events: that it replays; `rows`: that its pointers cover.
         bytes: estimated, of data files.
         sent_steps: how far sending is (`flows.replay`).
+        sent_messages: how many messages were sent, those of a second sending not among them; for whoever watches.
         ended_us: when it became done, stale or failed.
         traceparent: of the request that made it, where that is traced.
     """
@@ -57,6 +58,7 @@ class Job(msgspec.Struct, frozen=True):
     state: JobState = "frozen"
     reason: str = ""
     sent_steps: int = 0
+    sent_messages: int = 0
     done_chunks: int = 0
     done_events: int = 0
     ended_us: int | None = None

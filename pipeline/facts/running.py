@@ -80,6 +80,14 @@ class DaemonStarted(Fact, frozen=True):
     retrieval: str
 
 
+class ShardsAwaited(Fact, frozen=True):
+    """KCL's daemon has begun no shard for `seconds` since its start: what it waits for, and how long that may take."""
+
+    seconds: float
+    may_take_seconds: int
+    waits_for: str
+
+
 class DaemonReported(Fact, frozen=True):
     """KCL's daemon warned of something, in its own words; `source` is the class that did."""
 

@@ -3,7 +3,7 @@
 1. freeze: pointers, chunks, then the job; from here on it means these rows, whatever lands later
 2. frozen -> sending
 3. send the first message of every chunk, then the rest chunk by chunk: processors that share the queue then begin with
-   different chunks, and the rest of a chunk usually finds it done
+   different chunks, and the rest of a chunk usually finds it done; one that is done meanwhile is not sent to its end
 4. sending -> sent; processors work since the first message (`flows.process`)
 5. sending or sent -> done, by whoever sees the last chunk done: a sender that was stopped has nothing left to send then
 
@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from pipeline.core.errors import ConfigProblem, Corrupt
@@ -23,6 +24,7 @@ from pipeline.core.index import Pointer
 from pipeline.core.replay import matches
 from pipeline.core.replay_job import UNFINISHED, Chunk, Job, JobState, Message, job_id, plain, write_message
 from pipeline.facts import FactSink, ReplayJobFinished, ReplayJobStarted, ReplayJobStopped
+from pipeline.flows.replay_pace import Pace
 from pipeline.flows.replay_plan import Plan, messages_of
 from pipeline.flows.replay_rows import RowsGone, read_pointers
 from pipeline.flows.retrying import again
@@ -38,7 +40,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ReplayPorts:
-    """What starting a job needs. `new_id` returns letters and digits that nobody had before."""
+    """What starting a job needs.
+
+    Attributes:
+        new_id: returns letters and digits that nobody had before.
+        max_ahead_messages: see `flows.replay_pace`.
+    """
 
     jobs: ReplayJobs
     queue: MessageQueue
@@ -46,6 +53,7 @@ class ReplayPorts:
     new_id: Callable[[], str]
     clock: Clock
     facts: FactSink
+    max_ahead_messages: int | None = None
 
     def ask(self, name: str, call: Callable[[], T]) -> T:
         """Make a call that may be repeated."""
@@ -126,7 +134,8 @@ def resume(job_id: str, ports: ReplayPorts, progress: Callable[[int], None] = la
     if job.state == "done":
         return job
     if job.state in ("sent", "failed"):
-        ports.ask("note", lambda: ports.jobs.note_sent(job_id, 0))
+        ports.ask("note", lambda: ports.jobs.note_sent(job_id, 0, 0))
+        job = msgspec.structs.replace(job, sent_messages=0)
     now_us = ports.clock.now_us()
     ports.ask("job", lambda: ports.jobs.move(job_id, UNFINISHED, "sending", now_us))
     chunks = [one for one in ports.ask("chunks", lambda: ports.jobs.chunks(job_id)) if not one.done]
@@ -174,7 +183,7 @@ def _send(
 ) -> None:
     """Send steps `begin` and on (step 3). Step k < chunks: the head of chunk k + 1; after those: the rest of each."""
     held: list[str] = []
-    sent = 0
+    sent, pace = 0, Pace(ports.queue, ports.clock, ports.max_ahead_messages)
     left = {one.number: one for one in chunks}
     for step in range(begin, 2 * job.chunks):
         number, head = step % job.chunks + 1, step < job.chunks
@@ -184,20 +193,34 @@ def _send(
             for text in islice(found, 1) if head else islice(found, 1, None):
                 held.append(text)
                 if len(held) >= SEND_MESSAGES:
-                    sent += _flush(job, held, step, ports)
+                    sent += _flush(job, held, (step, sent), ports)
                     progress(sent)
-    sent += _flush(job, held, 2 * job.chunks, ports)
+                    if not head and pace.wait(partial(_is_done, job, number, ports)):
+                        break  # the rest would be dropped unread
+    sent += _flush(job, held, (2 * job.chunks, sent), ports)
     progress(sent)
 
 
-def _flush(job: Job, held: list[str], steps: int, ports: ReplayPorts) -> int:
-    """Send what is held; only then is it noted. `steps`: the first that is not sent to its end."""
-    sent = len(held)
+def _is_done(job: Job, number: int, ports: ReplayPorts) -> bool:
+    return bool(ports.ask("chunk", lambda: ports.jobs.chunk(job.id, number)).done)
+
+
+def _flush(job: Job, held: list[str], far: tuple[int, int], ports: ReplayPorts) -> int:
+    """Send what is held, and return how much it was; only then is it noted.
+
+    Args:
+        job: as it was when this sending began.
+        held: messages.
+        far: the first step that is not sent to its end, and how many messages this sending has sent before.
+        ports: where to.
+    """
+    more, (steps, before) = len(held), far
     if held:
         ports.ask("send", lambda: ports.queue.send(held))
         held.clear()
-    ports.ask("note", lambda: ports.jobs.note_sent(job.id, steps))
-    return sent
+    messages = min(job.sent_messages + before + more, job.messages)  # resumed, it sends some twice
+    ports.ask("note", lambda: ports.jobs.note_sent(job.id, steps, messages))
+    return more
 
 
 def _messages(job: Job, chunk: Chunk, ports: ReplayPorts) -> Iterator[str]:

@@ -45,14 +45,15 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
     stop_workers(home, stack, say, emulator_answers=alive(stack.emulator))
     if stack.emulator is not None and alive(stack.emulator):
         require_room(home, stack.emulator)
-        _stop_emulator(stack.emulator)
+        _stop_emulator(stack.emulator, say)
     settle(home, stack)
 
 
 def stop_api(home: Home, stack: Stack, say: Say, *, emulator_answers: bool = True) -> None:
     """Let the API answer what it took, and send it: for as long as an end in order may take it, by its own settings."""
     grace = stack.api_end_seconds
-    if not stop(stack.api, grace if emulator_answers else 0) and emulator_answers:
+    waits = _waits(say, "the API to answer what it took", grace)
+    if not stop(stack.api, grace if emulator_answers else 0, waits) and emulator_answers:
         say(f"the API did not end within {grace:g} s and was killed; see {home.api_log}")
 
 
@@ -65,19 +66,26 @@ def stop_workers(home: Home, stack: Stack, say: Say, *, emulator_answers: bool =
     for process in (stack.processor, stack.loader):  # at once: both end meanwhile
         if process is not None and alive(process):
             send(process, signal.SIGTERM)
-    if not stop(stack.processor, PROCESSOR_GRACE_SECONDS):
+    waits = _waits(say, "the processor to finish its chunk", PROCESSOR_GRACE_SECONDS)
+    if not stop(stack.processor, PROCESSOR_GRACE_SECONDS, waits):
         took = f"the processor did not end within {PROCESSOR_GRACE_SECONDS:g} s"
         say(f"{took} and was killed; see {home.processor_log}")
-    if not stop(stack.loader, LOADER_GRACE_SECONDS):
+    waits = _waits(say, "the loader to write its segment", LOADER_GRACE_SECONDS)
+    if not stop(stack.loader, LOADER_GRACE_SECONDS, waits):
         say(f"the loader did not end within {LOADER_GRACE_SECONDS:g} s and was killed; see {home.loader_log}")
 
 
-def _stop_emulator(process: ProcessRef) -> None:
+def _stop_emulator(process: ProcessRef, say: Say) -> None:
     grace = EMULATOR_GRACE_SECONDS + emulator.memory_bytes(process) / SAVED_BYTES_PER_SECOND
-    if not stop(process, grace):
+    if not stop(process, grace, _waits(say, "the emulator to save streams and tables", grace)):
         raise HeadraceError(
             f"the emulator did not save its state within {grace:.0f} s and was killed; {START_EMPTY}"
         )
+
+
+def _waits(say: Say, what: str, most_seconds: float) -> Callable[[], None]:
+    """Return what says, where a wait is long, what it is for."""
+    return lambda: say(f"waiting for {what}, {most_seconds:.0f} s at most")
 
 
 def require_room(home: Home, process: ProcessRef) -> None:
@@ -122,7 +130,7 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
     if stack is not None and owner is not None and alive(owner) and owner.pid != os.getpid():
         if not erase and stack.emulator is not None and alive(stack.emulator):
             require_room(home, stack.emulator)  # here, where somebody reads it
-        _ask_owner(home, owner, OWNER_GRACE_SECONDS + stack.api_end_seconds, say, insist=erase)
+        _ask_owner(home, owner, stack, say, insist=erase)
         finding, asked = find_stack(home), True
     with only_one(home):
         if erase:
@@ -135,16 +143,28 @@ def down(home: Home, *, erase: bool, say: Say) -> None:
             _stop_found(home, finding, say)
 
 
-def _ask_owner(home: Home, owner: ProcessRef, grace_seconds: float, say: Say, *, insist: bool) -> None:
+def _ask_owner(home: Home, owner: ProcessRef, stack: Stack, say: Say, *, insist: bool) -> None:
     """Ask the program that looks after the stack; it stops the children in order. `insist`: what needs room is given up."""
+    grace_seconds = OWNER_GRACE_SECONDS + stack.api_end_seconds
     say(f"asking process {owner.pid} to stop the stack")
     send(owner, signal.SIGTERM)
     if insist and not wait_until(lambda: not alive(owner), INSIST_SECONDS):
         send(owner, signal.SIGTERM)
-    if not wait_until(lambda: not alive(owner), grace_seconds):
+    if not wait_until(lambda: not alive(owner), grace_seconds, lambda: say(_still(stack, owner))):
         raise HeadraceError(
             f"process {owner.pid} still runs the stack of {home.path}; look at its terminal, or at {home.up_log}"
         )
+
+
+def _still(stack: Stack, owner: ProcessRef) -> str:
+    """Say what the end of a stack waits for, in the order in which its processes end."""
+    jobs = (
+        ("the API to answer what it took", stack.api),
+        ("the processor to finish its chunk", stack.processor),
+        ("the loader to write its segment", stack.loader),
+        ("the emulator to save streams and tables", stack.emulator),
+    )
+    return f"waiting for {next((what for what, one in jobs if alive(one)), f'process {owner.pid} to end')}"
 
 
 def _stop_found(home: Home, finding: Finding, say: Say) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 
 POLL_SECONDS = 0.02  # short against the 0.2 s the emulator needs to stop
+_TELL_FIRST_SECONDS = 2.0  # nobody should look at a silent terminal for longer
+_TELL_SECONDS = 10.0
 KILL_SECONDS = 10.0  # the kernel ends a killed process at once, unless the disk hangs
 PR_SET_PDEATHSIG = 1  # prctl(2)
 _SETTINGS, _FOR_AWS = "HEADRACE_", "AWS_"  # what names of variables begin with
@@ -88,23 +90,35 @@ def send(process: ProcessRef, number: signal.Signals) -> None:
         os.close(handle)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for `condition`, at most `seconds`; True when it came true."""
-    deadline = time.monotonic() + seconds
+def wait_until(
+    condition: Callable[[], bool], seconds: float, waiting: Callable[[], None] = lambda: None
+) -> bool:
+    """Wait for `condition`, at most `seconds`; True when it came true. `waiting` is called after two seconds, then every ten."""
+    began = time.monotonic()
+    told = began + _TELL_FIRST_SECONDS
     while not condition():
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= began + seconds:
             return False
+        if now >= told:
+            told = now + _TELL_SECONDS
+            waiting()
         time.sleep(POLL_SECONDS)
     return True
 
 
-def stop(process: ProcessRef | None, grace_seconds: float) -> bool:
-    """Ask a process to end, wait, then kill it (at once when the grace is 0). True when it ended by itself, or was gone already."""
+def stop(
+    process: ProcessRef | None, grace_seconds: float, waiting: Callable[[], None] = lambda: None
+) -> bool:
+    """Ask a process to end, wait, then kill it (at once when the grace is 0). True when it ended by itself, or was gone already.
+
+    `waiting` is called where it takes long, as `wait_until` does.
+    """
     if process is None or not alive(process):
         return True
     if grace_seconds > 0:
         send(process, signal.SIGTERM)
-        if wait_until(lambda: not alive(process), grace_seconds):
+        if wait_until(lambda: not alive(process), grace_seconds, waiting):
             return True
     send(process, signal.SIGKILL)
     wait_until(lambda: not alive(process), KILL_SECONDS)

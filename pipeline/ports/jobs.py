@@ -70,8 +70,8 @@ class ReplayJobs(Protocol):
         """
         ...
 
-    def note_sent(self, job: str, steps: int) -> None:
-        """Store how far sending is; may be repeated.
+    def note_sent(self, job: str, steps: int, messages: int) -> None:
+        """Store how far sending is, in steps and in messages; may be repeated.
 
         Raises:
             Transient, OutcomeUnknown: repeat the call.

@@ -68,3 +68,7 @@ class MessageQueue(Protocol):
     def depth(self) -> int:
         """Return about how many messages wait or are in somebody's hand."""
         ...
+
+    def in_hand(self) -> int:
+        """Return about how many messages are in somebody's hand: received, and neither deleted nor visible again."""
+        ...

@@ -8,7 +8,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache, partial
@@ -21,12 +22,14 @@ from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, RefusalCode, WireEnvelope
 from pipeline.core.moment import moment
 from pipeline.core.names import is_name
+from pipeline.core.no_json import why_no_json
 from pipeline.core.tracing import parse_traceparent
 
 _MAX_EVENT_ID = 128  # characters; these three as schemas/envelope.json says
 _MAX_ID = 256
 _MAX_VERSION = 2**31 - 1
 _SHOWN = 80  # characters of a foreign value in a message
+_TEXTS = ("tenant_id", "entity_id", "event_type", "source", "event_id", "correlation_id")
 _Raw, _UNSET = msgspec.Raw, msgspec.UNSET
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE = msgspec.json.Decoder(WireEnvelope).decode
@@ -97,6 +100,8 @@ def encode(event: Event) -> Wire:
         _check_names(event.tenant_id, event.event_type, event.schema_version, event.source)
     except TypeError:  # a list or a dict, which no cache takes
         _check_names.__wrapped__(event.tenant_id, event.event_type, event.schema_version, event.source)
+    except AttributeError as exc:
+        raise _bad("event", event, "an Event; what is JSON or a mapping goes in by put_json") from exc
     # What nearly every event passes is looked at here; the call that says what is wrong costs as much as the rest.
     entity_id, event_id, cause, at = event.entity_id, event.event_id, event.correlation_id, event.event_time
     if type(entity_id) is not str or not 0 < len(entity_id) <= _MAX_ID:
@@ -118,7 +123,7 @@ def encode(event: Event) -> Wire:
     try:
         return Wire(event.tenant_id, entity_id, _ENCODE(envelope))
     except UnicodeEncodeError as exc:
-        raise _half_pair(exc) from exc
+        raise _half_pair(event) from exc
     except TypeError as exc:  # enums of text are fine
         raise _odd_text(event) from exc
 
@@ -136,7 +141,8 @@ def encode_json(event: bytes | str | Mapping[str, Any]) -> Wire:
         envelope = _DECODE(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         code = RefusalCode.BAD_ENVELOPE if isinstance(exc, msgspec.ValidationError) else RefusalCode.NOT_JSON
-        raise InvalidEvent(code, "", f"not an event: {exc}") from exc
+        said = exc if code is RefusalCode.BAD_ENVELOPE else why_no_json(payload, exc)
+        raise InvalidEvent(code, "", f"not an event: {said}") from exc
     _check_names(envelope.tenant_id, envelope.event_type, envelope.schema_version, envelope.source)
     for name in ("event_time", "received_time"):
         text = getattr(envelope, name)
@@ -158,7 +164,7 @@ def as_bytes(event: bytes | str | Mapping[str, Any]) -> bytes:
         try:
             return event.encode()
         except UnicodeEncodeError as exc:
-            raise _half_pair(exc) from exc
+            raise _no_utf8("", event) from exc
     if isinstance(event, bytes | bytearray):
         return bytes(event)
     raise _bad("event", event, "bytes, text or a mapping")
@@ -166,16 +172,33 @@ def as_bytes(event: bytes | str | Mapping[str, Any]) -> bytes:
 
 def _odd_text(event: Event) -> InvalidEvent:
     """Say which text is of a class of its own; JSON has no such thing."""
-    names = ("tenant_id", "entity_id", "event_type", "source", "event_id", "correlation_id")
-    values = {name: getattr(event, name) for name in names}
+    values = {name: getattr(event, name) for name in _TEXTS}
     odd = [name for name, value in values.items() if not isinstance(value, Enum) and type(value) is not str]
     name = next((name for name in odd if values[name] is not None), "event_id")
     return _bad(name, values[name], "text: str itself, or an enum of it")
 
 
-def _half_pair(exc: UnicodeEncodeError) -> InvalidEvent:
-    shown = exc.object[max(0, exc.start - _SHOWN // 2) : exc.start + _SHOWN // 2]
-    return InvalidEvent(RefusalCode.NOT_JSON, "", f"{shown!r} has half a surrogate pair: no UTF-8 holds it")
+def _half_pair(event: Event) -> InvalidEvent:
+    """Say which text of the envelope no UTF-8 holds."""
+    values = {name: str(getattr(event, name)) for name in _TEXTS}
+    name = next((name for name, value in values.items() if _half_at(value) is not None), "event_id")
+    return _no_utf8(f"/{name}", values[name])
+
+
+def _half_at(text: str) -> int | None:
+    """Return where half a surrogate pair stands in a text, if one does."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        return exc.start
+    return None
+
+
+def _no_utf8(where: str, text: str) -> InvalidEvent:
+    at = _half_at(text) or 0
+    shown = text[max(0, at - _SHOWN // 2) : at + _SHOWN // 2]
+    said = f"{where[1:] or 'the event'}: {shown!r} has half a surrogate pair: no UTF-8 holds it"
+    return InvalidEvent(RefusalCode.NOT_JSON, where, said)
 
 
 def _bad(name: str, value: Any, wanted: str) -> InvalidEvent:
@@ -236,6 +259,7 @@ def _json(where: str, value: Any) -> bytes:
     try:
         raw = orjson.dumps(value, default=_plain)
     except TypeError as exc:  # orjson's only one, also for text that is not UTF-8
+        _refuse_half_pair(where, value)
         raise InvalidEvent(RefusalCode.NOT_JSON, where, f"{where[1:] or 'the event'}: {exc}") from exc
     # orjson writes NaN and infinity as null, and what was measured would silently be nothing.
     if raw.rfind(b"null") >= 0:  # from the end it takes half the time of `in`
@@ -253,14 +277,29 @@ def _plain(value: Any) -> Any:
 
 def _refuse_nan(where: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidEvent(RefusalCode.NOT_JSON, where, f"{value} is no JSON number; leave the field out")
+        said = f"{where[1:] or 'the event'}: {value} is no JSON number; leave the field out"
+        raise InvalidEvent(RefusalCode.NOT_JSON, where, said)
+    for key, one in _members(value):
+        _refuse_nan(f"{where}/{key}", one)
+
+
+def _refuse_half_pair(where: str, value: Any) -> None:
+    """Name the text that no UTF-8 holds, where one is the reason; it may be too deep to be looked for."""
+    if isinstance(value, str) and _half_at(value) is not None:
+        raise _no_utf8(where, value)
+    with suppress(RecursionError):
+        for key, one in _members(value):
+            if isinstance(key, str) and _half_at(key) is not None:
+                raise _no_utf8(where, key)
+            _refuse_half_pair(f"{where}/{key}", one)
+
+
+def _members(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return what a value holds, each under its name or number."""
     if isinstance(value, msgspec.Struct):
-        value = msgspec.structs.asdict(value)
+        return msgspec.structs.asdict(value).items()
     if hasattr(value, "__dataclass_fields__"):
-        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
+        return [(name, getattr(value, name)) for name in value.__dataclass_fields__]
     if isinstance(value, Mapping):
-        for key, one in value.items():
-            _refuse_nan(f"{where}/{key}", one)
-    elif isinstance(value, list | tuple):
-        for number, one in enumerate(value):
-            _refuse_nan(f"{where}/{number}", one)
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else ()

@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import RefusalCode
+from pipeline.core.no_json import why_no_json
 from pipeline.sending.event import Wire, as_bytes, new_event_id
 
 _NO_JSON = (UnicodeDecodeError, RecursionError)
@@ -43,7 +44,7 @@ def encode_line(event: bytes | str | Mapping[str, Any]) -> Wire:
     except msgspec.ValidationError as exc:
         raise InvalidEvent(RefusalCode.BAD_ENVELOPE, "", f"not an event: {exc}") from exc
     except (msgspec.DecodeError, *_NO_JSON) as exc:
-        raise InvalidEvent(RefusalCode.NOT_JSON, "", f"not JSON: {exc}") from exc
+        raise InvalidEvent(RefusalCode.NOT_JSON, "", f"not JSON: {why_no_json(payload, exc)}") from exc
     if b"\n" in payload:  # between two tokens: inside a string JSON has none
         payload = payload.replace(b"\n", b" ")
     given = _missing(head)

@@ -7,7 +7,7 @@ MEANINGS = {
     RefusalCode.BAD_GZIP: "A gzip that is damaged, cut, nested, or inflates beyond the limits.",
     RefusalCode.TOO_MANY_EVENTS: "A record of the stream with more events than are taken.",
     RefusalCode.TOO_MUCH_PACKED: "What one record of the stream packs comes to more than is taken.",
-    RefusalCode.NOT_JSON: "Not JSON by RFC 8259, or not UTF-8.",
+    RefusalCode.NOT_JSON: "Not JSON by RFC 8259, not UTF-8, or with a number or text that nothing can hold: 1e999, half a surrogate pair.",
     RefusalCode.TOO_LARGE: "The event has more bytes than are taken; the message has the limit.",
     RefusalCode.TOO_DEEP: "Nested deeper than is taken; the message has the limit.",
     RefusalCode.TOO_MANY_KEYS: "More keys over all objects, or items over all arrays, than are taken.",

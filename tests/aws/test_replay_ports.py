@@ -161,10 +161,11 @@ def test_a_chunk_is_counted_once(place: World) -> None:
     assert [one.done for one in jobs.chunks(JOB.id)] == [False, True]
     found = jobs.get(JOB.id)
     assert (found.done_chunks, found.done_events) == (1, 20)
-    jobs.note_sent(JOB.id, 3)
+    jobs.note_sent(JOB.id, 3, 25)
     assert jobs.finish_chunk(CHUNKS[0])
     found = jobs.get(JOB.id)
-    assert (found.done_chunks, found.done_events, found.sent_steps) == (2, 40, 3)
+    assert (found.done_chunks, found.done_events) == (2, 40)
+    assert (found.sent_steps, found.sent_messages) == (3, 25)
 
 
 def test_beginnings_are_counted_by_chunk(place: World) -> None:
@@ -241,12 +242,12 @@ def test_a_message_in_hand_is_hidden(place: World) -> None:
     first = queue.receive(0)
     assert [one.attempts for one in first] == [1]
     assert queue.receive(0) == []
-    assert queue.depth() == 1
+    assert (queue.depth(), queue.in_hand()) == (1, 1)
     queue.hide([one.receipt for one in first], 0)
     again = queue.receive(0)
     assert [(one.body, one.attempts) for one in again] == [("one", 2)]
     queue.delete([one.receipt for one in again])
-    assert queue.depth() == 0
+    assert (queue.depth(), queue.in_hand()) == (0, 0)
 
 
 def test_a_message_becomes_visible_by_itself(place: World) -> None:
@@ -410,7 +411,9 @@ def test_round_trips() -> None:
     """Jobs in every state, chunks, pointers and results are read back equal."""
     states: list[JobState] = ["frozen", "sending", "sent", "done", "stale", "failed"]
     for state in states:
-        job = msgspec.structs.replace(JOB, state=state, ended_us=5, first_us=None, reason="r", sent_steps=3)
+        job = msgspec.structs.replace(
+            JOB, state=state, ended_us=5, first_us=None, reason="r", sent_steps=3, sent_messages=25
+        )
         assert job_of(job_item(job)) == job
     assert job_of(job_item(TRACED)) == TRACED
     for done in (False, True):

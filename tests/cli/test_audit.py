@@ -1,14 +1,18 @@
 """`headrace audit`: what its last line promises, and of what; and what waits, and for whom."""
 
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from pipeline import wiring
+from pipeline.cli import audit, progress
 from pipeline.cli.audit import show, waiting_document
-from pipeline.cli.loader_state import LoaderState, loader_state
+from pipeline.cli.loader_state import LoaderState, knows_rules, loader_state
 from pipeline.config import Settings, load_settings
 from pipeline.core.audit import Line, Report
 from pipeline.laptop.home import Home, prepare
@@ -70,6 +74,40 @@ def test_who_loads_is_seen(
     state = loader_state(_stack(tmp_path, loads=loads, beat_age=beat_age), NOW)
     assert (state.word, state.heartbeat_age_seconds) == (word, beat_age)
     assert hint in state.next_step
+
+
+@pytest.mark.parametrize(
+    ("loads", "beat", "known"),
+    [
+        (True, b'{"rules":"abc"}', True),
+        (True, b'{"rules":"old"}', False),
+        (True, b"{}", False),
+        (True, None, False),
+        (False, b'{"rules":"old"}', True),
+        (None, None, False),
+    ],
+)
+def test_whether_the_loader_knows_the_rules(
+    *, loads: bool | None, beat: bytes | None, known: bool, tmp_path: Path
+) -> None:
+    """By its heartbeat; where no loader runs none has older ones, and of one that cannot be seen nothing is known."""
+    settings = _stack(tmp_path, loads=loads, beat_age=None if beat is None else 0.4)
+    if beat is not None:
+        Home(tmp_path).heartbeat.write_bytes(beat)
+    assert knows_rules(settings, "abc", NOW) is known
+
+
+def test_waiting_is_seen_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is still on its way is told on standard error while the audit looks again, until all agrees."""
+    reports = [Report(in_flight=2), Report(in_flight=1), Report()]
+    shown: list[int] = []
+    monkeypatch.setattr(audit, "LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(wiring, "audit", lambda _settings, _progress: reports.pop(0))
+    monkeypatch.setattr(progress.Progress, "update", lambda _self, done: shown.append(done))
+    monkeypatch.setattr(audit, "settings_with_stack", load_settings)
+    monkeypatch.setattr(audit, "loader_state", lambda _settings, _now: STATES["running"])
+    done = CliRunner().invoke(audit.command, ["--wait", "60", "--json"], standalone_mode=False)
+    assert (json.loads(done.stdout)["in_flight"], shown, reports) == (0, [2, 1], [])
 
 
 def test_of_another_endpoint_nothing_is_known(tmp_path: Path) -> None:

@@ -39,6 +39,20 @@ def test_they_are_told_by_themselves(
     assert said[1].startswith("start: 0.")
 
 
+def test_one_stage_is_told_where_it_takes_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two seconds, then every ten, where the command asks for it; no line at begin and end."""
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0.01)
+    said: list[str] = []
+    with Progress("freeze", unit="chunks", told=True) as one:
+        while len(said) < 2:
+            said += capsys.readouterr().err.splitlines()
+        one.update(3)
+    assert {line.rpartition(" ")[0][:10] for line in said} == {"freeze: 0."}
+
+
 def test_one_stage_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     """A command's own output is what a script reads; nothing stands beside it."""
     with Progress("audit", unit="objects") as one:

@@ -151,6 +151,13 @@ def test_rows_go_to_standard_output_and_the_rest_to_standard_error(played: Playe
     assert "2 files read" in done.stderr
 
 
+def test_json_is_asked_for_as_everywhere(played: Played) -> None:
+    """`--json` gives what `--format json` does."""
+    _, run = played
+    assert run("SELECT 1", "--json").stdout == run("SELECT 1", "--format", "json").stdout != ""
+    assert not run("SELECT 1").stdout.startswith("[")
+
+
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_delivered_query_runs_by_name(played: Played, name: str) -> None:
     """Its name stands for its text; it says its question first and is listed with it."""

@@ -3,23 +3,28 @@
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
+from click.exceptions import Abort
 from click.testing import CliRunner, Result
 
 from pipeline.cli import process as process_command
+from pipeline.cli import progress, replay_results, waiting
 from pipeline.cli import replay as replay_command
-from pipeline.cli import replay_results
 from pipeline.cli.settings import emulator_overrides, processor_environment
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, NotFound
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import Job, JobState
 from pipeline.facts import ReplayJobStarted
+from pipeline.flows import replay_plan
 from pipeline.machine import processor
 from tests.flows.replaying import Yard, made
 
@@ -31,7 +36,9 @@ def yard(monkeypatch: pytest.MonkeyPatch) -> Yard:
     """A loaded archive in memory, behind the command."""
     found = Yard()
     found.load(*[made(number) for number in range(60)])
-    parts = SimpleNamespace(plan=found.plan_ports(), start=found.replay_ports(), jobs=found.jobs)
+    parts = SimpleNamespace(
+        plan=found.plan_ports(), start=found.replay_ports(), jobs=found.jobs, queue=found.queue
+    )
     monkeypatch.setattr(replay_command, "_parts", lambda _settings: parts)
     monkeypatch.setattr(replay_command, "settings_with_stack", lambda _home: None)
     known = SimpleNamespace(tenants=["acme"], schemas=["door.opened", "meter.read"])
@@ -92,6 +99,81 @@ def test_resuming_what_is_not_there(run: Callable[..., Result], yard: Yard) -> N
     yard.jobs.move(job, ("sent",), "stale", 1, "gone")
     found = run("start", "--resume", job)
     assert (isinstance(found.exception, ConfigProblem), found.stdout) == (True, "")
+
+
+def _interrupted(*_arguments: object, **_named: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("what", ["open", "snapshot", "freeze", "stored", "send", "wait"])
+def test_an_interrupted_start_says_what_there_is(
+    run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Before the job is stored: that there is none. From then on: its id, and the command that goes on."""
+    stored = yard.jobs.freeze
+
+    def store_and_interrupt(*arguments: Any) -> None:
+        stored(*arguments)
+        raise KeyboardInterrupt
+
+    place, name, deed = {
+        "open": (replay_command, "_parts", _interrupted),
+        "snapshot": (replay_plan, "snapshot", _interrupted),
+        "freeze": (yard.jobs, "freeze", _interrupted),
+        "stored": (yard.jobs, "freeze", store_and_interrupt),
+        "send": (yard.queue, "send", _interrupted),
+        "wait": (waiting, "wait_for", _interrupted),
+    }[what]
+    monkeypatch.setattr(place, name, deed)
+    found = run("start", *DOORS, "--wait")
+    assert isinstance(found.exception, Abort)
+    if what in ("open", "snapshot", "freeze"):
+        assert (found.stdout, found.stderr.splitlines()[0]) == ("", "no job was made")
+        return
+    (job,) = yard.jobs.jobs
+    assert found.stdout == ("" if what == "stored" else f"{job}\n")
+    assert f"`headrace replay start --resume {job}" in found.stderr
+
+
+def test_a_start_that_takes_long_shows_how_far_it_is(
+    run: Callable[..., Result], yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a pipe: what it is at, from planning on, on standard error."""
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0.001)
+    freeze, send = yard.jobs.freeze, yard.queue.send
+    told = threading.Event()
+    seen: list[str] = []
+
+    def tell(stages: Any, line: str) -> None:
+        seen.append(line.partition(":")[0])
+        told.set()
+        del stages
+
+    def slowly(call: Callable[..., None]) -> Callable[..., None]:
+        def slow(*arguments: Any) -> None:
+            told.clear()
+            assert told.wait(10)
+            call(*arguments)
+
+        return slow
+
+    monkeypatch.setattr(progress.Stages, "_tell", tell)
+    monkeypatch.setattr(yard.jobs, "freeze", slowly(freeze))
+    monkeypatch.setattr(yard.queue, "send", slowly(send))
+    assert run("start", *DOORS).return_value == 0
+    assert [name for name, _ in groupby(seen) if name != "plan"] == ["freeze", "send"]
+
+
+def test_status_of_a_job_that_is_being_sent(run: Callable[..., Result], yard: Yard) -> None:
+    """How many messages are sent, and how many wait in the queue."""
+    job = run("start", *DOORS).stdout.strip()
+    shown = run("status", job).stdout
+    assert ("so far" in shown, "queue     about 3 messages of all jobs" in shown) == (False, True)
+    yard.jobs.move(job, ("sent",), "sending", 1)
+    yard.jobs.note_sent(job, 2, 2)
+    assert "sent      2 of them so far" in run("status", job).stdout
+    assert json.loads(run("status", job, "--json").stdout)["sent_messages"] == 2
 
 
 def test_results(run: Callable[..., Result], yard: Yard) -> None:

@@ -30,3 +30,10 @@ def test_a_published_schema_is_no_reason_to_restart_loaders(tmp_path: Path) -> N
     ]
     assert ["restart them" in one for one in said] == [True, False, False]
     assert (tables / "door_opened.sql").exists()
+
+
+def test_a_file_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    """Before anything is asked about its version."""
+    words = ["publish", str(tmp_path / "nothere.json"), "--home", str(tmp_path / "home")]
+    done = CliRunner().invoke(schema.command, words)
+    assert "nothere.json: cannot be read: No such file" in str(done.exception)

@@ -201,6 +201,21 @@ def test_says_why_and_where(code: str, pointer: str, payload: bytes, rules: Rule
     assert found.message
 
 
+@pytest.mark.parametrize(
+    ("payload", "byte", "rules"),
+    [
+        (wire(event(event_id="@")).replace(b"@", b"\xe9"), 0xE9, RULES),
+        (wire(event()).replace(b'"source"', b'"sour\xe9"'), 0xE9, RULES),
+        (json.dumps(event()).encode("utf-16"), 0xFF, RULES),
+    ],
+)
+def test_what_is_no_utf8_is_found(payload: bytes, byte: int, rules: Rules) -> None:
+    """The message names the byte, by its place in the unit."""
+    found = decode(payload, rules)
+    assert isinstance(found, Refusal)
+    assert found.message.startswith(f"not UTF-8: byte {payload.index(byte)} is 0x{byte:02x}, ")
+
+
 def test_the_limit_of_list_items_is_exact() -> None:
     """Items of all lists are counted, whatever they are; commas and colons in strings count nothing."""
     assert verdict(_data(n=1, x=[[0], [], {}, ",:[", *range(15)]), LOOSE) == "accepted"

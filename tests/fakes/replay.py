@@ -79,9 +79,9 @@ class MemoryJobs:
         self.jobs[job] = msgspec.structs.replace(found, state=after, reason=reason, ended_us=ended_us)
         return True
 
-    def note_sent(self, job: str, steps: int) -> None:
+    def note_sent(self, job: str, steps: int, messages: int) -> None:
         """Store how far sending is."""
-        self.jobs[job] = msgspec.structs.replace(self.get(job), sent_steps=steps)
+        self.jobs[job] = msgspec.structs.replace(self.get(job), sent_steps=steps, sent_messages=messages)
 
     def begin_chunk(self, chunk: Chunk) -> int:
         """Count that work on a chunk begins."""
@@ -153,6 +153,10 @@ class MemoryQueue:
     def depth(self) -> int:
         """Return how many messages there are."""
         return len(self.waiting)
+
+    def in_hand(self) -> int:
+        """Return how many messages are hidden."""
+        return sum(one.hidden_until > self._clock.monotonic() for one in self.waiting)
 
 
 class MemoryEntityDays:

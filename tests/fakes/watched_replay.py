@@ -61,9 +61,9 @@ class WatchedJobs:
         act = lambda: move(job, before, after, at_us, reason)  # noqa: E731
         return self.perform(Effect(f"jobs.move {after}", act, OutcomeUnknown))
 
-    def note_sent(self, job: str, steps: int) -> None:
+    def note_sent(self, job: str, steps: int, messages: int) -> None:
         """Note how far sending is."""
-        act = lambda: self.inner.note_sent(job, steps)  # noqa: E731
+        act = lambda: self.inner.note_sent(job, steps, messages)  # noqa: E731
         self.perform(Effect(f"jobs.note_sent {steps}", act, OutcomeUnknown))
 
     def begin_chunk(self, chunk: Chunk) -> int:
@@ -116,6 +116,10 @@ class WatchedQueue:
     def depth(self) -> int:
         """Return how many messages there are."""
         return self.perform(Effect("queue.depth", self.inner.depth))
+
+    def in_hand(self) -> int:
+        """Return how many messages are in somebody's hand."""
+        return self.perform(Effect("queue.in_hand", self.inner.in_hand))
 
 
 @dataclass(frozen=True)

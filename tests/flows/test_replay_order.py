@@ -8,6 +8,7 @@ import pytest
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import read_message
 from pipeline.facts import ReplayChunkDone, ReplayJobFinished
+from pipeline.flows import replay
 from pipeline.flows.replay import freeze, resume
 from tests.flows.loading import ActionLog, Crash
 from tests.flows.replaying import HookedLog, Yard, made
@@ -70,6 +71,29 @@ def test_the_heads_of_all_chunks_are_sent_first() -> None:
     _start(yard, ActionLog())
     messages = [read_message(body) for body in _bodies(yard)]
     assert [one.chunk for one in messages if not isinstance(one, str)] == [1, 2, 3, 1, 2, 3]
+
+
+def test_what_is_done_meanwhile_is_not_sent_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that is quicker than the sender spares it the rest of a chunk; what was sent is noted on the way."""
+    monkeypatch.setattr(replay, "SEND_MESSAGES", 4)
+    yard = _filled()
+    sent: list[int] = []
+    noted: list[int] = []
+
+    def look(_number: int, name: str) -> None:
+        if name.startswith("queue.send"):
+            sent.append(int(name.split()[1]))
+        if name.startswith("jobs.chunk "):
+            noted.append(yard.jobs.newest()[0].sent_messages)
+            _drain(yard, ActionLog())
+
+    ports = yard.replay_ports(HookedLog(before=look))
+    job = resume(freeze(yard.plan(SELECTION, granularity="event"), ports).id, ports)
+    assert (job.state, job.done_events) == ("done", job.events)
+    assert noted[0] == sent[0] == 4
+    assert sum(sent) < job.messages
+    assert yard.queue.waiting == []
+    assert yard.jobs.get(job.id).sent_messages == sum(sent)
 
 
 def test_a_processor_takes_these_actions() -> None:

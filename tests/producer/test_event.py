@@ -112,7 +112,6 @@ _WRONG: list[tuple[str, Any, str]] = [
     ("data", b"{", "data"),
     ("data", {"door": object()}, "data: "),
     ("data", {"door": b"1"}, "data: "),
-    ("data", {"door": "\ud800"}, "data: "),
     ("data", {"door": 2**64}, "data: "),
     ("data", {7: 1}, "data: "),
 ]
@@ -128,11 +127,37 @@ def test_a_refusal_names_the_field(name: str, value: Any, said: str) -> None:
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("text", ["door\ud800", "\udfff"])
-def test_half_a_surrogate_pair_is_refused(text: str) -> None:
-    """Text that no UTF-8 holds."""
-    with pytest.raises(InvalidEvent, match="surrogate"):
-        encode(_event(entity_id=text))
+@pytest.mark.parametrize("text", ["door\ud800", "\udfff", "x" * 200 + "\ud800"])
+@pytest.mark.parametrize("name", ["entity_id", "source", "correlation_id"])
+def test_half_a_surrogate_pair_is_refused(name: str, text: str) -> None:
+    """Text that no UTF-8 holds; the field is named."""
+    with pytest.raises(InvalidEvent, match=rf"^{name}: .*\\ud.* has half a surrogate pair") as caught:
+        encode(_event(**{name: text}))
+    assert caught.value.pointer == f"/{name}"
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("data", "at"),
+    [
+        ({"a": [{"b": "\ud800"}]}, "data/a/0/b"),
+        ({"a": {"\udfff": 1}}, "data/a"),
+        (Plain("\ud800"), "data/door"),
+        (Shape("\ud800"), "data/door"),
+    ],
+)
+def test_half_a_surrogate_pair_in_data_is_found(data: Any, at: str) -> None:
+    """However deep it lies, in a value or a key."""
+    with pytest.raises(InvalidEvent, match=f"^{at}: .* has half a surrogate pair") as caught:
+        encode(_event(data=data))
+    assert caught.value.pointer == f"/{at}"
+
+
+@pytest.mark.parametrize("given", [None, 7, {"tenant_id": "acme"}, b"{}"])
+def test_what_is_no_event_is_refused_by_name(given: Any) -> None:
+    """What was given, and what is wanted."""
+    with pytest.raises(InvalidEvent, match="must be an Event; what is JSON or a mapping goes in by put_json"):
+        encode(given)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +168,7 @@ def test_what_is_no_number_is_not_sent_as_null(data: Any) -> None:
     with pytest.raises(InvalidEvent, match="is no JSON number") as caught:
         encode(_event(data=data))
     assert caught.value.pointer in {"/data/a/0/b", "/data/weight"}
+    assert str(caught.value).startswith(f"{caught.value.pointer[1:]}: ")
     assert encode(_event(data={"a": None, "b": "null", "c": 1.5})).payload
 
 
