@@ -45,6 +45,7 @@ def test_a_worker_that_takes_its_time_is_named(tmp_path: Path, monkeypatch: pyte
         (("emulator",), "the emulator to save streams and tables"),
         ((), f"process {os.getpid()} to end"),
     ],
+    ids=["processor", "loader", "emulator", "none"],
 )
 def test_what_another_program_is_at_is_seen(alive: tuple[str, ...], words: str) -> None:
     """Of a stack that another program ends: whose turn it is."""
