@@ -52,12 +52,13 @@ def sending_parts(settings: Settings, stores: Archive) -> SendingParts:
             f"stream.slots is {settings.stream.slots}, but stream {source.name} began with {fixed}, and an entity's "
             f"place follows from it: set stream.slots to {fixed}, or begin a new stream"
         )
-    client = make_client("kinesis", connection(settings), stores.meter, max_attempts=1)
+    client = make_client("kinesis", connection(settings), stores.meter, max_attempts=1)  # `Outbox` repeats
+    asking = make_client("kinesis", connection(settings), stores.meter)
     return SendingParts(
         secrets.token_hex(6),
         (source.name, source.epoch),
         KinesisSink(client, source.name),
-        KinesisCheck(client, source.name, source.epoch),
+        KinesisCheck(asking, source.name, source.epoch),
         ProducerSettings(
             slots=settings.stream.slots,
             max_batch_bytes=batches.max_batch_bytes,
