@@ -26,6 +26,10 @@ SAVED_BYTES_PER_SECOND = 10 * 1024 * 1024
 # And as long as the API may take (`Stack.api_end_seconds`).
 OWNER_GRACE_SECONDS = PROCESSOR_GRACE_SECONDS + LOADER_GRACE_SECONDS + 2 * EMULATOR_GRACE_SECONDS
 
+# What the end of each process waits for, in words.
+_API_AT, _PROCESSOR_AT = "the API to answer what it took", "the processor to finish its chunk"
+_LOADER_AT, _EMULATOR_AT = "the loader to write its segment", "the emulator to save streams and tables"
+
 Say = Callable[[str], None]
 
 
@@ -52,7 +56,7 @@ def stop_stack(home: Home, stack: Stack, say: Say) -> None:
 def stop_api(home: Home, stack: Stack, say: Say, *, emulator_answers: bool = True) -> None:
     """Let the API answer what it took, and send it: for as long as an end in order may take it, by its own settings."""
     grace = stack.api_end_seconds
-    waits = _waits(say, "the API to answer what it took", grace)
+    waits = _waits(say, _API_AT, grace)
     if not stop(stack.api, grace if emulator_answers else 0, waits) and emulator_answers:
         say(f"the API did not end within {grace:g} s and was killed; see {home.api_log}")
 
@@ -66,18 +70,18 @@ def stop_workers(home: Home, stack: Stack, say: Say, *, emulator_answers: bool =
     for process in (stack.processor, stack.loader):  # at once: both end meanwhile
         if process is not None and alive(process):
             send(process, signal.SIGTERM)
-    waits = _waits(say, "the processor to finish its chunk", PROCESSOR_GRACE_SECONDS)
+    waits = _waits(say, _PROCESSOR_AT, PROCESSOR_GRACE_SECONDS)
     if not stop(stack.processor, PROCESSOR_GRACE_SECONDS, waits):
         took = f"the processor did not end within {PROCESSOR_GRACE_SECONDS:g} s"
         say(f"{took} and was killed; see {home.processor_log}")
-    waits = _waits(say, "the loader to write its segment", LOADER_GRACE_SECONDS)
+    waits = _waits(say, _LOADER_AT, LOADER_GRACE_SECONDS)
     if not stop(stack.loader, LOADER_GRACE_SECONDS, waits):
         say(f"the loader did not end within {LOADER_GRACE_SECONDS:g} s and was killed; see {home.loader_log}")
 
 
 def _stop_emulator(process: ProcessRef, say: Say) -> None:
     grace = EMULATOR_GRACE_SECONDS + emulator.memory_bytes(process) / SAVED_BYTES_PER_SECOND
-    if not stop(process, grace, _waits(say, "the emulator to save streams and tables", grace)):
+    if not stop(process, grace, _waits(say, _EMULATOR_AT, grace)):
         raise HeadraceError(
             f"the emulator did not save its state within {grace:.0f} s and was killed; {START_EMPTY}"
         )
@@ -159,10 +163,10 @@ def _ask_owner(home: Home, owner: ProcessRef, stack: Stack, say: Say, *, insist:
 def _still(stack: Stack, owner: ProcessRef) -> str:
     """Say what the end of a stack waits for, in the order in which its processes end."""
     jobs = (
-        ("the API to answer what it took", stack.api),
-        ("the processor to finish its chunk", stack.processor),
-        ("the loader to write its segment", stack.loader),
-        ("the emulator to save streams and tables", stack.emulator),
+        (_API_AT, stack.api),
+        (_PROCESSOR_AT, stack.processor),
+        (_LOADER_AT, stack.loader),
+        (_EMULATOR_AT, stack.emulator),
     )
     return f"waiting for {next((what for what, one in jobs if alive(one)), f'process {owner.pid} to end')}"
 
