@@ -67,6 +67,10 @@ class KinesisStream:
         if self._created() != self._epoch:
             raise NotFound(f"stream {self._name} was made anew; start again to read the new one")
 
+    def check(self) -> "KinesisCheck":
+        """Return what says whether the name still stands for this stream, by the same client."""
+        return KinesisCheck(self._kinesis, self._name, self._epoch)
+
     def shards(self) -> list[ShardInfo]:
         """Return all shards that still hold data, parents before children.
 

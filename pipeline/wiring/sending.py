@@ -53,12 +53,11 @@ def sending_parts(settings: Settings, stores: Archive) -> SendingParts:
             f"place follows from it: set stream.slots to {fixed}, or begin a new stream"
         )
     client = make_client("kinesis", connection(settings), stores.meter, max_attempts=1)  # `Outbox` repeats
-    asking = make_client("kinesis", connection(settings), stores.meter)
     return SendingParts(
         secrets.token_hex(6),
         (source.name, source.epoch),
         KinesisSink(client, source.name),
-        KinesisCheck(asking, source.name, source.epoch),
+        source.check(),
         ProducerSettings(
             slots=settings.stream.slots,
             max_batch_bytes=batches.max_batch_bytes,
