@@ -168,18 +168,24 @@ def _number(varint: bytes) -> int:
 class Aggregate:
     """An aggregate under construction, all its records under one partition key and one hash key."""
 
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self.size_bytes = 0
-        self.count = 0
+    __slots__ = ("_parts", "count", "size_bytes")
 
-    def add(self, payload: bytes) -> None:
-        """Append one user record."""
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []  # head and payload of each user record
+        self.count = self.size_bytes = 0
+
+    def add(self, payload: bytes) -> int:
+        """Append one user record; return what the aggregate weighs now."""
         size = len(payload)
-        head = _head(size)
+        head = _HEADS[size]
         self._parts += (head, payload)
-        self.size_bytes += len(head) + size
         self.count += 1
+        self.size_bytes = weight = self.size_bytes + len(head) + size
+        return weight
+
+    def payload_bytes(self) -> int:
+        """Return what its user records weigh without their heads."""
+        return sum(map(len, self._parts[1::2]))
 
     def encode(self, partition_key: str, explicit_hash_key: str) -> bytes:
         """Return the bytes of the Kinesis record."""
@@ -189,11 +195,19 @@ class Aggregate:
         return b"".join((MAGIC, body, hashlib.md5(body).digest()))  # noqa: S324 - the format's checksum
 
 
-@lru_cache(maxsize=16_384)  # sizes come again and again
-def _head(size: int) -> bytes:
-    """Return what stands before a user record of so many bytes."""
-    inner = b"\x08\x00\x10\x00\x1a" + _varint(size)  # key index 0, hash index 0, data
-    return b"\x1a" + _varint(len(inner) + size) + inner
+class _Heads(dict[int, bytes]):
+    """Size of a user record -> what stands before it. Sizes come again and again."""
+
+    def __missing__(self, size: int) -> bytes:
+        inner = b"\x08\x00\x10\x00\x1a" + _varint(size)  # key index 0, hash index 0, data
+        head = b"\x1a" + _varint(len(inner) + size) + inner
+        if len(self) < _HEADS_KEPT:
+            self[size] = head
+        return head
+
+
+_HEADS_KEPT = 16_384
+_HEADS = _Heads()
 
 
 def _varint(number: int) -> bytes:

@@ -174,24 +174,30 @@ def _settled(parse: Callable[[Any], Any], columns: tuple[Column, ...]) -> Callab
     """Return a decoder that turns the date-times of an exact struct from text into instants."""
     found = [(attribute(column), _settler(column.type)) for column in columns]
     instants = [name for name, settle in found if settle is _instant]
-    inside = [(name, settle) for name, settle in found if settle is not None and settle is not _instant]
+    inside = [(name, settle) for name, settle in found if settle is not None]
 
     def settled(raw: Any) -> Any:
         struct = parse(raw)
-        for name in instants:  # most have no others; a call less for each event
-            text = getattr(struct, name)
-            if text is not None:
-                when = moment(text)
-                if when is None:
-                    raise _no_date_time()
-                setattr(struct, name, when)
         for name, settle in inside:
             value = getattr(struct, name)
             if value is not None:
                 setattr(struct, name, settle(value))
         return struct
 
-    return settled if instants or inside else parse
+    def settled_instants(raw: Any) -> Any:  # most have no others; a call less for each event
+        struct = parse(raw)
+        for name in instants:
+            text = getattr(struct, name)
+            if text is not None:
+                when = moment(text)
+                if when is None:
+                    raise _no_date_time()
+                setattr(struct, name, when)
+        return struct
+
+    if len(instants) < len(inside):
+        return settled
+    return settled_instants if instants else parse
 
 
 def _settler(kind: ColumnType) -> Callable[[Any], Any] | None:

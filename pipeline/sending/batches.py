@@ -57,11 +57,14 @@ class Batch:
         return self.record
 
 
-class _Open:
-    __slots__ = ("aggregate", "cost_bytes", "tickets")
+class _Open(Aggregate):
+    """The batch that a slot is filling, and the tickets of its events."""
+
+    __slots__ = ("tickets",)
 
     def __init__(self) -> None:
-        self.aggregate, self.tickets, self.cost_bytes = Aggregate(), array("q"), 0
+        super().__init__()
+        self.tickets = array("q")
 
 
 class Batcher:
@@ -89,18 +92,16 @@ class Batcher:
 
     def add(self, slot: int, payload: bytes, ticket: int | None = None) -> None:
         """Add an event that `check_size` let pass."""
-        found, size = self._open.get(slot), len(payload)
-        if found is not None and found.aggregate.size_bytes + size > MAX_EVENT_BYTES:
+        found = self._open.get(slot)
+        if found is not None and found.size_bytes + len(payload) > MAX_EVENT_BYTES:
             self._close(slot)
             found = None
         if found is None:
             found = self._open[slot] = _Open()
-        aggregate = found.aggregate
-        aggregate.add(payload)
+        weight = found.add(payload)
         if ticket is not None:
             found.tickets.append(ticket)
-        found.cost_bytes += size + EVENT_OVERHEAD_BYTES
-        if aggregate.size_bytes >= self._max_batch_bytes or aggregate.count >= self._max_batch_events:
+        if weight >= self._max_batch_bytes or found.count >= self._max_batch_events:
             self._close(slot)
 
     def close_all(self) -> None:
@@ -118,11 +119,12 @@ class Batcher:
 
     def _close(self, slot: int) -> None:
         found = self._open.pop(slot)
-        label = BatchLabel(self.producer_id, slot, self._next_number[slot], found.aggregate.count)
+        label = BatchLabel(self.producer_id, slot, self._next_number[slot], found.count)
         self._next_number[slot] += 1
         key, text = hash_key(slot, self._settings.slots), str(label)
-        record = OutgoingRecord(found.aggregate.encode(text, key), text, key)
-        self._closed(Batch(label, record, found.tickets, found.cost_bytes))
+        record = OutgoingRecord(found.encode(text, key), text, key)
+        cost_bytes = found.payload_bytes() + EVENT_OVERHEAD_BYTES * found.count
+        self._closed(Batch(label, record, found.tickets, cost_bytes))
 
 
 def check_size(payload: bytes, max_bytes: int = MAX_EVENT_BYTES) -> None:
