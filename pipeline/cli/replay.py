@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import orjson
 
-from pipeline.cli.answers import counted, printable, say
+from pipeline.cli.answers import printable, say
 from pipeline.cli.asking import check_names, span_options, tenant_option
 from pipeline.cli.collecting import fact_sink
 from pipeline.cli.replay_results import command as results_command
+from pipeline.cli.replay_text import encoded, job_document, job_text, list_text, plan_document, plan_text
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.core.replay_job import Job
     from pipeline.core.rules import Rules
     from pipeline.flows.replay_plan import Plan
-    from pipeline.ports.queue import MessageQueue
     from pipeline.wiring import ReplayParts
 
 PATIENCE_SECONDS = 5.0  # without any progress, until somebody is told to look for a processor
@@ -75,7 +74,7 @@ def plan_command(*, as_json: bool, home: Path | None, **chosen: Any) -> None:
     """  # noqa: D301 - click's mark against re-wrapping
     settings = settings_with_stack(home)
     plan = _plan(_parts(settings), settings, chosen)
-    click.echo(_json(plan_document(plan)) if as_json else _plan_text(plan))
+    click.echo(encoded(plan_document(plan)) if as_json else plan_text(plan))
 
 
 @command.command("start")
@@ -114,7 +113,7 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
         click.echo(job)
     found = _wait(parts, found) if wait else found
     if as_json:
-        click.echo(_json(job_document(found)))
+        click.echo(encoded(job_document(found)))
     return _told(found)
 
 
@@ -130,11 +129,11 @@ def status_command(job: str | None, *, wait: bool, as_json: bool, home: Path | N
         if wait:
             raise ConfigProblem("--wait needs the id of a job: `headrace replay status` lists them")
         jobs = parts.jobs.newest()
-        click.echo(_json([job_document(one) for one in jobs]) if as_json else _list_text(jobs))
+        click.echo(encoded([job_document(one) for one in jobs]) if as_json else list_text(jobs))
         return 0
     found = parts.jobs.get(job)
     found = _wait(parts, found) if wait else found
-    click.echo(_json(job_document(found)) if as_json else _job_text(found, parts.queue))
+    click.echo(encoded(job_document(found)) if as_json else job_text(found, parts.queue))
     return _told(found)
 
 
@@ -292,119 +291,3 @@ def _told(job: "Job") -> int:
     step = "start a new one" if job.state == "stale" else f"`headrace replay start --resume {job.id}`"
     click.echo(f"headrace: replay job {job.id} is {job.state}: {printable(job.reason)}; {step}", err=True)
     return FAILED
-
-
-def plan_document(plan: "Plan") -> dict[str, Any]:
-    """Return a plan as JSON-ready values."""
-    return {
-        "selection": _selection_document(plan.selection),
-        "granularity": plan.granularity,
-        "basis": plan.basis,
-        "events": plan.events,
-        "rows": plan.rows,
-        "messages": plan.messages,
-        "chunks": len(plan.chunks),
-        "bytes": plan.bytes,
-        "first_event_time": _time(plan.first_us),
-        "last_event_time": _time(plan.last_us),
-        "sqs_requests": plan.queue_requests,
-        "s3_gets": plan.gets,
-        "dynamodb_write_units": plan.writes,
-        "dollars": round(plan.dollars, 6),
-    }
-
-
-def job_document(job: "Job") -> dict[str, Any]:
-    """Return a job as JSON-ready values."""
-    return {
-        "job": job.id,
-        "state": job.state,
-        "reason": job.reason or None,
-        "selection": _selection_document(job.selection),
-        "granularity": job.granularity,
-        "basis": job.basis,
-        "events": job.events,
-        "rows": job.rows,
-        "messages": job.messages,
-        "sent_messages": job.sent_messages,
-        "chunks": job.chunks,
-        "done_chunks": job.done_chunks,
-        "done_events": job.done_events,
-        "first_event_time": _time(job.first_us),
-        "last_event_time": _time(job.last_us),
-        "created": _time(job.created_us),
-        "ended": _time(job.ended_us),
-    }
-
-
-def _selection_document(selection: "Selection") -> dict[str, Any]:
-    from pipeline.core.span import END_US, FIRST_US
-
-    return {
-        "tenant_id": selection.tenant_id,
-        "entity_id": selection.entity_id,
-        "event_type": selection.event_type,
-        "source": selection.source,
-        "from": _time(selection.from_us) if selection.from_us > FIRST_US else None,
-        "until": _time(selection.until_us) if selection.until_us < END_US else None,
-        "limit": selection.limit,
-        "include_duplicates": selection.include_duplicates,
-    }
-
-
-def _time(at_us: int | None) -> str | None:
-    from pipeline.core.span import instant_of
-
-    return None if at_us is None else instant_of(at_us)
-
-
-def _json(document: Any) -> bytes:
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
-
-
-def _plan_text(plan: "Plan") -> str:
-    if not plan.events:
-        return "nothing to replay"
-    lines = [
-        f"events    {plan.events:,}, from {_time(plan.first_us)} to {_time(plan.last_us)}",
-        f"messages  {plan.messages:,} in {counted(len(plan.chunks), 'chunk')}",
-        f"bytes     about {plan.bytes / 1024:,.0f} KiB of data files",
-        f"cost      up to ${plan.dollars:.6f}: {plan.queue_requests:,} SQS requests, {plan.gets:,} S3 GETs,",
-        f"          at most {plan.writes:,} DynamoDB write units",
-    ]
-    return "\n".join(lines)
-
-
-def _list_text(jobs: list["Job"]) -> str:
-    if not jobs:
-        return "no replay jobs yet: `headrace replay start` makes one"
-    return "\n".join(f"{one.id}  {_progress(one)}  {_words(one)}" for one in jobs)
-
-
-def _job_text(job: "Job", queue: "MessageQueue") -> str:
-    lines = [f"{job.id}  {_words(job)}", f"state     {_progress(job)}"]
-    lines.append(f"messages  {job.messages:,}, one per {job.granularity}; {counted(job.rows, 'row')}")
-    if job.state in ("frozen", "sending"):
-        lines.append(f"sent      {job.sent_messages:,} of them so far")
-    if job.state in ("sending", "sent"):
-        lines.append(f"queue     about {queue.depth():,} messages of all jobs wait or are in somebody's hand")
-    lines.append(f"created   {_time(job.created_us)}, of {counted(job.basis, 'committed segment')}")
-    if job.ended_us is not None:
-        lines.append(f"ended     {_time(job.ended_us)}, after {(job.ended_us - job.created_us) / 1e6:,.1f} s")
-    return "\n".join(lines)
-
-
-def _progress(job: "Job") -> str:
-    chunks = counted(job.chunks, "chunk")
-    return f"{job.state:7} {job.done_events:,} of {job.events:,} events, {job.done_chunks:,} of {chunks}"
-
-
-def _words(job: "Job") -> str:
-    """Say a selection as the options that chose it."""
-    said = []
-    for name, value in _selection_document(job.selection).items():
-        if value is True:
-            said.append(name.replace("_", " "))
-        elif value:
-            said.append(f"{name.removesuffix('_id').removeprefix('event_')} {printable(str(value))}")
-    return ", ".join(said)

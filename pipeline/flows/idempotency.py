@@ -43,7 +43,12 @@ class Started:
 
 @dataclass(frozen=True)
 class InFlight:
-    """Another attempt is at work on it."""
+    """Another attempt is at work on it.
+
+    Attributes:
+        retry_after_seconds: as long again as it has been at work, at most until its lock runs out: most end soon, and
+            whoever waits for one that died asks some five times.
+    """
 
     retry_after_seconds: int
 
@@ -98,7 +103,9 @@ class Idempotency:
         if found.locked_until_us <= now_us and self._requests.take_over(found, owner, wanted.locked_until_us):
             ours = replace(found, owner=owner, locked_until_us=wanted.locked_until_us)
             return Started(ours, again=True)
-        return InFlight(max(1, -(-(found.locked_until_us - now_us) // 1_000_000)))
+        left_us = found.locked_until_us - now_us
+        wait_us = min(left_us, self._lock_us - left_us)
+        return InFlight(max(1, -(-wait_us // 1_000_000)))
 
     def complete(self, started: Started, answer: StoredAnswer) -> bool:
         """Keep the answer for repeated requests; False: it is not kept, and the request would be done again.

@@ -26,7 +26,13 @@ _CALM_MS = 12  # about what an answer takes at 70 %: part of a connection's roun
 _SINGLES, _BATCHES = 2_000, 100  # different bodies, sent in turn
 _SCRIPT = Path(__file__).with_name("http_load.lua")
 _TENANT = ("tenant-00",)
-_BARE = ("bare handler", "bare handler in falcon", "bare handler scheduled like the API")
+_CONNECTIONS = (
+    32,
+    64,
+    128,
+    256,
+    512,
+)  # how the server's threads take turns, and with it the ratio, depends on them
 
 
 class Load(NamedTuple):
@@ -77,59 +83,123 @@ def http(count: int, rounds: int) -> list[Figure]:
     if wrk is None:
         print("http: wrk is not installed (apt install wrk): not measured", file=sys.stderr)
         return []
-    seconds = max(2, count // 1_000)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _server("bare") as bare,
-        _server("falcon") as falcon,
-        _server("batch") as batch,
-        _server("api") as api,
-    ):
+    with tempfile.TemporaryDirectory() as folder, _server("bare") as bare, _server("api") as api:
         one, many = _bodies(Path(folder))
-        four = [
-            tuple(_drive(wrk, server, one, seconds, 128) for server in (bare, falcon, batch, api))
-            for _ in range(rounds)
+        pull = _Pull(wrk, max(2, count // 2_000), rounds)
+        return [
+            *_against_bare(pull, bare, api, one),
+            *_against_others(pull, bare, api, one),
+            *_at_speed(pull, api, "single events", one, (128, 512), 1),
+            *_at_speed(pull, api, _MANY, many, (16, 16), _BATCH),
+            Figure("answers that were no 202", pull.bad, "", "0"),
         ]
-        watching = _watching(wrk, api, one, seconds, rounds)
-        batches = [_drive(wrk, api, many, seconds, 16) for _ in range(rounds)]
-        singles = [load for *_, load in four]
-        calm = _drive(wrk, api, one, seconds, 512, _pause_ms(singles, 512))
-        calm_batches = _drive(wrk, api, many, seconds, 16, _pause_ms(batches, 16))
-    loads = [load for round_ in four for load in round_] + [*batches, calm, calm_batches]
+
+
+class _Pull:
+    """Drives servers, for so long and in so many rounds."""
+
+    def __init__(self, wrk: str, seconds: int, rounds: int) -> None:
+        self._wrk, self._seconds, self._rounds, self.bad = wrk, seconds, rounds, 0
+
+    def drive(self, server: _Server, what: tuple[Path, str], connections: int, pause_ms: int = 0) -> Load:
+        """Drive one server once."""
+        load = _drive(self._wrk, server, what, self._seconds, connections, pause_ms)
+        self.bad += load.bad
+        return load
+
+    def in_turns(
+        self, servers: Iterable[_Server], what: tuple[Path, str], connections: int
+    ) -> list[tuple[Load, ...]]:
+        """Drive servers one after the other, in each round."""
+        servers = tuple(servers)
+        return [
+            tuple(self.drive(server, what, connections) for server in servers) for _ in range(self._rounds)
+        ]
+
+
+def _against_bare(pull: _Pull, bare: _Server, api: _Server, one: tuple[Path, str]) -> list[Figure]:
+    """Return how a single event compares with the bare handler, by processor time and by the clock."""
+    found = []
+    for connections in _CONNECTIONS:
+        pairs = pull.in_turns((bare, api), one, connections)
+        name = f"single events / bare handler, {connections} connections"
+        found += [
+            Figure(
+                name,
+                _median(ours.per_core_second / other.per_core_second for other, ours in pairs),
+                "x",
+                ">= 0.4",
+            ),
+            Figure(
+                f"{name}, by the clock",
+                _median(ours.per_second / other.per_second for other, ours in pairs),
+                "x",
+            ),
+        ]
+    return found
+
+
+def _against_others(pull: _Pull, bare: _Server, api: _Server, one: tuple[Path, str]) -> list[Figure]:
+    """Return what stands behind that: other bare handlers, and the API when it watches no request."""
+    with _server("falcon") as falcon, _server("batch") as batch, _server("unwatched") as blind:
+        rounds = pull.in_turns((bare, falcon, batch, blind, api), one, 128)
+    names = (
+        "bare handler",
+        "bare handler in falcon",
+        "bare handler scheduled like the API",
+        "without log, metrics, traces",
+    )
+    rates = [_median(loads[place].per_core_second for loads in rounds) for place in range(len(names))]
+    ratios = [
+        _median(loads[-1].per_core_second / loads[place].per_core_second for loads in rounds)
+        for place in range(len(names))
+    ]
     return [
-        *[
-            Figure(name, _median(loads[place].per_core_second for loads in four), "requests/core s")
-            for place, name in enumerate(_BARE)
-        ],
-        Figure("single events", _median(load.per_second for load in singles), "requests/s"),
-        *[
-            Figure(f"single events / {name}", _ratio(four, place), "x", ">= 0.4" if place < 2 else "")
-            for place, name in enumerate(_BARE)
-        ],
-        Figure("single events with log, metrics, traces / without", watching, "x", ">= 0.9"),
-        *_figures("single events", singles, calm, 1, "requests/s"),
-        Figure(_MANY, _median(load.per_second for load in batches) * _BATCH, "events/s", ">= 100,000"),
-        *_figures(_MANY, batches, calm_batches, _BATCH, "events/s"),
-        Figure("answers that were no 202", sum(load.bad for load in loads), "", "0"),
+        *[Figure(name, rate, "requests/core s") for name, rate in zip(names, rates, strict=True)],
+        Figure("single events / bare handler in falcon", ratios[1], "x"),
+        Figure("single events / bare handler scheduled like the API", ratios[2], "x"),
+        Figure("single events with log, metrics, traces / without", ratios[3], "x", ">= 0.9"),
     ]
 
 
-def _watching(wrk: str, api: _Server, one: tuple[Path, str], seconds: int, rounds: int) -> float:
-    """Return what a second of processor time answers, against a server that watches no request; in turns."""
-    with _server("unwatched") as blind:
-        pairs = [
-            (_drive(wrk, api, one, seconds, 128), _drive(wrk, blind, one, seconds, 128))
-            for _ in range(rounds)
-        ]
-    return _median(ours.per_core_second / theirs.per_core_second for ours, theirs in pairs)
+def _at_speed(
+    pull: _Pull,
+    api: _Server,
+    name: str,
+    what: tuple[Path, str],
+    connections: tuple[int, int],
+    events_each: int,
+) -> list[Figure]:
+    """Return how many events a core takes, and the latency at about 70 % of that.
 
-
-def _ratio(rounds: list[tuple[Load, ...]], other: int) -> float:
-    return _median(loads[-1].per_core_second / loads[other].per_core_second for loads in rounds)
+    Args:
+        pull: drives.
+        api: the server.
+        name: of the figures.
+        what: is sent.
+        connections: at full speed, and at 70 %.
+        events_each: events of a body.
+    """
+    full = [loads[0] for loads in pull.in_turns((api,), what, connections[0])]
+    calm = pull.drive(api, what, connections[1], _pause_ms(full, connections[1]))
+    rate = _median(load.per_second for load in full)
+    share = calm.per_second / rate * 100
+    hold = ">= 100,000" if events_each > 1 else ""
+    return [
+        Figure(name, rate * events_each, "events/s", hold),
+        Figure(f"{name}, the best round", max(load.per_second for load in full) * events_each, "events/s"),
+        Figure(
+            f"{name}, if the core were its own",
+            _median(load.per_core_second for load in full) * events_each,
+            "events/s",
+        ),
+        Figure(f"{name}, p50 at {share:.0f} % of that", calm.p50_ms, "ms"),
+        Figure(f"{name}, p99 at {share:.0f} % of that", calm.p99_ms, "ms", "< 50 at 70 %"),
+    ]
 
 
 def http_memory(count: int, rounds: int) -> list[Figure]:
-    """Memory of the HTTP API under full load: `--count` seconds of single events, then of batches."""
+    """Memory of the HTTP API under full load: `count` seconds of single events, then as many of batches."""
     del rounds
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -150,19 +220,6 @@ def http_memory(count: int, rounds: int) -> list[Figure]:
                 Figure(f"{name}: requests meanwhile", load.requests, ""),
             ]
     return found
-
-
-def _figures(name: str, full: list[Load], calm: Load, events_each: int, unit: str) -> list[Figure]:
-    share = calm.per_second / _median(load.per_second for load in full) * 100
-    return [
-        Figure(
-            f"{name}, if the core were its own",
-            _median(one.per_core_second for one in full) * events_each,
-            unit,
-        ),
-        Figure(f"{name}, p50 at {share:.0f} % of that", calm.p50_ms, "ms"),
-        Figure(f"{name}, p99 at {share:.0f} % of that", calm.p99_ms, "ms", "< 50 at 70 %"),
-    ]
 
 
 def _pause_ms(full: list[Load], connections: int) -> int:
