@@ -40,6 +40,7 @@ def main() -> int:
         "figures": {name: [figure._asdict() for figure in figures] for name, figures in found.items()},
     }
     options.json.write_text(json.dumps(body, indent=2) + "\n")
+    gc.unfreeze()  # or DuckDB's binding complains at the end of what was never freed
     return 0
 
 
