@@ -388,6 +388,14 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {"-Dfile.encoding=UTF-8", "-Daws.cborEnabled=false"} <= set(command)
 
 
+def test_our_class_comes_before_the_jars(tmp_path: Path) -> None:
+    """Where a jar had one of that name it would be the one taken, and KCL would drop what it cannot take apart."""
+    command = daemon.daemon_command("java", tmp_path, _settings(tmp_path))
+    ours, *jars = command[command.index("-cp") + 1].split(os.pathsep)
+    assert (Path(ours) / "javax/xml/bind/DatatypeConverter.class").is_file()
+    assert jars == [f"{tmp_path}/*"]
+
+
 def _java(folder: Path, version: str) -> Mapping[str, str]:
     (folder / "bin").mkdir()
     java = folder / "bin" / "java"
