@@ -9,6 +9,7 @@ from pipeline.core.lease import QUOTA, Account, Leased, Refused, Terms, current,
 from pipeline.core.quota import month_ends_us
 
 STORE = -2  # stands where the number of a bucket would: the store does not answer, and that closes
+_DENIALS = 8  # kept of one account: callers may come under several terms at a time, as while a plan changes
 QUOTA_ASKED_SECONDS = 60.0  # how long a used-up month is believed: others may give back what they did not use
 
 
@@ -32,6 +33,7 @@ _TAKEN, _TAKEN_LOW = Taken(True), Taken(True, low=True)
 
 
 class _Denial(NamedTuple):
+    terms: Terms
     which: int
     need: int
     until: float
@@ -42,11 +44,13 @@ class Want(NamedTuple):
     """What a renewal is for, as tokens of each bucket.
 
     Attributes:
+        terms: under which it is made.
         asked: what whoever waits needs.
         least: what it must bring, or it brings nothing: what is missing, and what is owed.
         most: what it should bring, so that the next requests need no renewal.
     """
 
+    terms: Terms
     asked: tuple[int, ...]
     least: tuple[int, ...]
     most: tuple[int, ...]
@@ -66,7 +70,7 @@ class Held:
     __slots__ = (
         "_account",
         "_at",
-        "_denial",
+        "_denials",
         "_later",
         "_later_at",
         "_low",
@@ -97,12 +101,16 @@ class Held:
         self._account: Account | None = None
         self._at, self._later_at, self._quiet_until, self._month_ends = now, 0.0, 0.0, math.inf
         self._later: tuple[int, ...] | None = None
-        self._denial: _Denial | None = None
-        self.set_terms(terms)
+        self._denials: tuple[_Denial, ...] = ()  # the newest first, one of any terms
+        self._set_terms(terms)
 
-    def set_terms(self, terms: Terms) -> None:
-        """Follow new terms of the same account; what is left was taken under the old ones."""
-        self.terms, self._denial = terms, None
+    def follow(self, terms: Terms) -> None:
+        """Go on under terms of the same account, which may be others; what is left was taken under the old ones."""
+        if terms is not self.terms and terms != self.terms:
+            self._set_terms(terms)
+
+    def _set_terms(self, terms: Terms) -> None:
+        self.terms = terms
         self._low = tuple(lease_size(bucket) // 10 for bucket in terms.buckets)
 
     def take(self, needs: tuple[int, ...], now: float) -> Taken | None:
@@ -147,7 +155,7 @@ class Held:
         later = self._later
         if later is not None and need <= self.left[number] + later[number]:
             return Taken(False, number, self._later_at - now)
-        known = self._denial
+        known = next((one for one in self._denials if one.terms == self.terms), None)
         if known is None or now >= known.until:
             return None
         if known.which in (QUOTA, STORE):
@@ -182,13 +190,14 @@ class Held:
             max(need, _owed(bucket, wanted, one), size if 2 * one < size else 0)
             for bucket, wanted, need, size, one in zip(buckets, asked, short, sizes, have, strict=True)
         )
-        return Want(asked, short, most) if any(most) else None
+        return Want(self.terms, asked, short, most) if any(most) else None
 
     def got(self, leased: Leased, stored: Account, at_us: int, now_us: int, now: float) -> None:
         """Keep what a renewal brought: `at_us` is the account's time, `now_us` this process' wall clock."""
         account = current(self.terms, stored, at_us)
         wait_us = leased.valid_from_us(self.terms, stored, at_us) - account.at_us
-        self._account, self._at, self._denial, self.month = account, now, None, account.month
+        self._account, self._at, self.month = account, now, account.month
+        self._denials = self._denials_of_others()
         if self.terms.quota is not None:
             self._month_ends = now + (month_ends_us(account.month) - now_us) / MICROSECONDS
         if wait_us <= 0:
@@ -212,7 +221,11 @@ class Held:
         """Refuse without asking until a moment; a renewal beside the work waits for a while as well."""
         self._quiet_until = max(until, now + 0.1)
         if need or which < 0:
-            self._denial = _Denial(which, need, until, free_at)
+            denial = _Denial(self.terms, which, need, until, free_at)
+            self._denials = (denial, *self._denials_of_others()[: _DENIALS - 1])
+
+    def _denials_of_others(self) -> tuple[_Denial, ...]:
+        return tuple(one for one in self._denials if one.terms != self.terms)
 
     def be_quiet(self, until: float) -> None:
         """Renew nothing beside the work until a moment."""

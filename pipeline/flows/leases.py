@@ -8,9 +8,9 @@ what this process held unused.
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from pipeline.core.errors import Corrupt, HeadraceError
@@ -80,8 +80,9 @@ class Leases:
         now = self._clock.monotonic()
         with self._lock:
             held = self._held.get(key)
-            if held is None or (held.terms is not terms and held.terms != terms):
+            if held is None:
                 return None
+            held.follow(terms)  # here, not by a renewal: callers under two terms would wait for each other's
             self._held.move_to_end(key)
             return held.take(needs, now)
 
@@ -109,7 +110,7 @@ class Leases:
             done.set_running_or_notify_cancel()  # shared: one that stops waiting cancels nobody
             held.busy = done
         try:
-            submit(self._run, key, held, needs, done)
+            submit(self._run, key, held, terms, needs, done)
         except RuntimeError as exc:  # the executor is shut down
             held.busy = None
             done.set_exception(exc)
@@ -166,13 +167,15 @@ class Leases:
                 oldest, gone = self._held.popitem(last=False)
                 if any(gone.left) and len(self._evicted) < self._max_accounts:
                     self._evicted.append((oldest, gone))
-        elif held.terms != terms:
-            held.set_terms(terms)
+        else:
+            held.follow(terms)
         return held
 
-    def _run(self, key: AccountKey, held: Held, needs: tuple[int, ...], done: Future[None]) -> None:
+    def _run(
+        self, key: AccountKey, held: Held, terms: Terms, needs: tuple[int, ...], done: Future[None]
+    ) -> None:
         try:
-            ask_later = self._renew(key, held, needs)
+            ask_later = self._renew(key, held, terms, needs)
         except BaseException as exc:
             held.busy = None
             done.set_exception(exc)
@@ -182,9 +185,16 @@ class Leases:
         if ask_later:
             self._ask_again(key)
 
-    def _renew(self, key: AccountKey, held: Held, needs: tuple[int, ...]) -> bool:
-        """Renew; True: from this process' own bucket, and the store is to be asked whether it answers again."""
+    @contextmanager
+    def _locked(self, held: Held, terms: Terms) -> Iterator[None]:
+        """Have a lease to oneself, under the terms of the renewal: whoever took from it meanwhile may have others."""
         with self._lock:
+            held.follow(terms)
+            yield
+
+    def _renew(self, key: AccountKey, held: Held, terms: Terms, needs: tuple[int, ...]) -> bool:
+        """Renew; True: from this process' own bucket, and the store is to be asked whether it answers again."""
+        with self._locked(held, terms):
             want = held.wants(needs, self._clock.monotonic())
         if want is None:
             return False
@@ -199,11 +209,11 @@ class Leases:
         try:
             if not self._from_store(key, held, want):
                 now = self._clock.monotonic()
-                with self._lock:
+                with self._locked(held, terms):
                     held.deny(0, needs[0], now + _BUSY_SECONDS, now + _BUSY_SECONDS, now)
         except ClockWrong:  # told by `Clocks`
             until = self._clock.monotonic() + DOWN_SECONDS
-            with self._lock:
+            with self._locked(held, terms):
                 held.deny(STORE, 0, until, until, until - DOWN_SECONDS)
         except Corrupt as exc:  # of this account alone: the others go on, by a store that has answered
             self._outage.answered()
@@ -228,7 +238,7 @@ class Leases:
 
     def _from_store(self, key: AccountKey, held: Held, want: Want) -> bool:
         """Take a lease, or learn why there is none; False: others were always faster."""
-        terms = held.terms
+        terms = want.terms
         for _ in range(_TRIES):
             account, now_us = self._clocks.timed(lambda: self._store.read(key))
             now = self._clock.monotonic()
@@ -236,13 +246,13 @@ class Leases:
                 self._clocks.saw(key, account.at_us, now_us)
             held.saw(account, now_us)
             at_us = now_us + held.ahead_us
-            with self._lock:
+            with self._locked(held, terms):
                 owed = held.due(current(terms, account, at_us).month)
             found = lease(terms, account, at_us, want.least, want.most, _revision(), owed)
             if isinstance(found, Refused):
-                if owed and found.which == QUOTA and not self._pay(key, held, account, at_us, owed):
+                if owed and found.which == QUOTA and not self._pay(key, held, terms, account, at_us, owed):
                     continue
-                with self._lock:
+                with self._locked(held, terms):
                     held.got_nothing(found, held.denied_need(found.which, want), at_us, now)
                 return True
             if not any(found.tokens):
@@ -250,21 +260,23 @@ class Leases:
                 return True
             stored = self._write(key, terms, found.change)
             if stored is not None:
-                with self._lock:
+                with self._locked(held, terms):
                     held.got(found, stored, at_us, now_us, now)
                     held.owed, held.local = held.owed - owed, None
                 return True
         return False
 
-    def _pay(self, key: AccountKey, held: Held, account: Account | None, at_us: int, owed: int) -> bool:
+    def _pay(
+        self, key: AccountKey, held: Held, terms: Terms, account: Account | None, at_us: int, owed: int
+    ) -> bool:
         """Have the quota pay what it can of what is owed, though it is more than is left; False: others were faster."""
-        change = pay(held.terms, account, at_us, owed, _revision())
+        change = pay(terms, account, at_us, owed, _revision())
         if change is None:
             return True
-        if self._write(key, held.terms, change) is None:
+        if self._write(key, terms, change) is None:
             return False
         with self._lock:
-            held.owed -= change.after.used - current(held.terms, account, at_us).used
+            held.owed -= change.after.used - current(terms, account, at_us).used
         return True
 
     def _write(self, key: AccountKey, terms: Terms, change: Change) -> Account | None:
@@ -274,18 +286,18 @@ class Leases:
     def _without_store(self, held: Held, want: Want, until: float) -> None:
         """Spend from a bucket of this process' own, or refuse until a moment, as the settings say."""
         now_us, now = self._clock.now_us(), self._clock.monotonic()
-        with self._lock:
+        with self._locked(held, want.terms):
             if self._store_down == "closed":
                 held.deny(STORE, 0, until, until, now)
                 return
-            terms = Terms(held.terms.buckets)
+            terms = Terms(want.terms.buckets)
             found = lease(terms, held.local, now_us, want.least, want.most, "")
             if isinstance(found, Refused):
                 held.got_nothing(found, held.denied_need(found.which, want), now_us, now)
                 return
             held.local = found.change.after
             held.got(found, held.local, now_us, now_us, now)
-            if held.terms.quota is not None:
+            if want.terms.quota is not None:
                 held.owe(found.tokens[0], held.local.month)
 
     def _give_back(self, key: AccountKey, held: Held) -> None:

@@ -110,15 +110,18 @@ class RateLimits:
 
     def keep(
         self, tenant: str, idempotency_key: str, fingerprint: str, check: Check, found: Checked
-    ) -> Decided:
-        """Store a decision, or give its tokens back and return the one that another request stored first."""
+    ) -> tuple[Decided, bool]:
+        """Store a decision, or give its tokens back, where another request stored one first; return what is kept.
+
+        And whether it is this one, for certain: then it is to be told on.
+        """
         mine = Decided(fingerprint, msgspec.json.encode(found))
         now_us = self._clock.now_us()
         expires_us = now_us + LIFETIME_SECONDS * 1_000_000
         kept = self._decisions.keep(tenant, idempotency_key, mine, now_us, expires_us)
         if kept != mine and found.allowed:
             self.leases.put_back(_key(tenant, check), (check.cost,))
-        return kept
+        return kept, kept is mine
 
 
 def _key(tenant: str, check: Check) -> AccountKey:

@@ -89,7 +89,8 @@ class Decisions(Protocol):
     def keep(self, tenant: str, key: str, decided: Decided, now_us: int, expires_us: int) -> Decided:
         """Store a decision unless one is there, and return the one that is there now; may be repeated.
 
-        One that has expired is not there, whether or not it was deleted already.
+        One that has expired is not there, whether or not it was deleted already. Stored by this very call, it is `decided`
+        itself; an equal one may be another request's.
 
         Raises:
             Transient, OutcomeUnknown: repeat the call.

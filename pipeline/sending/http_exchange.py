@@ -39,12 +39,37 @@ def _answer(response: httpx.Response, body: bytes) -> Answer:
     )
 
 
+class _NoToken:
+    """Why the last request for a token brought none: whoever waited for it does not wait for another as long."""
+
+    def __init__(self) -> None:
+        self._at, self._problem = 0.0, None
+
+    _problem: Lost | Barred | None
+
+    def since(self, moment: float) -> Lost | Barred | None:
+        """Return why there is none, if that was learnt after a moment."""
+        return self._problem if self._at > moment else None
+
+    def took(
+        self, credential: Credential, outcome: Outcome, asked: float, now: float
+    ) -> dict[str, str] | Lost | Barred:
+        """Give a credential what came of its request; return what it has then, or why nothing."""
+        problem = credential.answered(outcome, asked)
+        header = credential.current(asked)
+        if header is not None:
+            return header
+        self._at = now
+        self._problem = problem or Lost("the token is expired already", delivered=False)
+        return self._problem
+
+
 class Exchange:
     """Requests of threads."""
 
     def __init__(self, target: Target, credential: Credential, connections: int) -> None:
         self.target, self._credential = target, credential
-        self._token_lock = threading.Lock()
+        self._token_lock, self._no_token = threading.Lock(), _NoToken()
         self._client = httpx.Client(
             verify=target.verify,
             timeout=target.timeout_seconds,
@@ -72,17 +97,17 @@ class Exchange:
         self._client.close()
 
     def _authorized(self) -> dict[str, str] | Lost | Barred:
-        header = self._credential.current(time.monotonic())
+        came = time.monotonic()
+        header = self._credential.current(came)
         if header is not None:
             return header
         with self._token_lock:  # one asks, the others take what it got
             now = time.monotonic()
-            header = self._credential.current(now)
-            if header is None:
-                problem = self._credential.answered(self._exchange(self._credential.request(), {}), now)
-                header = self._credential.current(now)
-                return header or problem or Lost("the token is expired already", delivered=False)
-            return header
+            found = self._credential.current(now) or self._no_token.since(came)
+            if found is None:
+                outcome = self._exchange(self._credential.request(), {})
+                found = self._no_token.took(self._credential, outcome, now, time.monotonic())
+            return found
 
     def _exchange(self, ask: Ask, header: dict[str, str]) -> Outcome:
         deadline = time.monotonic() + self.target.timeout_seconds
@@ -105,7 +130,7 @@ class AsyncExchange:
 
     def __init__(self, target: Target, credential: Credential, connections: int) -> None:
         self.target, self._credential = target, credential
-        self._token_lock = asyncio.Lock()
+        self._token_lock, self._no_token = asyncio.Lock(), _NoToken()
         self._client = httpx.AsyncClient(
             verify=target.verify,
             timeout=target.timeout_seconds,
@@ -127,18 +152,17 @@ class AsyncExchange:
         await self._client.aclose()
 
     async def _authorized(self) -> dict[str, str] | Lost | Barred:
-        header = self._credential.current(time.monotonic())
+        came = time.monotonic()
+        header = self._credential.current(came)
         if header is not None:
             return header
         async with self._token_lock:  # one asks, the others take what it got
             now = time.monotonic()
-            header = self._credential.current(now)
-            if header is None:
+            found = self._credential.current(now) or self._no_token.since(came)
+            if found is None:
                 outcome = await self._exchange(self._credential.request(), {})
-                problem = self._credential.answered(outcome, now)
-                header = self._credential.current(now)
-                return header or problem or Lost("the token is expired already", delivered=False)
-            return header
+                found = self._no_token.took(self._credential, outcome, now, time.monotonic())
+            return found
 
     async def _exchange(self, ask: Ask, header: dict[str, str]) -> Outcome:
         try:

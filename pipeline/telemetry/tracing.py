@@ -111,7 +111,7 @@ class Tracer:
             self._work.clear()
             while self._queue:
                 self._send([self._queue.popleft() for _ in range(min(len(self._queue), _MAX_BATCH))])
-            self._tell()
+                self._tell()  # after each: while a collector is slow the queue is never empty
 
     def _send(self, spans: list[FinishedSpan]) -> None:
         try:

@@ -61,8 +61,9 @@ async def _decide_once(
     headers = {} if kept is None else REPLAYED
     if kept is None:
         found = await _decide(door, service, tenant, asked)
-        kept = await in_table(door, service.keep, tenant, key, fingerprint, asked, found)
-        if kept.fingerprint == fingerprint:
+        stored, is_ours = await in_table(door, service.keep, tenant, key, fingerprint, asked, found)
+        kept = stored
+        if is_ours:
             _record(door, tenant, asked, found)
     if kept.fingerprint != fingerprint:
         raise Problem("key_reused", "this Idempotency-Key was used for another check; use a new one")

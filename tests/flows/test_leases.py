@@ -216,6 +216,35 @@ def test_a_larger_plan_counts_at_once() -> None:
     assert all(town.ask(0, caller(DELIVERED[2])).allowed for _ in range(100))
 
 
+@pytest.mark.parametrize("used_up", [False, True])
+def test_callers_under_two_plans_do_not_keep_each_other_waiting(used_up: bool) -> None:
+    """While a plan changes, callers that know the old one and the new one are all told after a renewal each, let in or not."""
+    town, tiny, basic = Town(1), caller(TINY), caller(DELIVERED[0])
+    for who in (tiny, basic) if used_up else ():
+        while town.ask(0, who).allowed:
+            pass
+    town.clock.advance(0.001)
+    limiter, begun = town.limiters[0], list[tuple[Any, Any]]()
+
+    def submit(work: Any, *given: Any) -> None:
+        begun.append((work, given))
+
+    def waits(who: Caller) -> bool:
+        """Ask as a request does that an event loop wakes: whoever is woken next finds what this one left."""
+        if limiter.take(who, 3) is not None:
+            return False
+        limiter.renewal(who, 3, 0, 0, submit)
+        return True
+
+    waiting = [who for who in (tiny, basic, tiny, basic) if waits(who)]
+    for _ in range(4):
+        if waiting:
+            work, given = begun.pop()
+            work(*given)
+        waiting = [who for who in waiting if waits(who)]
+    assert not waiting
+
+
 def test_events_and_bytes_have_buckets_of_their_own() -> None:
     """A batch takes what it is; the bucket that is short is named; a batch above the bucket never comes in."""
     town, who = Town(1), caller(DELIVERED[0])

@@ -101,6 +101,38 @@ def test_an_exporter_that_raises_ends_nothing() -> None:
     assert _dropped(facts) == 1
 
 
+class Outrun(Stuck):
+    """An exporter that fails, while more spans come than it takes."""
+
+    def __init__(self, facts: FactList) -> None:
+        super().__init__()
+        self._facts, self.tracer = facts, None
+        self.batches = 0
+
+    tracer: Tracer | None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Fail, and leave the queue with another span, until the first ones are told of."""
+        del spans
+        self.go.wait(20)
+        self.batches += 1
+        if self.tracer is not None and self.batches < 10 and not _dropped(self._facts):
+            self.tracer(SPAN)
+        return SpanExportResult.FAILURE
+
+
+def test_drops_are_told_while_the_queue_never_empties() -> None:
+    """A collector that fails for as long as there is work is heard of with its first batch, not when the work is over."""
+    facts = FactList()
+    outrun = Outrun(facts)
+    outrun.tracer = tracer = Tracer(outrun, "shop", "reader", facts)
+    tracer(SPAN)
+    outrun.go.set()
+    tracer.close()
+    assert outrun.batches == 2
+    assert _dropped(facts) == 2
+
+
 def test_without_a_collector_nothing_is_imported() -> None:
     """A process that traces nothing does not bring OpenTelemetry."""
     code = (

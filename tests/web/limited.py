@@ -48,13 +48,17 @@ class Limited:
     """One process of the API, over a store that others may share."""
 
     def __init__(
-        self, plan: Plan = ROOMY, store: MemoryLimits | None = None, store_down: Any = "open"
+        self,
+        plan: Plan = ROOMY,
+        store: MemoryLimits | None = None,
+        store_down: Any = "open",
+        decisions: MemoryDecisions | None = None,
     ) -> None:
         self.clock, self.facts, self.sent = SteppedClock(), FactList(), list[tuple[bytes, str, str]]()
         self.store = store or MemoryLimits()
         leases = Leases(self.store, self.clock, self.facts, store_down)
         self.gate = OneCaller(Caller("acme", "key:k1", frozenset(Scope), plan))
-        self.service = RateLimits(leases, MemoryPolicies(), MemoryDecisions(), self.clock)
+        self.service = RateLimits(leases, MemoryPolicies(), decisions or MemoryDecisions(), self.clock)
         self.door = make_door(
             settings=Settings(),
             judged_by=make_rules([], [], Limits(), {}),

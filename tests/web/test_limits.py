@@ -15,11 +15,13 @@ from pipeline.core.plan import Plan
 from pipeline.core.policy import Limit
 from pipeline.flows.decision_log import DecisionLog, decided_event
 from pipeline.flows.ratelimits import POLICY_SECONDS, Check, Checked
+from pipeline.ports.limits import Decided
 from pipeline.web.app import make_app
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import NOON_US
+from tests.fakes.limits import MemoryDecisions
 from tests.web.limited import BASIC, HELLO, Limited, OneCaller
 
 CALLER = Caller("acme", "key:k1", frozenset(Scope), BASIC)
@@ -182,8 +184,9 @@ def test_a_decision_that_came_second_gives_its_token_back() -> None:
         while (one := api.service.take("acme", check, limit)) is None:
             api.service.renewal("acme", check, limit, lambda work, *given: work(*given)).result()
         found.append(one)
-    kept = [api.service.keep("acme", "k", "f", check, one) for one in found]
-    assert kept[0] == kept[1]
+    (kept, ours), (also, others) = [api.service.keep("acme", "k", "f", check, one) for one in found]
+    assert kept == also
+    assert (ours, others) == (True, False)
     assert len(key) == 1
     assert [api.client().simulate_post(CHECK, json=THREE).json["allowed"] for _ in range(3)] == [
         True,
@@ -266,6 +269,33 @@ def test_each_decision_is_an_event_of_its_tenant() -> None:
     schema = Settings().paths.schemas / "ratelimit.decided" / "1.json"
     for one in data:
         jsonschema.validate(one, msgspec.json.decode(schema.read_bytes()))
+
+
+class _Racing(MemoryDecisions):
+    """Who looks for a decision finds none: another request is about to store it."""
+
+    def find(self, tenant: str, key: str, now_us: int) -> Decided | None:
+        """Return nothing."""
+        del tenant, key, now_us
+        return None
+
+    def keep(self, tenant: str, key: str, decided: Decided, now_us: int, expires_us: int) -> Decided:
+        """Store the first one."""
+        del now_us
+        return self.decided.setdefault((tenant, key), (decided, expires_us))[0]
+
+
+@pytest.mark.parametrize(("cost", "allowed"), [(1, True), (4, False)])
+def test_a_decision_that_came_second_is_no_event(cost: int, allowed: bool) -> None:
+    """Of two checks under one key at the same time, allowed or refused, the decision that both are told is one event."""
+    api = Limited(decisions=_Racing())
+    client, headers = api.client(), {"Idempotency-Key": "k1"}
+    answers = [
+        client.simulate_post(CHECK, json={**THREE, "cost": cost}, headers=headers).json for _ in range(2)
+    ]
+    assert [answer["allowed"] for answer in answers] == [allowed] * 2
+    assert answers[0] == answers[1]
+    assert len(api.sent) == 1
 
 
 async def _busy(payload: bytes, tenant: str, entity: str) -> None:
