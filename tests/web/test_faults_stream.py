@@ -4,6 +4,8 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +63,20 @@ class _Client(threading.Thread):
         self.statuses: set[int] = set()
 
     def run(self) -> None:
-        """Send until told to stop."""
-        number = 0
-        with self._served.client() as client:
+        """Send until told to stop; by a client that leaves no cycles, for memory is measured meanwhile."""
+        number, client = 0, HTTPConnection("127.0.0.1", self._served.port, timeout=20)
+        with closing(client):
             while not self._until.is_set():
                 number += 1
                 batch = [event(event_id=f"{self._name}-{number}-{part}") for part in range(200)]
-                answer = client.post("/v1/events", content=lines(*batch), headers=_LINES)
-                self.statuses.add(answer.status_code)
-                if answer.status_code == 503:
-                    self.refusals.append((answer.headers["Retry-After"], answer.json()["code"]))
+                client.request("POST", "/v1/events", lines(*batch), {**_LINES, "X-Tenant": "demo"})
+                answer = client.getresponse()
+                said = orjson.loads(answer.read())
+                self.statuses.add(answer.status)
+                if answer.status == 503:
+                    self.refusals.append((answer.headers["Retry-After"], said["code"]))
                     self._until.wait(0.05)  # Retry-After says seconds; this client presses on
-                for one in answer.json().get("events", []):
+                for one in said.get("events", []):
                     if one["status"] == "accepted":
                         self.accepted.append(one["event_id"])
                         self.untrue += [] if one["event_id"] in self._sink.ids else [one["event_id"]]
@@ -98,7 +102,7 @@ def test_a_stream_that_throttles_is_told_and_loses_nothing() -> None:
         stop.set()
         for client in clients:
             client.join()
-    assert grown_bytes < 50 * _MIB
+    assert grown_bytes < 20 * _MIB
     refusals = [one for client in clients for one in client.refusals]
     assert len(refusals) >= _CLIENTS
     assert set(refusals) == {("2", "busy")}
