@@ -40,12 +40,11 @@ def _answer(response: httpx.Response, body: bytes) -> Answer:
 
 
 class _NoToken:
-    """Why the last request for a token brought none: whoever waited for it does not wait for another as long."""
+    """Why the last request for a token brought none: whoever waited for it makes no other."""
 
     def __init__(self) -> None:
-        self._at, self._problem = 0.0, None
-
-    _problem: Lost | Barred | None
+        self._at = 0.0
+        self._problem: Lost | Barred | None = None
 
     def since(self, moment: float) -> Lost | Barred | None:
         """Return why there is none, if that was learnt after a moment."""
