@@ -24,7 +24,7 @@ _HIDDEN = "[hidden]"
 
 class _Token(msgspec.Struct):
     access_token: str
-    expires_in: float = _DEFAULT_SECONDS
+    expires_in: float | None = None
 
 
 class _Refusal(msgspec.Struct):
@@ -155,11 +155,12 @@ class ClientCredentials:
             return Lost(why, delivered=False) if isinstance(outcome, Lost) else Barred(why)
         if outcome.status == _OK:
             try:
-                found = msgspec.json.decode(outcome.body, type=_Token)
+                found = msgspec.json.decode(outcome.body, type=_Token, strict=False)  # some write "3600"
                 self._token = _visible("the token", found.access_token)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ConfigProblem):
                 return Lost(f"no token: {self._url} answered 200 without one", delivered=False)
-            self._renew_at = now + max(found.expires_in - _MARGIN_SECONDS, found.expires_in / 2)
+            seconds = _DEFAULT_SECONDS if found.expires_in is None else found.expires_in
+            self._renew_at = now + max(seconds - _MARGIN_SECONDS, seconds / 2)
             return None
         why = f"no token: {self._url} answered HTTP {outcome.status}{self._error(outcome)}"
         if outcome.status >= _FAULT or outcome.status in _LATER:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.sending.http_answer import Lost, Outcome
+from pipeline.sending.http_answer import Answer, Lost, Outcome
 from pipeline.sending.http_credential import Ask, ClientCredentials
 from pipeline.sending.http_exchange import AsyncExchange, Exchange
 from pipeline.sending.http_target import Target
@@ -87,3 +87,13 @@ def test_a_token_that_does_not_come_is_waited_for_once(run: Any) -> None:
     asked, found = run()
     assert asked == 1
     assert [outcome.why for outcome in found] == [f"no token: {_GONE.why}"] * _CALLERS
+
+
+@pytest.mark.parametrize(("said", "seconds"), [('"3600"', 3540), ("3600", 3540), ("90.0", 45), ("null", 240)])
+def test_how_long_a_token_is_used(said: str, seconds: float) -> None:
+    """Until a minute before its end, or half its life; an answer may write that as text, or not at all."""
+    credential = ClientCredentials(f"{_URL}/token", "an-id", "a-secret")
+    body = f'{{"access_token": "t", "expires_in": {said}}}'.encode()
+    assert credential.answered(Answer(200, {}, body), 1_000.0) is None
+    assert credential.current(1_000 + seconds - 1) == {"Authorization": "Bearer t"}
+    assert credential.current(1_000 + seconds) is None
