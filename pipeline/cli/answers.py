@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+import orjson
+
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
     from pipeline.flows.query import Answer
 
@@ -49,6 +51,11 @@ WRITERS: dict[str, Callable[["Answer", TextIO], None]] = {
     "json": write_json,
     "csv": write_csv,
 }
+
+
+def indented(document: Any) -> bytes:
+    """Return a JSON-ready document as `--json` prints it: over several lines, for programs and for people."""
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
 
 def footer(answer: "Answer", seconds: float) -> str:

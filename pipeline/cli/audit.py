@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.answers import indented
 from pipeline.cli.loader_state import LoaderState, loader_state
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.config import Settings
@@ -52,7 +52,7 @@ def command(*, as_json: bool, wait: float, home: Path | None) -> int:
     loader = loader_state(settings, now)
     if as_json:
         document = as_document(report) | {"waiting": waiting_document(report, loader, now)}
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        click.echo(indented(document))
     else:
         show(report, Console(), loader, now)
     return 0 if report.complete else 1

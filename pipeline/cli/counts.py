@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from pipeline.cli.answers import aligned, printable, say
+from pipeline.cli.answers import aligned, indented, printable, say
 from pipeline.cli.asking import SPAN_OPTIONS, UNKNOWN, check_names, not_empty, span_options, tenant_option
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
@@ -67,7 +66,7 @@ def command(
         check_names(rules, tenant, event_type, (UNKNOWN,), lambda: stored_types(ports.find))
         answer = count_events(tenant, question, [*sorted(rules.schemas), UNKNOWN], ports.find)
     if as_json:
-        click.echo(orjson.dumps(as_document(tenant, question, answer), option=orjson.OPT_INDENT_2))
+        click.echo(indented(as_document(tenant, question, answer)))
     else:
         show(question, answer)
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import orjson
 
+from pipeline.cli.answers import indented
 from pipeline.cli.demo_run import STAGES, Demo, DemoResult
 from pipeline.cli.demo_summary import print_summary
 from pipeline.cli.progress import Stages
@@ -89,7 +89,7 @@ def _stopped_on_failure(running: Running, *, keep: bool) -> Iterator[None]:
 
 def _write(file: Path, result: DemoResult) -> None:
     try:
-        file.write_bytes(orjson.dumps(result.document(), option=orjson.OPT_INDENT_2) + b"\n")
+        file.write_bytes(indented(result.document()) + b"\n")
     except OSError as exc:
         raise ConfigProblem(
             f"{file}: {exc.strerror}; the demo itself has run, its figures are above"

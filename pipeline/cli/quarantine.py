@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from pipeline.cli.answers import aligned, printable, say
+from pipeline.cli.answers import aligned, indented, printable, say
 from pipeline.cli.progress import Progress
 from pipeline.cli.refused import refused_options, wanted_of
 from pipeline.cli.settings import home_option, settings_with_stack
@@ -57,7 +57,7 @@ def list_command(*, limit: int, as_json: bool, home: Path | None, **chosen: Any)
         found = tally(wanted, wiring.quarantine(settings, progress.add))
     ordered = sorted(found.items(), key=lambda one: (one[0].dt, -one[1].units, *map(str, one[0])))
     if as_json:
-        click.echo(orjson.dumps([_document(*one) for one in ordered], option=orjson.OPT_INDENT_2))
+        click.echo(indented([_document(*one) for one in ordered]))
         return
     if not ordered:
         say("nothing was refused that is like this")

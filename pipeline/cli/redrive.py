@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from pipeline.cli.answers import RESTART_LOADERS, counted, say
+from pipeline.cli.answers import RESTART_LOADERS, counted, indented, say
 from pipeline.cli.collecting import fact_sink
 from pipeline.cli.progress import Progress
 from pipeline.cli.refused import by_code, refused_options, wanted_of
@@ -59,7 +58,7 @@ def command(*, everything: bool, dry_run: bool, as_json: bool, home: Path | None
     settings = settings_with_stack(home)
     outcome = _redriven(settings, wanted, dry_run=dry_run)
     if as_json:
-        click.echo(orjson.dumps(as_document(outcome, dry_run=dry_run), option=orjson.OPT_INDENT_2))
+        click.echo(indented(as_document(outcome, dry_run=dry_run)))
         return
     for line in text_lines(outcome, dry_run=dry_run):
         click.echo(line)

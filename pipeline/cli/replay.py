@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipeline.cli.answers import printable, say
+from pipeline.cli.answers import indented, printable, say
 from pipeline.cli.asking import check_names, span_options, tenant_option
 from pipeline.cli.collecting import fact_sink
 from pipeline.cli.replay_results import command as results_command
-from pipeline.cli.replay_text import encoded, job_document, job_text, list_text, plan_document, plan_text
+from pipeline.cli.replay_text import job_document, job_text, list_text, plan_document, plan_text
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound
 
@@ -74,7 +74,7 @@ def plan_command(*, as_json: bool, home: Path | None, **chosen: Any) -> None:
     """  # noqa: D301 - click's mark against re-wrapping
     settings = settings_with_stack(home)
     plan = _plan(_parts(settings), settings, chosen)
-    click.echo(encoded(plan_document(plan)) if as_json else plan_text(plan))
+    click.echo(indented(plan_document(plan)) if as_json else plan_text(plan))
 
 
 @command.command("start")
@@ -113,7 +113,7 @@ def start_command(*, resume: str | None, wait: bool, as_json: bool, home: Path |
         click.echo(job)
     found = _wait(parts, found) if wait else found
     if as_json:
-        click.echo(encoded(job_document(found)))
+        click.echo(indented(job_document(found)))
     return _told(found)
 
 
@@ -129,11 +129,11 @@ def status_command(job: str | None, *, wait: bool, as_json: bool, home: Path | N
         if wait:
             raise ConfigProblem("--wait needs the id of a job: `headrace replay status` lists them")
         jobs = parts.jobs.newest()
-        click.echo(encoded([job_document(one) for one in jobs]) if as_json else list_text(jobs))
+        click.echo(indented([job_document(one) for one in jobs]) if as_json else list_text(jobs))
         return 0
     found = parts.jobs.get(job)
     found = _wait(parts, found) if wait else found
-    click.echo(encoded(job_document(found)) if as_json else job_text(found, parts.queue))
+    click.echo(indented(job_document(found)) if as_json else job_text(found, parts.queue))
     return _told(found)
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from pipeline.cli.answers import aligned, printable, say
+from pipeline.cli.answers import aligned, indented, printable, say
 from pipeline.cli.asking import SPAN_OPTIONS, check_names, span_options, tenant_option
 from pipeline.cli.settings import home_option, settings_with_stack
 from pipeline.core.span import parse_span
@@ -45,7 +44,7 @@ def command(
     check_names(_rules(settings), tenant, None)
     rows = _days(settings).find(tenant, entity, span.first_dt, span.last_dt)
     if as_json:
-        click.echo(orjson.dumps([as_document(row) for row in rows], option=orjson.OPT_INDENT_2))
+        click.echo(indented([as_document(row) for row in rows]))
         return
     for line in aligned(_NAMES, _NUMBERS, [_cells(row) for row in rows]) if rows else ():
         click.echo(line)

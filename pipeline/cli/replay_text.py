@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from pipeline.cli.answers import counted, printable
 
 if TYPE_CHECKING:  # it loads Arrow, and `--help` is to be quick
@@ -75,11 +73,6 @@ def _time(at_us: int | None) -> str | None:
     from pipeline.core.span import instant_of
 
     return None if at_us is None else instant_of(at_us)
-
-
-def encoded(document: Any) -> bytes:
-    """Return a document as it is printed."""
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
 
 def plan_text(plan: "Plan") -> str:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from pipeline.cli.answers import printable, say
+from pipeline.cli.answers import indented, printable, say
 from pipeline.cli.asking import not_empty, tenant_option, warn_of_tenant
 from pipeline.cli.progress import Progress
 from pipeline.cli.settings import home_option, settings_with_stack
@@ -61,7 +60,7 @@ def command(
     with Progress("trace", unit="reads") as progress, wiring.finding(settings, progress.add) as ports:
         found = trace(tenant, event_id, hint, ports)
     if as_json:
-        click.echo(orjson.dumps(as_document(tenant, event_id, found), option=orjson.OPT_INDENT_2))
+        click.echo(indented(as_document(tenant, event_id, found)))
     else:
         _show(found)
     ctx.exit(0 if found.found else NOT_FOUND)
