@@ -174,14 +174,13 @@ class Aggregate:
         self._parts: list[bytes] = []  # head and payload of each user record
         self.count = self.size_bytes = 0
 
-    def add(self, payload: bytes) -> int:
-        """Append one user record; return what the aggregate weighs now."""
+    def add(self, payload: bytes) -> None:
+        """Append one user record."""
         size = len(payload)
         head = _HEADS[size]
         self._parts += (head, payload)
         self.count += 1
-        self.size_bytes = weight = self.size_bytes + len(head) + size
-        return weight
+        self.size_bytes += len(head) + size
 
     def payload_bytes(self) -> int:
         """Return what its user records weigh without their heads."""

@@ -98,10 +98,10 @@ class Batcher:
             found = None
         if found is None:
             found = self._open[slot] = _Open()
-        weight = found.add(payload)
+        found.add(payload)
         if ticket is not None:
             found.tickets.append(ticket)
-        if weight >= self._max_batch_bytes or found.count >= self._max_batch_events:
+        if found.size_bytes >= self._max_batch_bytes or found.count >= self._max_batch_events:
             self._close(slot)
 
     def close_all(self) -> None:
