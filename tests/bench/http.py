@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,13 +26,8 @@ _CALM_MS = 12  # about what an answer takes at 70 %: part of a connection's roun
 _SINGLES, _BATCHES = 2_000, 100  # different bodies, sent in turn
 _SCRIPT = Path(__file__).with_name("http_load.lua")
 _TENANT = ("tenant-00",)
-_CONNECTIONS = (
-    32,
-    64,
-    128,
-    256,
-    512,
-)  # how the server's threads take turns, and with it the ratio, depends on them
+# How the server's threads take turns, and with it the ratio, depends on the number of connections.
+_CONNECTIONS = (32, 64, 128, 256, 512)
 
 
 class Load(NamedTuple):
@@ -108,10 +103,9 @@ class _Pull:
         return load
 
     def in_turns(
-        self, servers: Iterable[_Server], what: tuple[Path, str], connections: int
+        self, servers: Sequence[_Server], what: tuple[Path, str], connections: int
     ) -> list[tuple[Load, ...]]:
         """Drive servers one after the other, in each round."""
-        servers = tuple(servers)
         return [
             tuple(self.drive(server, what, connections) for server in servers) for _ in range(self._rounds)
         ]

@@ -106,10 +106,8 @@ class Outrun(Stuck):
 
     def __init__(self, facts: FactList) -> None:
         super().__init__()
-        self._facts, self.tracer = facts, None
-        self.batches = 0
-
-    tracer: Tracer | None
+        self._facts, self.batches = facts, 0
+        self.tracer: Tracer | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Fail, and leave the queue with another span, until the first ones are told of."""
