@@ -4,9 +4,11 @@ A unit that the fast path fully understands costs about 4 us; every other one is
 `core.judge`. No unit is ever dropped: it becomes one `Row` or one `Refusal`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import compress
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -18,7 +20,7 @@ from pipeline.core.days import EPOCH
 from pipeline.core.errors import InvalidEvent
 from pipeline.core.event import Envelope, Record, Refusal, Row, WireEnvelope
 from pipeline.core.judge import judge
-from pipeline.core.moment import moment
+from pipeline.core.moment import moment, moments
 from pipeline.core.rules import Rules
 from pipeline.core.subsequence import unit_numbers
 
@@ -28,6 +30,8 @@ _QUOTES = 28
 _QUOTES_OF_KEY = 2
 _QUOTES_OF_STRING = 4
 _UNSET = msgspec.UNSET
+_TENANT, _TIME, _DATA = attrgetter("tenant_id"), attrgetter("event_time"), attrgetter("data")
+_KIND = attrgetter("event_type", "schema_version")
 _KEY_BYTES = 5  # of the shortest key with its value and comma: `"":0,`
 _ITEM_BYTES = 2  # of the shortest item with its comma: `0,`
 
@@ -76,12 +80,14 @@ class Decoder:
         # Bytes of the longest event that `quick` looks at: none of them can break a limit.
         self.quick_bytes = min(limits.max_string_bytes, limits.max_event_bytes, counted)
         self._envelope = msgspec.json.Decoder(WireEnvelope).decode
-        self._fast = {
-            (name, number): version.shape.decode
+        exact = {
+            (name, number): version.shape
             for name, versions in rules.types.items()
             for number, version in versions.items()
-            if version.shape.decode is not None and version.shape.depth < limits.max_depth
+            if version.shape.depth < limits.max_depth
         }
+        self._fast = {kind: shape.decode for kind, shape in exact.items() if shape.decode is not None}
+        self._fit = {kind: shape.all_fit for kind, shape in exact.items() if shape.all_fit is not None}
 
     def decode(self, records: Iterable[Record], first_index: int, into: Decoded) -> int:
         """Decode records into `into`, numbering them from `first_index`; return the number of units."""
@@ -132,10 +138,7 @@ class Decoder:
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
             return None
         raw = bytes(envelope.data)
-        if payload.endswith(raw, 0, -1):  # as nearly always: the data is last, and need not be counted
-            quotes = payload.count(b'"', 0, len(payload) - len(raw))
-        else:
-            quotes = payload.count(b'"') - raw.count(b'"')
+        quotes = _quotes_outside(payload, raw)
         plain = (
             envelope.received_time is _UNSET
             and envelope.correlation_id is _UNSET
@@ -153,6 +156,41 @@ class Decoder:
         if not plain and not _settle_received(envelope):
             return None
         return Row(envelope, data, raw, record, number)
+
+    def all_quick(
+        self, payloads: Sequence[bytes], tenant_id: str, not_after: datetime
+    ) -> list[WireEnvelope] | None:
+        """Return the envelopes of one tenant's events if `quick` would understand every one; otherwise None.
+
+        None also where an event has a field that the server sets. It makes no rows, and takes every step for all events
+        before the next: two thirds of the time.
+        """
+        if max(map(len, payloads)) > self.quick_bytes or tenant_id not in self._tenants:
+            return None
+        envelope_of = self._envelope
+        try:
+            found = [envelope_of(payload) for payload in payloads]
+            if set(map(_TENANT, found)) != {tenant_id} or not self._all_fit(found):
+                return None
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
+            return None
+        for payload, envelope in zip(payloads, found, strict=True):
+            quotes = _quotes_outside(payload, bytes(envelope.data))
+            if quotes != _QUOTES and (quotes != _quotes(envelope) or _is_stamped(envelope)):
+                return None
+        times = moments(list(map(_TIME, found)))
+        return None if times is None or max(times) > not_after else found
+
+    def _all_fit(self, envelopes: Sequence[WireEnvelope]) -> bool:
+        """True when the data of each is as its version says; raises as their decoders do, and for a version that has none."""
+        kinds = list(map(_KIND, envelopes))
+        data = list(map(_DATA, envelopes))
+        different = set(kinds)
+        if len(different) == 1:
+            return self._fit[kinds[0]](data)
+        return all(
+            self._fit[kind](list(compress(data, [one == kind for one in kinds]))) for kind in different
+        )
 
     def _apart(
         self,
@@ -205,6 +243,17 @@ def _settle_received(envelope: WireEnvelope) -> bool:
             return False
         envelope.received_time = received  # type: ignore[assignment]
     return True
+
+
+def _quotes_outside(payload: bytes, raw: bytes) -> int:
+    """Return how many quotes an event has outside its data."""
+    if payload.endswith(raw, 0, -1):  # as nearly always: the data is last, and need not be counted
+        return payload.count(b'"', 0, len(payload) - len(raw))
+    return payload.count(b'"') - raw.count(b'"')
+
+
+def _is_stamped(envelope: WireEnvelope) -> bool:
+    return envelope.received_time is not _UNSET or envelope.traceparent is not _UNSET
 
 
 def _quotes(envelope: Envelope) -> int:

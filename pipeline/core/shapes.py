@@ -9,14 +9,15 @@ to that.
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from pipeline.core.moment import moment
+from pipeline.core.moment import moment, moments
 from pipeline.core.schema import Column, ColumnType, EventSchema
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -84,6 +85,7 @@ class Shape:
 
     Attributes:
         decode: bytes of `data` -> struct, raising msgspec.MsgspecError; None outside the exact subset.
+        all_fit: whether `decode` would take the bytes of each of many `data`; may raise as it does; None where that is.
         depth: the deepest nesting of `data` that the exact shape lets pass.
     """
 
@@ -92,9 +94,12 @@ class Shape:
         self.depth = 1 + max((_depth(column.type) for column in schema.columns), default=0)
         self._factory = _struct_factory(schema.event_type, schema.columns)
         self.decode: Callable[[bytes | msgspec.Raw], Any] | None = None
+        self.all_fit: Callable[[Sequence[bytes | msgspec.Raw]], bool] | None = None
         try:
             exact = _exact_struct(schema.event_type, schema.document, schema.columns)
-            self.decode = _settled(msgspec.json.Decoder(exact).decode, schema.columns)
+            parse = msgspec.json.Decoder(exact).decode
+            self.decode = _settled(parse, schema.columns)
+            self.all_fit = _all_fit(parse, schema.columns)
         except (NotExact, TypeError, ValueError):  # a bound or a name that msgspec cannot express
             pass
 
@@ -198,6 +203,24 @@ def _settled(parse: Callable[[Any], Any], columns: tuple[Column, ...]) -> Callab
     if len(instants) < len(inside):
         return settled
     return settled_instants if instants else parse
+
+
+def _all_fit(parse: Callable[[Any], Any], columns: tuple[Column, ...]) -> Callable[[Sequence[Any]], bool]:
+    """Return what says of many `data` whether `_settled` would take each: their date-times are looked at together."""
+    found = [(attrgetter(attribute(column)), _settler(column.type)) for column in columns]
+    instants = [of for of, settle in found if settle is _instant]
+    others = [(of, settle) for of, settle in found if settle is not None and settle is not _instant]
+
+    def all_fit(raws: Sequence[Any]) -> bool:
+        structs = [parse(raw) for raw in raws]
+        for of, settle in others:
+            for value in map(of, structs):
+                if value is not None:
+                    settle(value)
+        texts = ([text for text in map(of, structs) if text is not None] for of in instants)
+        return all(moments(some) is not None for some in texts)
+
+    return all_fit
 
 
 def _settler(kind: ColumnType) -> Callable[[Any], Any] | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.core.moment import moment
+from pipeline.core.moment import moment, moments
 
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -64,3 +64,16 @@ def test_a_date_time_is_what_the_rfc_writes(text: str) -> None:
 def test_usual_date_times(text: str, microsecond: int) -> None:
     """As nearly every producer writes them."""
     assert moment(text) == datetime(2026, 1, 2, 3, 4, 5, microsecond, tzinfo=UTC)
+
+
+@given(st.lists(st.one_of(st.sampled_from(_USUAL), _nearly()), max_size=4))
+@example(["2026-01-02T03:04:05Z", "2026-01-02 03:04:05Z"])
+@example(["2026-01-02T03:04:05Z", "2026-01-02T03:04:05+0000"])
+@example(["2026-01-02T03:04:05Z", "2026-01-02T24:00:00Z"])
+@example(["2026-01-02T03:04:Z\0Z"])
+def test_many_are_read_as_each_of_them(texts: list[str]) -> None:
+    """One that is none makes all of them none."""
+    each = [moment(text) for text in texts]
+    found = moments(texts)
+    assert found == (None if None in each else each)
+    assert all(one.tzinfo is UTC for one in found or ())

@@ -39,6 +39,10 @@ def _quick(payload: bytes) -> object:
     return Decoder(RULES).quick(payload, Decoder(RULES).not_after(ARRIVED_US))
 
 
+def _together(payload: bytes) -> object:
+    return Decoder(RULES).all_quick([wire(event()), payload], "acme", Decoder(RULES).not_after(ARRIVED_US))
+
+
 @pytest.mark.parametrize(("shape", "name", "in_front", "escaped"), CASES)
 def test_a_key_twice_is_refused(shape: dict[str, Any], name: str, *, in_front: bool, escaped: bool) -> None:
     """Whichever key, wherever it stands, with the very same value, and written with an escape."""
@@ -47,6 +51,7 @@ def test_a_key_twice_is_refused(shape: dict[str, Any], name: str, *, in_front: b
     again = f'"{key}":{json.dumps(shape[name])}'
     payload = ("{" + ",".join([again, *members] if in_front else [*members, again]) + "}").encode()
     assert _quick(payload) is None
+    assert _together(payload) is None
     found = decode(payload, RULES)
     assert isinstance(found, Refusal), found
     assert (found.code, found.pointer) == ("duplicate_key", f"/{name}")
@@ -56,3 +61,5 @@ def test_a_key_twice_is_refused(shape: dict[str, Any], name: str, *, in_front: b
 def test_without_it_the_fast_path_takes_the_same_event(shape: dict[str, Any]) -> None:
     """It is the second key alone that is seen."""
     assert _quick(wire(shape)) is not None
+    is_stamped = not {"received_time", "traceparent"}.isdisjoint(shape)
+    assert (_together(wire(shape)) is None) is is_stamped
