@@ -23,6 +23,7 @@ from pipeline.core.event import RefusalCode
 MAGIC = b"\xf3\x89\x9a\xc2"
 MAX_USER_RECORDS = 100_000  # our producer's most; so many events fit into no Kinesis record
 _DIGEST_BYTES = 16
+MAX_HEAD_BYTES = 14  # what stands before a user record of less than 256 MiB
 
 # Tags of the protobuf: field << 3 | wire type (0 varint, 2 length-delimited).
 _STRINGS, _RECORD = (0x0A, 0x12), 0x1A
@@ -166,31 +167,36 @@ def _number(varint: bytes) -> int:
 
 
 class Aggregate:
-    """An aggregate under construction, all its records under one partition key and one hash key."""
+    """An aggregate under construction, all its records under one partition key and one hash key.
 
-    __slots__ = ("_parts", "count", "size_bytes")
+    Attributes:
+        payloads: its user records.
+        size_bytes: what they weigh with the longest heads they may have.
+    """
+
+    __slots__ = ("payloads", "size_bytes")
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []  # head and payload of each user record
-        self.count = self.size_bytes = 0
+        self.payloads: list[bytes] = []
+        self.size_bytes = 0
+
+    @property
+    def count(self) -> int:
+        """Return how many user records it has."""
+        return len(self.payloads)
 
     def add(self, payload: bytes) -> None:
         """Append one user record."""
-        size = len(payload)
-        head = _HEADS[size]
-        self._parts += (head, payload)
-        self.count += 1
-        self.size_bytes += len(head) + size
-
-    def payload_bytes(self) -> int:
-        """Return what its user records weigh without their heads."""
-        return sum(map(len, self._parts[1::2]))
+        self.payloads.append(payload)
+        self.size_bytes += len(payload) + MAX_HEAD_BYTES
 
     def encode(self, partition_key: str, explicit_hash_key: str) -> bytes:
         """Return the bytes of the Kinesis record."""
         key, hash_key = partition_key.encode(), explicit_hash_key.encode()
-        head = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(hash_key)) + hash_key
-        body = b"".join((head, *self._parts))
+        parts = [b"\x0a", _varint(len(key)), key, b"\x12", _varint(len(hash_key)), hash_key]
+        for payload in self.payloads:
+            parts += (_HEADS[len(payload)], payload)
+        body = b"".join(parts)
         return b"".join((MAGIC, body, hashlib.md5(body).digest()))  # noqa: S324 - the format's checksum
 
 

@@ -1,13 +1,15 @@
 """Events to batches: one open aggregate per slot, closed at its limits, and labelled when it is closed."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from pipeline.core.errors import ConfigProblem, InvalidEvent
 from pipeline.core.event import RefusalCode
-from pipeline.core.kpl import Aggregate
+from pipeline.core.kpl import MAX_HEAD_BYTES, Aggregate
 from pipeline.core.retry import Backoff
 from pipeline.core.slots import BatchLabel, hash_key, parse_label, slot_of
 from pipeline.ports.stream import OutgoingRecord
@@ -35,6 +37,13 @@ class ProducerSettings:
     max_batch_events: int = 2_000
     linger_seconds: float = 0.2
     backoff: Backoff = _PATIENT
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One event, finished; a hundred thousand of them are nothing for the garbage collector to walk through."""
+
+    slot: int
+    payload: bytes
 
 
 class Batch:
@@ -90,19 +99,29 @@ class Batcher:
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def add(self, slot: int, payload: bytes, ticket: int | None = None) -> None:
-        """Add an event that `check_size` let pass."""
+    def add(self, slot: int, payload: bytes) -> None:
+        """Add an event that `check_size` let pass, and whose fate nobody asks for."""
         found = self._open.get(slot)
-        if found is not None and found.size_bytes + len(payload) > MAX_EVENT_BYTES:
-            self._close(slot)
-            found = None
-        if found is None:
-            found = self._open[slot] = _Open()
+        if found is None or found.size_bytes + len(payload) > MAX_EVENT_BYTES:
+            found = self._fresh(slot)
         found.add(payload)
-        if ticket is not None:
-            found.tickets.append(ticket)
         if found.size_bytes >= self._max_batch_bytes or found.count >= self._max_batch_events:
             self._close(slot)
+
+    def add_all(self, items: Iterable[Item], first: int) -> None:
+        """Add events as `add` does, without a call for each; their tickets count from `first`."""
+        opened, most_bytes, most_events = self._open, self._max_batch_bytes, self._max_batch_events
+        for ticket, item in enumerate(items, first):
+            slot, payload = item.slot, item.payload
+            found = opened.get(slot)
+            if found is None or found.size_bytes + len(payload) > MAX_EVENT_BYTES:
+                found = self._fresh(slot)
+            payloads = found.payloads
+            payloads.append(payload)
+            found.tickets.append(ticket)
+            found.size_bytes += len(payload) + MAX_HEAD_BYTES
+            if found.size_bytes >= most_bytes or len(payloads) >= most_events:
+                self._close(slot)
 
     def close_all(self) -> None:
         """Close every batch that is open."""
@@ -117,13 +136,20 @@ class Batcher:
         """Return the tickets of the open batches."""
         return [array("q", one.tickets) for one in self._open.values()]
 
+    def _fresh(self, slot: int) -> _Open:
+        """Return a new batch for a slot; the one that it has is closed."""
+        if slot in self._open:
+            self._close(slot)
+        found = self._open[slot] = _Open()
+        return found
+
     def _close(self, slot: int) -> None:
         found = self._open.pop(slot)
         label = BatchLabel(self.producer_id, slot, self._next_number[slot], found.count)
         self._next_number[slot] += 1
         key, text = hash_key(slot, self._settings.slots), str(label)
         record = OutgoingRecord(found.encode(text, key), text, key)
-        cost_bytes = found.payload_bytes() + EVENT_OVERHEAD_BYTES * found.count
+        cost_bytes = sum(map(len, found.payloads)) + EVENT_OVERHEAD_BYTES * found.count
         self._closed(Batch(label, record, found.tickets, cost_bytes))
 
 

@@ -8,11 +8,12 @@ import asyncio
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.core.errors import OutcomeUnknown
+from pipeline.sending.batches import Item
 from pipeline.sending.event import Wire
 from pipeline.sending.fates import BatchFate
 from pipeline.sending.threaded import EventProducer, Outgoing
@@ -102,17 +103,19 @@ class Ingest:
         """
         self._loop, self._producer = loop, self._open(self._settled)
 
-    def put_all(self, events: Sequence[Outgoing]) -> Sent:
-        """Take events that were judged, all or none; call on the loop.
+    def ready(self, events: Iterable[Outgoing]) -> list[Item]:
+        """Return events that were judged as `put_all` takes them."""
+        return self._opened().ready(events)
+
+    def put_all(self, items: list[Item]) -> Sent:
+        """Take events, all or none; call on the loop.
 
         Raises:
             Transient: there is no room; nothing was taken.
             ConfigProblem: the producer can send nothing any more.
         """
-        if self._producer is None or self._loop is None:
-            raise RuntimeError("Ingest.put_all before start")
-        first, count = self._producer.put_wires(events), len(events)
-        sent = Sent(first, self._loop.create_future(), bytearray(count), open=count)
+        first, count = self._opened().put_ready(items), len(items)
+        sent = Sent(first, asyncio.get_running_loop().create_future(), bytearray(count), open=count)
         self._sent[first] = sent
         self._firsts.append(first)
         self._waiting += count
@@ -125,7 +128,7 @@ class Ingest:
             Transient: there is no room; it was not taken.
             OutcomeUnknown: the producer can send nothing any more.
         """
-        sent = self.put_all([Wire(tenant_id, entity_id, payload)])
+        sent = self.put_all(self.ready([Wire(tenant_id, entity_id, payload)]))
         await sent.done
         for shard_id, place in sent.furthest.items():
             return shard_id, place.number
@@ -145,6 +148,11 @@ class Ingest:
             return True
         report = self._producer.close(seconds)
         return not (report.waiting or report.refused or report.unreceipted)
+
+    def _opened(self) -> EventProducer:
+        if self._producer is None:
+            raise RuntimeError("Ingest was given events before its start")
+        return self._producer
 
     def _settled(self, fate: BatchFate) -> None:
         """Take what became of a batch (the sending thread)."""

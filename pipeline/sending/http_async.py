@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.core.errors import ConfigProblem, Transient
-from pipeline.sending.batches import EVENT_OVERHEAD_BYTES, check_size, slot_of_entity
+from pipeline.sending.batches import EVENT_OVERHEAD_BYTES, Item, check_size, slot_of_entity
 from pipeline.sending.event import Event, Wire, encode
 from pipeline.sending.fates import BatchFate, Report, Unreported
 from pipeline.sending.http_answer import Lost, Outcome
@@ -23,7 +23,6 @@ from pipeline.sending.http_follow import following
 from pipeline.sending.http_parts import outbox
 from pipeline.sending.http_sender import given_up
 from pipeline.sending.http_target import AsyncRequests, Target
-from pipeline.sending.inbox import Item
 from pipeline.sending.threaded import PUT_SECONDS, harmless
 
 _IDLE_SECONDS = 60.0

@@ -14,10 +14,10 @@ from itertools import chain
 
 from msgspec import structs
 
+from pipeline.sending.batches import Item
 from pipeline.sending.fates import BatchFate, Kind
 from pipeline.sending.http_answer import Again, Outcome, Refuse, Renew, Settled, Split, verdict
 from pipeline.sending.http_batch import HttpBatch, HttpOptions
-from pipeline.sending.inbox import Item
 
 _NEVER = float("inf")
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.ports.clock import Clock, SystemClock
-from pipeline.sending.batches import check_size, slot_of_entity
+from pipeline.sending.batches import Item, check_size, slot_of_entity
 from pipeline.sending.event import Event, Wire, encode
 from pipeline.sending.fates import BatchFate, Report
 from pipeline.sending.http_batch import HttpBatch, HttpOptions
@@ -26,7 +26,6 @@ from pipeline.sending.http_follow import following
 from pipeline.sending.http_parts import outbox
 from pipeline.sending.http_sender import HttpSender, Wait
 from pipeline.sending.http_target import Requests, Target
-from pipeline.sending.inbox import Item
 from pipeline.sending.threaded import FORKED, PUT_SECONDS, harmless, run_rounds, tell_of_forks
 
 

@@ -9,20 +9,11 @@ import threading
 from array import array
 from queue import Empty, SimpleQueue
 
-import msgspec
-
 from pipeline.core.errors import ConfigProblem, Transient
 from pipeline.ports.clock import Clock
-from pipeline.sending.batches import EVENT_OVERHEAD_BYTES
+from pipeline.sending.batches import EVENT_OVERHEAD_BYTES, Item
 
 _WAKE_BYTES = 2**20  # of waiting events, and the sending thread is woken before the linger time
-
-
-class Item(msgspec.Struct, frozen=True, gc=False):
-    """One event, finished; a hundred thousand of them are nothing for the garbage collector to walk through."""
-
-    slot: int
-    payload: bytes
 
 
 class Inbox:

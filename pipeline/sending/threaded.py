@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from pipeline.core.event import Record
 from pipeline.core.rules import Rules
 from pipeline.sending.batches import (
     MAX_EVENT_BYTES,
+    Item,
     ProducerSettings,
     check_size,
     slot_of_entity,
@@ -30,7 +31,7 @@ from pipeline.sending.batches import (
 )
 from pipeline.sending.event import Event, Wire, encode, encode_json
 from pipeline.sending.fates import BatchFate, Report
-from pipeline.sending.inbox import Inbox, Item
+from pipeline.sending.inbox import Inbox
 from pipeline.sending.spill import Spill
 from pipeline.sending.spill_file import Head
 from pipeline.sending.worker import Waiter, Worker, WorkerPorts
@@ -159,8 +160,13 @@ class EventProducer:
         """Take one event that is envelope JSON already (bytes are sent as they are), or a mapping; else like `put`."""
         return self._take(encode_json(event), timeout)
 
-    def put_wires(self, wires: Sequence[Outgoing]) -> int:
-        """Take events that were judged already, all or none, without waiting; return the first one's ticket.
+    def ready(self, events: Iterable[Outgoing]) -> list[Item]:
+        """Return events that were judged already as `put_ready` takes them."""
+        slots = self._slots
+        return [Item(slot_of_many(one.tenant_id, one.entity_id, slots), one.payload) for one in events]
+
+    def put_ready(self, items: list[Item]) -> int:
+        """Take events, all or none, without waiting; return the first one's ticket.
 
         The tickets of the others follow it. For the HTTP API, which judged the very bytes.
 
@@ -170,10 +176,7 @@ class EventProducer:
         """
         if self._forked:
             self._must_be_ours()
-        slots = self._slots
-        return self._inbox.put_all(
-            [Item(slot_of_many(one.tenant_id, one.entity_id, slots), one.payload) for one in wires]
-        )
+        return self._inbox.put_all(items)
 
     @property
     def refusal(self) -> str | None:

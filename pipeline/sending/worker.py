@@ -134,9 +134,7 @@ class Worker:
         first, items = self.inbox.take()
         if items and not self._batcher:
             self._opened_at = self._ports.clock.monotonic()
-        add = self._batcher.add
-        for ticket, item in enumerate(items, first):
-            add(item.slot, item.payload, ticket)
+        self._batcher.add_all(items, first)
         lingered = self._ports.clock.monotonic() - self._opened_at >= self._settings.linger_seconds
         if self._batcher and (lingered or self._waiters or self._last_collected):
             self._batcher.close_all()

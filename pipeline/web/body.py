@@ -1,7 +1,7 @@
 """The body of a request: bounded while it arrives, inflated at most once, and never taken for whole when it broke off."""
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from functools import lru_cache
 
 from falcon.asgi import Request
@@ -47,7 +47,7 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
     if declared is not None and declared > limits.max_bytes:
         raise _too_large(limits)
     try:
-        async for chunk in request.stream:
+        async for chunk in _stream(request):
             seen += len(chunk)
             for part in _parts(request, inflate, chunk, seen):
                 size += len(part)
@@ -119,6 +119,15 @@ def when_late(request: Request, tell: Callable[[], None]) -> None:
     incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     if incoming is not None:
         incoming.when_late(tell)
+
+
+def _stream(request: Request) -> AsyncIterable[bytes]:
+    """Return what reads the body; from here on it alone keeps what came with the head."""
+    stream: AsyncIterable[bytes] = request.stream
+    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
+    if incoming is not None:
+        incoming.forget_first()
+    return stream
 
 
 def _parts(request: Request, inflate: "_Inflater | None", chunk: bytes, seen: int) -> Sequence[bytes]:

@@ -44,6 +44,7 @@ class Incoming:
     """
 
     __slots__ = (
+        "_first_message",
         "_held_bytes",
         "_reader",
         "_receive",
@@ -63,6 +64,7 @@ class Incoming:
         self.fields = fields if len(fields) == len(headers) else None
         self._room, self._held_bytes, self.size = room, 0, 0
         self.first: bytes | None = None
+        self._first_message: Event = {}
         self._reader: asyncio.Task[Any] | None = None
         self._told: Callable[[], None] | None = None
 
@@ -86,6 +88,10 @@ class Incoming:
         """Forget the body: the request is answered, or refused."""
         self._room.used_bytes -= self._held_bytes
         self._held_bytes = 0
+
+    def forget_first(self) -> None:
+        """Let go of what came with the head; frames of the framework keep its message until the answer."""
+        self.first = self._first_message["body"] = b""
 
     def when_late(self, tell: Callable[[], None]) -> None:
         """Have `tell` called once the deadline passes; whoever reads the body need not ask for it."""
@@ -126,6 +132,7 @@ class Incoming:
             self.size += len(body)
             if self.first is None:
                 self.first = body
+                self._first_message = event
         return event
 
     def _is_late(self) -> bool:

@@ -11,9 +11,9 @@ from pipeline.core.kpl import split
 from pipeline.core.retry import Backoff
 from pipeline.core.slots import slot_of
 from pipeline.ports.stream import OutgoingRecord, PutAnswer, RecordSink, StreamCheck
-from pipeline.sending.batches import ProducerSettings
+from pipeline.sending.batches import Item, ProducerSettings
 from pipeline.sending.fates import BatchFate, Kind, Report
-from pipeline.sending.inbox import Inbox, Item
+from pipeline.sending.inbox import Inbox
 from pipeline.sending.spill import Spill
 from pipeline.sending.spill_file import Head
 from pipeline.sending.worker import Waiter, Worker, WorkerPorts

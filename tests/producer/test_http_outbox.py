@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.retry import Backoff
+from pipeline.sending.batches import Item
 from pipeline.sending.fates import BatchFate
 from pipeline.sending.http_answer import (
     Again,
@@ -25,7 +26,6 @@ from pipeline.sending.http_answer import (
 )
 from pipeline.sending.http_batch import HttpBatch, HttpOptions
 from pipeline.sending.http_outbox import HttpOutbox
-from pipeline.sending.inbox import Item
 
 LANES, ENTITIES = 3, 7
 KINDS = (

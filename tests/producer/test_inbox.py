@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.core.errors import ConfigProblem, Transient
-from pipeline.sending.batches import EVENT_OVERHEAD_BYTES
-from pipeline.sending.inbox import Inbox, Item
+from pipeline.sending.batches import EVENT_OVERHEAD_BYTES, Item
+from pipeline.sending.inbox import Inbox
 from tests.fakes.clock import SteppedClock
 
 _COST = 10 + EVENT_OVERHEAD_BYTES
