@@ -89,6 +89,11 @@ class Gathered:
         self._answers.append(_ENCODE([_answer(*one) for one in enumerate(verdicts, self.count)]))
         self.count += len(verdicts)
 
+    def add_alone(self, event: Accepted) -> None:
+        """Take in the only event of a request."""
+        self.items, self.latest, self.count = self._ingest.ready((event,)), event, 1
+        self._answers.append(_ENCODE((AcceptedEvent(0, event.event_id, event.event_time),)))
+
     @property
     def refused(self) -> int:
         """Return how many are refused."""

@@ -83,10 +83,12 @@ async def _given(door: FrontDoor, call: Call, started: Started | None) -> _Given
     new_id = _any_id if started is None else started.event_id
     gathered = Gathered(door.ingest)
     alone = _judged_at_once(door, call, now_us, new_id)
-    if alone is None:
-        await _judge(door, call, now_us, new_id, gathered)
-    else:
+    if type(alone) is Accepted:
+        gathered.add_alone(alone)
+    elif alone is not None:
         gathered.add((alone,))
+    else:
+        await _judge(door, call, now_us, new_id, gathered)
     if started is not None:
         _check_repeat(door, started, gathered)
     # Refused ones too: they were read and judged.
