@@ -1,7 +1,7 @@
 """What a client sent, as complete envelopes: fields that are missing are filled in, and the loader's rules have the verdict.
 
 What is accepted here is what the stream gets, byte for byte: `received_time` and the missing fields are written in front
-of the client's own bytes, and the whole is judged by the code that the loader judges by. A complete event costs about 5 us.
+of the client's own bytes, and the whole is judged by the code that the loader judges by. A complete event costs about 5 us alone, 3 us among others.
 """
 
 from collections.abc import Callable, Sequence
