@@ -22,8 +22,7 @@ EVENT_OVERHEAD_BYTES = 128  # of an event in memory beside its payload: objects,
 # A program's busiest entities: hashing costs five times this. Few, since a look that finds nothing costs too, and more
 # the larger the cache is.
 slot_of_entity = lru_cache(maxsize=4_096)(slot_of)
-# An API's, of all its tenants: 8 MB; hashing is a tenth of what an event of a large request costs.
-slot_of_many = lru_cache(maxsize=32_768)(slot_of)
+_SLOTS_KEPT = 32_768  # of an API's entities: 5 MB
 
 _PATIENT = Backoff(attempts=12, base_seconds=0.1, cap_seconds=5.0)  # about half a minute of a busy stream
 
@@ -44,6 +43,40 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
     slot: int
     payload: bytes
+
+
+class Slots(dict[str, dict[str, int]]):
+    """Tenant -> entity -> slot, of so many entities that they lie outside the processor's caches.
+
+    Two looks at texts touch less memory there than one in an LRU cache, which keeps order besides. When there are too many, all
+    are forgotten.
+    """
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self.slots, self.kept = slots, 0
+
+    def __missing__(self, tenant_id: str) -> "dict[str, int]":
+        found = self[tenant_id] = _TenantSlots(tenant_id, self)
+        return found
+
+
+class _TenantSlots(dict[str, int]):
+    __slots__ = ("_all", "_tenant_id")
+
+    def __init__(self, tenant_id: str, all_slots: Slots) -> None:
+        super().__init__()
+        self._tenant_id, self._all = tenant_id, all_slots
+
+    def __missing__(self, entity_id: str) -> int:
+        everything = self._all
+        if everything.kept >= _SLOTS_KEPT:
+            everything.clear()
+            self.clear()
+            everything.kept = 0
+        everything.kept += 1
+        slot = self[entity_id] = slot_of(self._tenant_id, entity_id, everything.slots)
+        return slot
 
 
 class Batch:

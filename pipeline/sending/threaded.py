@@ -25,9 +25,9 @@ from pipeline.sending.batches import (
     MAX_EVENT_BYTES,
     Item,
     ProducerSettings,
+    Slots,
     check_size,
     slot_of_entity,
-    slot_of_many,
 )
 from pipeline.sending.event import Event, Wire, encode, encode_json
 from pipeline.sending.fates import BatchFate, Report
@@ -120,6 +120,7 @@ class EventProducer:
         self.producer_id = producer_id
         self.last_report = Report(())
         self._slots, self._close_seconds = settings.slots, options.close_seconds
+        self._known_slots = Slots(settings.slots)
         self._max_event_bytes, self._clock = max_event_bytes, ports.clock
         self._decoder = Decoder(judged_by) if judged_by is not None else None
         spill = None
@@ -162,8 +163,8 @@ class EventProducer:
 
     def ready(self, events: Iterable[Outgoing]) -> list[Item]:
         """Return events that were judged already as `put_ready` takes them."""
-        slots = self._slots
-        return [Item(slot_of_many(one.tenant_id, one.entity_id, slots), one.payload) for one in events]
+        slot_of = self._known_slots
+        return [Item(slot_of[one.tenant_id][one.entity_id], one.payload) for one in events]
 
     def put_ready(self, items: list[Item]) -> int:
         """Take events, all or none, without waiting; return the first one's ticket.
