@@ -81,12 +81,19 @@ class Gathered:
     def add(self, verdicts: Sequence[Accepted | Refused]) -> None:
         """Take in the verdicts on the next events."""
         accepted = [one for one in verdicts if type(one) is Accepted]
+        answers: list[EventAnswer]
+        if len(accepted) == len(verdicts):  # as nearly always: no call for each
+            answers = [
+                AcceptedEvent(index, one.event_id, one.event_time)
+                for index, one in enumerate(accepted, self.count)
+            ]
+        else:
+            answers = [_answer(index, one) for index, one in enumerate(verdicts, self.count)]
+            self.crossed |= any(type(one) is Refused and one.code == WRONG_TENANT for one in verdicts)
         if accepted:
             self.items += self._ingest.ready(accepted)
             self.latest = accepted[-1]
-        if len(accepted) < len(verdicts):
-            self.crossed |= any(type(one) is Refused and one.code == WRONG_TENANT for one in verdicts)
-        self._answers.append(_ENCODE([_answer(*one) for one in enumerate(verdicts, self.count)]))
+        self._answers.append(_ENCODE(answers))
         self.count += len(verdicts)
 
     def add_alone(self, event: Accepted) -> None:
