@@ -174,10 +174,8 @@ class Decoder:
                 return None
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
             return None
-        for payload, envelope in zip(payloads, found, strict=True):
-            quotes = _quotes_outside(payload, bytes(envelope.data))
-            if quotes != _QUOTES and (quotes != _quotes(envelope) or _is_stamped(envelope)):
-                return None
+        if not _no_key_twice(payloads, found):
+            return None
         times = moments(list(map(_TIME, found)))
         return None if times is None or max(times) > not_after else found
 
@@ -250,6 +248,17 @@ def _quotes_outside(payload: bytes, raw: bytes) -> int:
     if payload.endswith(raw, 0, -1):  # as nearly always: the data is last, and need not be counted
         return payload.count(b'"', 0, len(payload) - len(raw))
     return payload.count(b'"') - raw.count(b'"')
+
+
+def _no_key_twice(payloads: Sequence[bytes], envelopes: Sequence[WireEnvelope]) -> bool:
+    """True when events that were decoded have no envelope key twice, no escape in an envelope, and no field of the server's."""
+    outside = b"".join(payloads).count(b'"') - b"".join(map(_DATA, envelopes)).count(b'"')
+    if outside == _QUOTES * len(payloads):  # none has fewer, so none has more
+        return True
+    return all(
+        _quotes_outside(payload, bytes(one.data)) == _quotes(one) and not _is_stamped(one)
+        for payload, one in zip(payloads, envelopes, strict=True)
+    )
 
 
 def _is_stamped(envelope: WireEnvelope) -> bool:

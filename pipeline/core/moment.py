@@ -12,7 +12,6 @@ import msgspec
 
 _LENGTH = 20  # of `2013-01-01T10:00:00Z`, what nearly every producer writes
 _KNOWS_24 = sys.version_info >= (3, 14)
-_USUAL = {"TZ"}
 _FRACTIONS = frozenset((24, 27))  # of the same with three or six digits behind the point
 
 
@@ -49,12 +48,15 @@ def moment(text: str) -> datetime | None:
 def moments(texts: Sequence[str]) -> list[datetime] | None:
     """Return the instants in UTC of RFC 3339 date-times; None when one has none (see `moment`).
 
-    Where all have a "T" and a "Z", msgspec takes nothing that RFC 3339 does not, and reads them in a third of the time.
+    What msgspec takes has a "T" or a "Z" nowhere but in the places that RFC 3339 wants them in. Where every text has both, it took
+    nothing looser, and reads them in a third of the time.
     """
-    if {text[10:11] + text[-1:] for text in texts} == _USUAL:
-        try:
-            return msgspec.convert(texts, list[datetime])
-        except msgspec.ValidationError:
-            return None
-    found = [moment(text) for text in texts]
-    return None if None in found else found  # type: ignore[return-value]
+    try:
+        found = msgspec.convert(texts, list[datetime])
+    except msgspec.ValidationError:
+        return None
+    together = "".join(texts)
+    if together.count("T") == together.count("Z") == len(texts):
+        return found
+    each = [moment(text) for text in texts]
+    return None if None in each else each  # type: ignore[return-value]

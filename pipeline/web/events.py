@@ -164,7 +164,7 @@ class _Judging:
         self._door, self._call, self._now_us, self._new_id = door, call, now_us, new_id
         self._acceptor, self._looked = door.acceptors.of(door.rules()), False
 
-    def judge(self, units: Sequence[bytes], first: int) -> list[Accepted | Refused]:
+    def judge(self, units: list[bytes], first: int) -> list[Accepted | Refused]:
         """Return the verdicts by the rules that are known; `first` is the index of the first event."""
         trace = self._call.seen.traceparent
         return self._acceptor.judge(

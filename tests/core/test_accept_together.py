@@ -78,7 +78,7 @@ BAD = {
 }  # fmt: skip
 
 
-def _together(units: Sequence[bytes]) -> list[Accepted | Refused]:
+def _together(units: list[bytes]) -> list[Accepted | Refused]:
     return ACCEPTOR.judge(units, "acme", ARRIVED_US, lambda _: "made")
 
 
