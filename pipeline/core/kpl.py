@@ -23,7 +23,7 @@ from pipeline.core.event import RefusalCode
 MAGIC = b"\xf3\x89\x9a\xc2"
 MAX_USER_RECORDS = 100_000  # our producer's most; so many events fit into no Kinesis record
 _DIGEST_BYTES = 16
-MAX_HEAD_BYTES = 14  # what stands before a user record of less than 256 MiB
+MAX_HEAD_BYTES = 14  # what stands before a user record of less than 128 MiB
 
 # Tags of the protobuf: field << 3 | wire type (0 varint, 2 length-delimited).
 _STRINGS, _RECORD = (0x0A, 0x12), 0x1A

@@ -64,16 +64,17 @@ class _Given(NamedTuple):
     answers: msgspec.Raw  # list of `EventAnswer`, if the stream takes them all
     refused: int
     taken_us: int  # before the stream had them
+    began: float  # the same, on the clock of traces
 
 
 async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer | Unfinished:
     """Take events in. Ids and times of those that come without are new, or those of the request's first attempt."""
     given = await _given(door, call, started)
-    sent, began = given.sent, door.watch.now()
+    sent = given.sent
     when_late(call.request, sent.expire)
     await sent.done  # or the deadline: what is known by then is answered, the rest may still come to be
     if all(sent.acknowledged):
-        door.watch.acknowledged(began)
+        door.watch.acknowledged(given.began)
         return _answer(door, call, given)
     return Unfinished(_answer(door, call, given))
 
@@ -102,7 +103,8 @@ async def _given(door: FrontDoor, call: Call, started: Started | None) -> _Given
     if gathered.count == 1:
         call.seen.event = gathered.latest
     taken_us = now_us if started is None else door.clock.now_us()  # by this attempt
-    return _Given(_put(door, gathered.items), gathered.answers(), gathered.refused, taken_us)
+    answers, began = gathered.answers(), door.watch.now()
+    return _Given(_put(door, gathered.items), answers, gathered.refused, taken_us, began)
 
 
 def _check_repeat(door: FrontDoor, started: Started, gathered: Gathered) -> None:
@@ -149,8 +151,7 @@ async def _judge(door: FrontDoor, call: Call, now_us: int, new_id: NewId, gather
         if gathered.count:
             await asyncio.sleep(0)  # other requests have their turn
         found = judging.judge(some, gathered.count)
-        if judging.may_be_new(found):
-            await judging.look_again(found)
+        if judging.may_be_new(found) and await judging.look_again(found):
             found = judging.judge(some, gathered.count)
         gathered.add(found)
 
@@ -175,12 +176,13 @@ class _Judging:
         """True when something is unknown that nobody has looked for yet; one look for a request."""
         return not self._looked and any(type(one) is Refused and one.code in _MAY_BE_NEW for one in found)
 
-    async def look_again(self, found: Sequence[Accepted | Refused]) -> None:
-        """Judge by the newest rules from here on."""
+    async def look_again(self, found: Sequence[Accepted | Refused]) -> bool:
+        """Judge by the newest rules from here on; True when they are others."""
         door, self._looked = self._door, True
         new_tenant = any(type(one) is Refused and one.code == RefusalCode.UNKNOWN_TENANT for one in found)
         newest = await _newer(door, door.clock.now_us() - (0 if new_tenant else _LOOK_US))
-        self._acceptor = door.acceptors.of(newest)
+        known, self._acceptor = self._acceptor, door.acceptors.of(newest)
+        return self._acceptor is not known
 
 
 async def _newer(door: FrontDoor, since_us: int) -> Rules:

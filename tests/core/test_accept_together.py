@@ -69,6 +69,8 @@ BAD = {
     "traced": event(event_type="other", data={}, traceparent=f"00-{'a' * 32}-{'b' * 16}-01"),
     "in the future": event(event_type="other", data={}, event_time="2124-03-10T11:00:00Z"),
     "no time": event(event_type="other", data={}, event_time="2024-03-10 11:00:00Z"),
+    "a NUL in its time": event(event_type="other", data={}, event_time="2024-03-10T11:00:00\0Z"),
+    "a NUL in a time of its data": event(event_type="placed", schema_version=2, data=_FULL | {"at": "2024-03-10T11:00:00\0Z"}),
     "no time in data": event(event_type="placed", schema_version=2, data=_FULL | {"at": "2024-03-10T11:00:00+0100"}),
     "no time inside": event(event_type="placed", schema_version=2, data=_FULL | {"seen": [_NOON, "2024-03-10"]}),
     "no time in an object": event(event_type="placed", schema_version=2, data=_FULL | {"door": {"at": "noon"}}),
@@ -135,6 +137,7 @@ def test_nothing_is_judged_as_nothing() -> None:
 
 
 _BYTES = b'"{}[]:,\\ \n0123456789-+.eEtTzZ\0\xc3\xa9ustampdyvrl_'
+_ESCAPES = (rb"\u0000", rb"\u0065", rb"\n", rb"\"", b'"event_id":"e",', b'"data":{},')
 
 
 def mutated(chance: random.Random, units: Sequence[bytes]) -> list[bytes]:
@@ -149,7 +152,7 @@ def mutated(chance: random.Random, units: Sequence[bytes]) -> list[bytes]:
             if kind == 0:
                 unit[at : at + 1] = bytes([chance.choice(_BYTES)])
             elif kind == 1:
-                unit[at:at] = bytes([chance.choice(_BYTES)])
+                unit[at:at] = chance.choice((bytes([chance.choice(_BYTES)]), *_ESCAPES))
             elif kind == 2:
                 del unit[at : at + chance.randrange(1, 8)]
             else:

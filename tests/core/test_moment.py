@@ -71,6 +71,9 @@ def test_usual_date_times(text: str, microsecond: int) -> None:
 @example(["2026-01-02T03:04:05Z", "2026-01-02T03:04:05+0000"])
 @example(["2026-01-02T03:04:05Z", "2026-01-02T24:00:00Z"])
 @example(["2026-01-02T03:04:Z\0Z"])
+@example(["2026-01-02T03:04:05Z", "2026-01-02T03:04:05\0Z"])
+@example(["2026-01-02T03:04:05.123\x0056Z"])
+@example(["2026-01-02T03:04:05.1TZ"])
 def test_many_are_read_as_each_of_them(texts: list[str]) -> None:
     """One that is none makes all of them none."""
     each = [moment(text) for text in texts]
