@@ -80,6 +80,7 @@ async def _taken(door: FrontDoor, call: Call, started: Started | None) -> Answer
 
 
 async def _given(door: FrontDoor, call: Call, started: Started | None) -> _Given:
+    """Judge a request's events, take them from the plan, and give them to the stream; what they were judged as ends here."""
     now_us = door.clock.now_us() if started is None else started.begun_us
     new_id = _any_id if started is None else started.event_id
     gathered = Gathered(door.ingest)
