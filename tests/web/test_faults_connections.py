@@ -194,5 +194,5 @@ def test_connections_that_come_and_go_leave_nothing(descriptors: int) -> None:
         assert wait_until(lambda: _open_files() <= files, 20), (files, _open_files())
         time.sleep(_REST_SECONDS)  # of silence
         _is_served(served)
-        assert _open_files() <= files
+        assert wait_until(lambda: _open_files() <= files, 20), (files, _open_files())
         assert memory_bytes() - before_bytes < _BREATH_BYTES
