@@ -25,10 +25,11 @@ class Web(Section):
         description="Bytes of one request's body, as it arrives and inflated.",
     )
     linger_ms: Whole = Field(
-        default=2,
+        default=0,
         ge=0,
         le=1_000,
-        description="How long events of several requests are gathered for one Kinesis record.",
+        description="How long the first of some events waits for others before they are sent. What comes while a call to the stream is "
+        "under way goes together with the next one in any case.",
     )
     max_buffer_bytes: Whole = Field(
         default=128 * MIB,

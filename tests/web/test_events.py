@@ -351,3 +351,33 @@ def test_many_requests_share_records() -> None:
             thread.join()
     assert len(in_stream(sink)) == 20
     assert len(sink.records) < 10
+
+
+def test_what_comes_while_a_call_is_under_way_goes_together_with_the_next() -> None:
+    """Without a linger time the first event goes at once, alone; those that came meanwhile, of one entity, share a record."""
+    sink, under_way, go_on = MemorySink(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        under_way.set()
+        go_on.wait(20)
+
+    sink.before = hold
+    door = make_door(sink)
+    with serving(door) as served:
+
+        def send() -> None:
+            with served.client() as client:
+                assert post(client, event(), JSON).status_code == 202
+
+        threads = [threading.Thread(target=send) for _ in range(20)]
+        threads[0].start()
+        assert under_way.wait(20)
+        for thread in threads[1:]:
+            thread.start()
+        while door.ingest.waiting() < len(threads):
+            time.sleep(0.01)
+        go_on.set()
+        for thread in threads:
+            thread.join()
+    assert door.settings.web.linger_ms == 0
+    assert [len(split(record.data)) for record in sink.records] == [1, 19]
