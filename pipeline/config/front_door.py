@@ -36,7 +36,8 @@ class Web(Section):
         ge=MIB,
         le=16_384 * MIB,
         description="Bytes of events that one process holds while the stream is busy, and as many again of bodies that are being "
-        "read; beyond either requests are refused (503).",
+        "read; beyond either requests are refused (503). Of the room for bodies a tenant may hold as much as is free besides: one alone "
+        "half of it.",
     )
     max_connections: Whole = Field(
         default=16_384,

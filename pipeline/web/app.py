@@ -20,7 +20,17 @@ from pipeline.core.errors import Corrupt, StoreUnusable
 from pipeline.facts import DamageFound, RequestFailed, StoreMissed
 from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
-from pipeline.web.entry import BodyTimeout, Event, Receive, Send, begin, body_timeout, size_of, values_of
+from pipeline.web.entry import (
+    BodyTimeout,
+    Event,
+    Receive,
+    Send,
+    begin,
+    body_timeout,
+    note_tenant,
+    size_of,
+    values_of,
+)
 from pipeline.web.gate import Gate
 from pipeline.web.limits import declared_bytes, settle, take, taken
 from pipeline.web.problems import DAMAGED, MEDIA_TYPE, Problem
@@ -180,6 +190,7 @@ def _responder(door: FrontDoor, gate: Gate, route: Route) -> Responder:
         try:
             caller = nobody if is_open else await gate.admit(request, route)
             seen.tenant, seen.credential = caller.tenant_id, caller.credential
+            note_tenant(request.scope, caller.tenant_id)
             if counted:
                 size = declared_bytes(door, request) if pays else 0
                 decision = taken(door, caller, 1, brings, size) or await take(door, caller, 1, brings, size)

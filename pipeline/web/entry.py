@@ -5,7 +5,7 @@ The framework takes the end of a connection for the end of the body, and waits f
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.flows.watch import NO_ROUTE, RequestWatch, Seen
@@ -25,10 +25,31 @@ class BodyTimeout(Exception):
 
 @dataclass
 class Room:
-    """Bytes of bodies that all requests of the process hold, inflated, until they are answered."""
+    """Bytes of bodies that all requests of the process hold, inflated, until they are answered.
+
+    A tenant may hold as much as is free besides: one alone half of it, two a third each. So whatever some hold, there is
+    room for another tenant's. (Known from switches as dynamic thresholds: Choudhury and Hahne, 1998.)
+    """
 
     max_bytes: int
     used_bytes: int = 0
+    by_tenant: dict[str, int] = field(default_factory=dict)
+
+    def hold(self, tenant_id: str, size: int) -> bool:
+        """Count bytes of a tenant's; False when it has more than its share now."""
+        held = self.by_tenant.get(tenant_id, 0) + size
+        self.by_tenant[tenant_id] = held
+        self.used_bytes += size
+        return held + self.used_bytes <= self.max_bytes
+
+    def let_go(self, tenant_id: str, size: int) -> None:
+        """Count them no more."""
+        self.used_bytes -= size
+        left = self.by_tenant[tenant_id] - size
+        if left:
+            self.by_tenant[tenant_id] = left
+        else:
+            del self.by_tenant[tenant_id]
 
 
 class Incoming:
@@ -41,6 +62,7 @@ class Incoming:
         late: the deadline passed before the answer.
         first: what arrived of the body together with its head.
         size: bytes of the body so far, as they arrived.
+        tenant_id: whose request it is; "" until that is known.
     """
 
     __slots__ = (
@@ -56,38 +78,42 @@ class Incoming:
         "first",
         "late",
         "size",
+        "tenant_id",
     )
 
     def __init__(self, receive: Receive, deadline: float, room: Room, headers: Headers = ()) -> None:
         self._receive, self.deadline, self.cut, self.late = receive, deadline, False, False
         fields = dict(headers)
         self.fields = fields if len(fields) == len(headers) else None
-        self._room, self._held_bytes, self.size = room, 0, 0
+        self._room, self._held_bytes, self.size, self.tenant_id = room, 0, 0, ""
         self.first: bytes | None = None
         self._first_message: Event = {}
         self._reader: asyncio.Task[Any] | None = None
         self._told: Callable[[], None] | None = None
 
     def hold(self, size: int) -> None:
-        """Count bytes of the body; one request alone always finds room.
+        """Count bytes of the body, for the tenant that is known by then; one request alone always finds room.
 
-        Of several that grow into the last room at once, whichever comes upon its end is refused: the others go on.
+        Of a tenant's several that grow at once, whichever comes upon the end of its share is refused: the others go on.
 
         Raises:
-            Problem: `busy`: the bodies of all requests fill the memory set aside.
+            Problem: `busy`: the tenant's bodies fill its share of the memory set aside.
         """
         room = self._room
         self._held_bytes += size
-        room.used_bytes += size
-        if room.used_bytes > room.max_bytes and room.used_bytes > self._held_bytes:
+        if not room.hold(self.tenant_id, size) and room.used_bytes > self._held_bytes:
             self.let_go()
-            detail = "the bodies that are being read fill the memory set aside (web.max_buffer_bytes): nothing was taken"
+            detail = (
+                "the tenant's bodies that are being read fill its share of the memory set aside (web.max_buffer_bytes): "
+                "nothing was taken"
+            )
             raise Problem("busy", detail, {"Retry-After": "1", "Connection": "close"})
 
     def let_go(self) -> None:
         """Forget the body: the request is answered, or refused."""
-        self._room.used_bytes -= self._held_bytes
-        self._held_bytes = 0
+        if self._held_bytes:
+            self._room.let_go(self.tenant_id, self._held_bytes)
+            self._held_bytes = 0
 
     def forget_first(self) -> None:
         """Let go of what came with the head; frames of the framework keep its message until the answer."""
@@ -242,6 +268,13 @@ def begin(watch: RequestWatch, scope: dict[str, Any]) -> Seen:
     """Return a new request, with the trace that its headers name."""
     traceparents = values_of(scope, b"traceparent")
     return watch.begin([one.decode("latin-1") for one in traceparents]) if traceparents else watch.begin()
+
+
+def note_tenant(scope: dict[str, Any], tenant_id: str) -> None:
+    """Say whose request it is, before its body is read: in whose share of the memory it is held."""
+    incoming: Incoming | None = scope.get(SCOPE_KEY)
+    if incoming is not None:
+        incoming.tenant_id = tenant_id
 
 
 def size_of(scope: dict[str, Any]) -> int:

@@ -1,17 +1,21 @@
-"""Memory for bodies that many requests share, over real connections: each is answered, and none keeps what it held."""
+"""Memory for bodies that many requests share, over real connections: each is answered, none keeps what it held, and no tenant fills it."""
 
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 
+from pipeline.machine.processes import wait_until
+from pipeline.web.entry import Room
 from tests.web.doors import MemorySink, make_door, web_settings
 from tests.web.serving import Served, event, lines, serving
 
 _HEAD = "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-Tenant: demo\r\nContent-Type: application/x-ndjson\r\n"
+_CHUNKED = f"{_HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
 _PIECE = 50_000
 _SECONDS = 20.0
 
@@ -92,3 +96,41 @@ def test_of_two_bodies_either_may_be_refused_and_the_other_goes_on(served: Serve
             holding.sendall(large[800_000:])
             assert holding.recv(65_536).startswith(b"HTTP/1.1 202")
     assert _ask_alone(served) == 202
+
+
+def test_bodies_of_one_tenant_leave_room_for_another(served: Served) -> None:
+    """A tenant that holds bodies open without end is refused at half of the room; another one's events go on."""
+    with ExitStack() as held:
+        for _ in range(12):  # of 100 kB: more than the whole room
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", served.port), _SECONDS))
+            with suppress(ConnectionError):  # refused meanwhile
+                connection.sendall(_CHUNKED + b"186a0\r\n" + b" " * 100_000)
+        assert wait_until(lambda: _ask(served, _body(40_000), 41_000) == 503, _SECONDS)
+        with served.client("other") as client:
+            answers = [client.post("/v1/events", json=event(tenant_id="other")) for _ in range(20)]
+    assert {one.status_code for one in answers} == {202}
+    assert _ask_alone(served) == 202
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 5])
+def test_each_tenant_may_hold_as_much_as_is_free_besides(others: int) -> None:
+    """Of several that take what they can get, each has the same; half of what is left is there for the next one."""
+    room, names = Room(60_000), [f"tenant-{number}" for number in range(others + 1)]
+    takes = set(names)
+    while takes:
+        for name in sorted(takes):
+            if not room.hold(name, 10):
+                room.let_go(name, 10)
+                takes.remove(name)
+    share = room.max_bytes // (len(names) + 1)
+    assert all(abs(room.by_tenant[name] - share) <= 10 * len(names) for name in names)
+    assert room.hold("another", share // 2 - 10 * len(names))
+
+
+def test_a_room_forgets_tenants_that_hold_nothing() -> None:
+    """Many tenants come and go."""
+    room = Room(1_000)
+    for number in range(100):
+        assert room.hold(f"tenant-{number}", 400)
+        room.let_go(f"tenant-{number}", 400)
+    assert (room.used_bytes, room.by_tenant) == (0, {})
