@@ -95,6 +95,12 @@ class Acceptor:
             one.verdict(unit, index) for index, unit in enumerate(units, first_index)
         ]
 
+    def judge_together(
+        self, units: list[bytes], tenant_id: str, now_us: int, new_id: NewId, traceparent: str = ""
+    ) -> list[Accepted | Refused] | None:
+        """Return the verdicts if all units are accepted without a closer look; None: `judge` has them, at up to fifty times the cost."""
+        return _Judging(self.rules, self._decoder, tenant_id, now_us, new_id, traceparent).all_at_once(units)
+
     def judge_one(
         self, unit: bytes, tenant_id: str, now_us: int, new_id: NewId, traceparent: str = ""
     ) -> Accepted | Refused:

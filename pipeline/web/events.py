@@ -31,7 +31,7 @@ from pipeline.web.limits import take
 from pipeline.web.problems import Problem
 from pipeline.web.receipts import receipts_of
 from pipeline.web.route import Answer, Call, Parameter, Route
-from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, one_at_hand, units
+from pipeline.web.sent import CLOUD, CLOUD_BATCH, JSON, LINES, one_at_hand, pieces, units
 from pipeline.web.threads import in_thread
 from pipeline.wiring.front_door import FrontDoor
 
@@ -40,6 +40,7 @@ _ON_THE_WAY_SECONDS = (
     300.0  # that a copy may arrive after its request came: the deadline, and a busy stream after it
 )
 _WITH_REQUEST = 1  # event, which is taken from the plan when the request arrives: most bring one
+_LOOKED_AT_BYTES = 16_384  # of events that need a closer look, judged in one go: 5 ms at most, or one event
 _LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
 _MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
 _ENCODE = msgspec.json.Encoder().encode
@@ -151,9 +152,9 @@ async def _judge(door: FrontDoor, call: Call, now_us: int, new_id: NewId, gather
     async for some in units(call.request, _limits(door), call.caller.plan.max_batch_events):
         if gathered.count:
             await asyncio.sleep(0)  # other requests have their turn
-        found = judging.judge(some, gathered.count)
+        found = await judging.judge(some, gathered.count)
         if judging.may_be_new(found) and await judging.look_again(found):
-            found = judging.judge(some, gathered.count)
+            found = await judging.judge(some, gathered.count)
         gathered.add(found)
 
 
@@ -166,12 +167,22 @@ class _Judging:
         self._door, self._call, self._now_us, self._new_id = door, call, now_us, new_id
         self._acceptor, self._looked = door.acceptors.of(door.rules()), False
 
-    def judge(self, units: list[bytes], first: int) -> list[Accepted | Refused]:
-        """Return the verdicts by the rules that are known; `first` is the index of the first event."""
-        trace = self._call.seen.traceparent
-        return self._acceptor.judge(
-            units, self._call.caller.tenant_id, self._now_us, self._new_id, first, trace
-        )
+    async def judge(self, units: list[bytes], first: int) -> list[Accepted | Refused]:
+        """Return the verdicts by the rules that are known; `first` is the index of the first event.
+
+        What needs a closer look is judged a little at a time, for it may take milliseconds: other requests have their turn between.
+        """
+        tenant, trace = self._call.caller.tenant_id, self._call.seen.traceparent
+        found = self._acceptor.judge_together(units, tenant, self._now_us, self._new_id, trace)
+        if found is not None:
+            return found
+        found = []
+        for some in pieces(units, _LOOKED_AT_BYTES):
+            if found:
+                await asyncio.sleep(0)
+            index = first + len(found)
+            found += self._acceptor.judge(some, tenant, self._now_us, self._new_id, index, trace)
+        return found
 
     def may_be_new(self, found: Sequence[Accepted | Refused]) -> bool:
         """True when something is unknown that nobody has looked for yet; one look for a request."""

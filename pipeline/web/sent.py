@@ -1,6 +1,6 @@
 """What a client sends, taken apart: the Content-Type alone says whether a body is one event, many, lines, or a CloudEvent."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from urllib.parse import unquote
 
 from falcon.asgi import Request
@@ -14,7 +14,8 @@ from pipeline.web.problems import Problem
 
 Units = AsyncIterator[list[bytes]]
 _SPACE = b" \t\r\n"
-_AT_ONCE = 250  # units handed over together: about 2 ms of judging, then other requests have their turn
+# Units handed over together: about 2 ms of judging where nothing is unusual, then other requests have their turn.
+_AT_ONCE, _BYTES_AT_ONCE = 250, 262_144
 _PREFIX = "ce-"
 
 JSON, LINES = "application/json", "application/x-ndjson"
@@ -51,6 +52,28 @@ def one_at_hand(request: Request, limits: BodyLimits) -> bytes | None:
     if (body := at_hand(request, limits)) is None:
         return None
     return body if body[:1] == b"{" else None
+
+
+def pieces(units: list[bytes], max_bytes: int) -> Iterator[list[bytes]]:
+    """Yield units, in order, some at a time: no more than so many bytes of them, but one at least."""
+    for first in range(0, len(units), _AT_ONCE):
+        some = units[first : first + _AT_ONCE]
+        if sum(map(len, some)) <= max_bytes:
+            yield some
+        else:
+            yield from _by_bytes(some, max_bytes)
+
+
+def _by_bytes(units: list[bytes], max_bytes: int) -> Iterator[list[bytes]]:
+    some: list[bytes] = []
+    size = 0
+    for unit in units:
+        size += len(unit)
+        if some and size > max_bytes:
+            yield some
+            some, size = [], len(unit)
+        some.append(unit)
+    yield some
 
 
 Reader = Callable[[Request, BodyLimits, int], Units]
@@ -106,8 +129,8 @@ async def _array(text: bytes, most: int) -> Units:
         raise Problem("bad_request", "the body is an empty array, or no JSON array: nothing was taken")
     if len(found) > most:
         raise _too_many(most)
-    for first in range(0, len(found), _AT_ONCE):
-        yield found[first : first + _AT_ONCE]
+    for some in pieces(found, _BYTES_AT_ONCE):
+        yield some
 
 
 async def _lines(request: Request, limits: BodyLimits, most: int) -> Units:
@@ -119,10 +142,8 @@ async def _lines(request: Request, limits: BodyLimits, most: int) -> Units:
             continue
         *lines, rest = b"".join((*held, chunk)).split(b"\n")
         held = [rest]
-        for first in range(0, len(lines), _AT_ONCE):
-            some = [
-                line for line in lines[first : first + _AT_ONCE] if line[:1] == b"{" or line.strip(_SPACE)
-            ]
+        for piece in pieces(lines, _BYTES_AT_ONCE):
+            some = [line for line in piece if line[:1] == b"{" or line.strip(_SPACE)]
             count += len(some)
             if count > most:
                 raise _too_many(most)
