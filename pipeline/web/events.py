@@ -41,6 +41,7 @@ _ON_THE_WAY_SECONDS = (
 )
 _WITH_REQUEST = 1  # event, which is taken from the plan when the request arrives: most bring one
 _LOOKED_AT_BYTES = 16_384  # of events that need a closer look, judged in one go: 5 ms at most, or one event
+_SHORT_SECONDS = 0.001
 _LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
 _MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
 _ENCODE = msgspec.json.Encoder().encode
@@ -170,18 +171,20 @@ class _Judging:
     async def judge(self, units: list[bytes], first: int) -> list[Accepted | Refused]:
         """Return the verdicts by the rules that are known; `first` is the index of the first event.
 
-        What needs a closer look is judged a little at a time, for it may take milliseconds: other requests have their turn between.
+        What needs a closer look is judged a little at a time, for it may take milliseconds; other requests have the core as
+        long between.
         """
         tenant, trace = self._call.caller.tenant_id, self._call.seen.traceparent
         found = self._acceptor.judge_together(units, tenant, self._now_us, self._new_id, trace)
         if found is not None:
             return found
-        found = []
+        found, now = [], asyncio.get_running_loop().time
         for some in pieces(units, _LOOKED_AT_BYTES):
-            if found:
-                await asyncio.sleep(0)
-            index = first + len(found)
+            began, index = now(), first + len(found)
             found += self._acceptor.judge(some, tenant, self._now_us, self._new_id, index, trace)
+            spent = now() - began
+            # Ready at once, it would keep the interpreter from the threads that bring requests and talk to the stream.
+            await asyncio.sleep(spent if spent > _SHORT_SECONDS else 0)
         return found
 
     def may_be_new(self, found: Sequence[Accepted | Refused]) -> bool:
