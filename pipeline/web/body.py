@@ -1,7 +1,8 @@
 """The body of a request: bounded while it arrives, inflated at most once, and never taken for whole when it broke off."""
 
+import asyncio
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from functools import lru_cache
 
 from falcon.asgi import Request
@@ -11,6 +12,7 @@ from pipeline.web.problems import Problem
 
 _GZIP_WINDOW = 31  # zlib: expect the header and trailer of gzip
 _RATIO_FLOOR_BYTES = 4_096  # of a body: a short gzip may well be mostly blanks
+_INFLATED_AT_ONCE = 262_144  # bytes: a millisecond, then other requests have their turn
 _HELD, _READ = "headrace.body", "headrace.read"  # in the request's scope
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
 
@@ -41,9 +43,9 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
     if _HELD in request.scope:
         yield request.scope[_HELD]
         return
-    inflate = _encoding(request, limits)
-    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     declared, seen, size = request.content_length, 0, 0
+    inflate = _encoding(request, limits, declared)
+    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     if declared is not None and declared > limits.max_bytes:
         raise _too_large(limits)
     try:
@@ -56,12 +58,18 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
                 if incoming is not None:
                     incoming.hold(len(part))
                 yield part
+                if inflate is not None:
+                    await asyncio.sleep(0)
     except BodyTimeout as exc:
         raise body_timeout() from exc
-    if (incoming is not None and incoming.cut) or (declared is not None and seen < declared):
-        raise Problem("bad_request", "the connection ended before the body did; nothing was taken", _CLOSE)
+    _check_end(incoming, declared, seen)
     if inflate is not None:
         inflate.end()
+
+
+def _check_end(incoming: Incoming | None, declared: int | None, seen: int) -> None:
+    if (incoming is not None and incoming.cut) or (declared is not None and seen < declared):
+        raise Problem("bad_request", "the connection ended before the body did; nothing was taken", _CLOSE)
 
 
 def at_hand(request: Request, limits: BodyLimits) -> bytes | None:
@@ -130,18 +138,24 @@ def _stream(request: Request) -> AsyncIterable[bytes]:
     return stream
 
 
-def _parts(request: Request, inflate: "_Inflater | None", chunk: bytes, seen: int) -> Sequence[bytes]:
-    """Return a piece of the body, inflated; noted as read also when it is refused."""
+def _parts(request: Request, inflate: "_Inflater | None", chunk: bytes, seen: int) -> Iterator[bytes]:
+    """Yield a piece of the body, inflated; noted as read also when it is refused."""
+    note_read(request, seen)
     if inflate is None:
-        note_read(request, seen)
-        return (chunk,)
-    try:
-        return inflate.parts(chunk)
-    finally:
-        note_read(request, max(seen, inflate.size))
+        yield chunk
+        return
+    parts = inflate.parts(chunk)
+    while True:
+        try:
+            part = next(parts, None)
+        finally:
+            note_read(request, max(seen, inflate.size))
+        if part is None:
+            return
+        yield part
 
 
-def _encoding(request: Request, limits: BodyLimits) -> "_Inflater | None":
+def _encoding(request: Request, limits: BodyLimits, declared: int | None) -> "_Inflater | None":
     encoding = (request.get_header("Content-Encoding") or "identity").strip().lower()
     if encoding == "identity":
         return None
@@ -151,44 +165,57 @@ def _encoding(request: Request, limits: BodyLimits) -> "_Inflater | None":
             "Content-Encoding must be gzip, once, or be left out",
             {**_CLOSE, "Accept-Encoding": "gzip"},
         )
-    return _Inflater(limits)
+    return _Inflater(limits, declared)
 
 
 class _Inflater:
-    """One gzip member, inflated piece by piece; no piece is larger than what is still allowed."""
+    """One gzip member, inflated piece by piece.
 
-    def __init__(self, limits: BodyLimits) -> None:
+    How much larger it becomes is measured against all of it: what its head declares, or, where that says nothing, what came by
+    its end. However it is cut on the way, it is taken or refused alike.
+    """
+
+    def __init__(self, limits: BodyLimits, declared: int | None) -> None:
         self._limits, self._zlib = limits, zlib.decompressobj(_GZIP_WINDOW)
-        self._in = self._out = 0
+        self._in = self.size = 0
+        self._most = limits.max_bytes if declared is None else min(limits.max_bytes, self._dense(declared))
 
-    @property
-    def size(self) -> int:
-        """Return the bytes that came out so far."""
-        return self._out
-
-    def parts(self, chunk: bytes) -> list[bytes]:
+    def parts(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what a piece of the body becomes; `size` is what came out so far."""
         self._in += len(chunk)
-        ratio_bytes = self._limits.max_inflation * max(self._in, _RATIO_FLOOR_BYTES)
-        most = min(self._limits.max_bytes, ratio_bytes)
-        if self._zlib.eof and chunk:
-            raise _damaged("something follows the gzip's end")
-        try:
-            part = self._zlib.decompress(chunk, most - self._out + 1)
-        except zlib.error as exc:
-            raise _damaged("the compressed bytes are damaged") from exc
-        self._out += len(part)
-        if self._out > most:
-            if most == self._limits.max_bytes:
-                raise _too_large(self._limits)
-            limit = f"more than {self._limits.max_inflation} times its own size (events.max_inflation)"
-            raise Problem("too_large", f"the body inflates to {limit}", _CLOSE)
-        if self._zlib.unused_data:
-            raise _damaged("something follows the gzip's end")
-        return [part]
+        while chunk:
+            if self._zlib.eof:
+                raise _damaged("something follows the gzip's end")
+            try:
+                part = self._zlib.decompress(chunk, min(_INFLATED_AT_ONCE, self._most - self.size + 1))
+            except zlib.error as exc:
+                raise _damaged("the compressed bytes are damaged") from exc
+            self.size += len(part)
+            if self.size > self._most:
+                raise _too_large(self._limits) if self._most == self._limits.max_bytes else self._too_dense()
+            if self._zlib.unused_data:
+                raise _damaged("something follows the gzip's end")
+            chunk = self._zlib.unconsumed_tail
+            if part:
+                yield part
 
     def end(self) -> None:
+        """Look at the whole once more.
+
+        Raises:
+            Problem: it is cut short, or became too large for its size.
+        """
         if not self._zlib.eof:
             raise _damaged("it is cut short")
+        if self.size > self._dense(self._in):
+            raise self._too_dense()
+
+    def _dense(self, size_bytes: int) -> int:
+        return self._limits.max_inflation * max(size_bytes, _RATIO_FLOOR_BYTES)
+
+    def _too_dense(self) -> Problem:
+        limit = f"more than {self._limits.max_inflation} times its own size (events.max_inflation)"
+        return Problem("too_large", f"the body inflates to {limit}", _CLOSE)
 
 
 def _too_large(limits: BodyLimits) -> Problem:

@@ -99,6 +99,8 @@ class Incoming:
         Raises:
             Problem: `busy`: the tenant's bodies fill its share of the memory set aside.
         """
+        if not size:
+            return
         room = self._room
         self._held_bytes += size
         if not room.hold(self.tenant_id, size) and room.used_bytes > self._held_bytes:

@@ -101,11 +101,14 @@ def test_of_two_bodies_either_may_be_refused_and_the_other_goes_on(served: Serve
 def test_bodies_of_one_tenant_leave_room_for_another(served: Served) -> None:
     """A tenant that holds bodies open without end is refused at half of the room; another one's events go on."""
     with ExitStack() as held:
-        for _ in range(12):  # of 100 kB: more than the whole room
+
+        def one_more_is_refused() -> bool:
             connection = held.enter_context(socket.create_connection(("127.0.0.1", served.port), _SECONDS))
             with suppress(ConnectionError):  # refused meanwhile
                 connection.sendall(_CHUNKED + b"186a0\r\n" + b" " * 100_000)
-        assert wait_until(lambda: _ask(served, _body(40_000), 41_000) == 503, _SECONDS)
+            return _ask(served, _body(40_000), 41_000) == 503
+
+        assert wait_until(one_more_is_refused, _SECONDS)
         with served.client("other") as client:
             answers = [client.post("/v1/events", json=event(tenant_id="other")) for _ in range(20)]
     assert {one.status_code for one in answers} == {202}
