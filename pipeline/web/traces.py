@@ -9,6 +9,7 @@ from pipeline.core.errors import ConfigProblem, Crossed, NotFound
 from pipeline.core.receipt import Receipt
 from pipeline.core.redriven import RefusedPlace
 from pipeline.core.sighting import Found, Hint, Trace
+from pipeline.core.signed import MAX_CHARACTERS
 from pipeline.core.span import instant_of, parse_day
 from pipeline.flows.quarantine import unit_name
 from pipeline.flows.tenant_reads import TenantReads
@@ -19,7 +20,6 @@ from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_EVENT_ID = 128  # characters of an event id
-_MAX_RECEIPT = 4_096  # characters: of a request over twenty shards, in several records of each
 _MISSING = (
     "no event of this id is archived or refused; what arrived a moment ago may be on its way: GET /v1/lag says how far "
     "the archive is"
@@ -97,7 +97,7 @@ _TRACE = (
         "receipt",
         "Look at what this receipt acknowledged first.",
         "the `receipt` of an answer",
-        longest=_MAX_RECEIPT,
+        longest=MAX_CHARACTERS,
     ),
 )
 

@@ -18,6 +18,7 @@ from pipeline.core.count import Question
 from pipeline.core.cursor import LIFE_US
 from pipeline.core.errors import Corrupt, Transient
 from pipeline.core.replay_job import Job
+from pipeline.core.signed import MAX_CHARACTERS
 from pipeline.facts import DamageFound, ReadsStopped
 from pipeline.flows.events import EventSearch
 from pipeline.flows.tenant_reads import TenantReads
@@ -205,6 +206,15 @@ def test_an_event_is_followed(hint: dict[str, str]) -> None:
     assert (way["outcome"], way["state"], way["indexed"]) == ("accepted", "committed", True)
     assert way["counted"] == {"figure": "events", "hour": 1, "included": True}
     assert found["found_by"] == (next(iter(hint)) if hint else "ids")
+
+
+@pytest.mark.parametrize(
+    ("characters", "status"), [(5_591, 404), (MAX_CHARACTERS, 404), (MAX_CHARACTERS + 1, 422)]
+)
+def test_a_receipt_as_long_as_any_that_is_given_out_is_read(characters: int, status: int) -> None:
+    """That of a request over 128 shards is; one that nobody gave out is none."""
+    receipt = "r" * characters
+    assert _api().call("GET", "/v1/events/acme-e1", params={"receipt": receipt}).status_code == status
 
 
 def test_an_id_may_hold_slashes(tmp_path: Path) -> None:
