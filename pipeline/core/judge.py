@@ -6,6 +6,7 @@ by one, cheapest and safest first, so that the code names the first thing that i
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -92,7 +93,7 @@ def _version_of(document: Any, rules: Rules) -> Version:
         message = f"event type {_shown(event_type)} has no schema; known: {_listed(rules.types)}"
         raise InvalidEvent(RefusalCode.UNKNOWN_TYPE, "/event_type", message)
     if number not in versions:
-        message = f"{event_type} has no version {number}; known: {_listed(versions)}"
+        message = f"{event_type} has no version {number}; known: {_runs(versions)}"
         raise InvalidEvent(RefusalCode.UNKNOWN_VERSION, "/schema_version", message)
     return versions[number]
 
@@ -294,6 +295,17 @@ def _shown(text: str) -> str:
 
 def _trim(text: str) -> str:
     return text if len(text) <= 4 * _MAX_SHOWN else text[: 4 * _MAX_SHOWN] + "..."
+
+
+def _runs(numbers: Iterable[int]) -> str:
+    """Return numbers as text, those that follow each other as one: `1-25, 27`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs) or "none"
 
 
 def _listed(names: Any) -> str:

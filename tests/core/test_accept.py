@@ -110,7 +110,17 @@ def test_an_unknown_version_is_told_which_versions_there_are() -> None:
     """A producer can mend it without looking anywhere else."""
     verdict = judged(sent(schema_version=3))
     assert isinstance(verdict, Refused)
-    assert verdict.message.endswith("known: 1, 2")
+    assert verdict.message.endswith("known: 1-2")
+
+
+def test_of_many_versions_the_newest_is_told_too() -> None:
+    """However many there are: those that follow each other are one run."""
+    numbers = [*range(1, 26), 28, *range(40, 51)]
+    schemas = [parse_schema("thing.seen", number, _EXACT) for number in numbers]
+    rules = make_rules(schemas, ["mine"], Limits(), load_envelope(load_settings(environ={}).paths.schemas))
+    verdict = judged(sent(schema_version=51), Acceptor(rules))
+    assert isinstance(verdict, Refused)
+    assert verdict.message.endswith("known: 1-25, 28, 40-50")
 
 
 def test_whether_another_tenant_exists_is_not_told() -> None:
