@@ -11,7 +11,7 @@ from typing import Literal
 Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal["Count", "Bytes", "Seconds"]  # words of CloudWatch; a name that ends in one says it too
 LABELS = {
-    "code": "why units, credentials or requests were refused",
+    "code": "why units, events, credentials or requests were refused",
     "answer": "what the ledger said",
     "state": "stale or failed, of replay jobs",
     "call": "the call, a word of the code",

@@ -25,8 +25,9 @@ class EventsReceived(Fact, frozen=True):
             "refused_events",
             "counter",
             "Count",
-            "Events that the HTTP API refused, each with a reason.",
+            "Events that the HTTP API refused, by the code in their answer.",
             "refused",
+            "code",
         ),
         Metric(
             "retry_events", "counter", "Count", "Events whose outcome was unknown at the deadline.", "retry"
@@ -34,7 +35,7 @@ class EventsReceived(Fact, frozen=True):
     )
     requests: int
     accepted: int
-    refused: int
+    refused: dict[str, int]
     retry: int
 
 

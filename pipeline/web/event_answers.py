@@ -1,5 +1,6 @@
 """What `POST /v1/events` says of each event of a request, by index."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -66,16 +67,16 @@ class Gathered:
     Attributes:
         items: what the stream is to take.
         count: how many events there are, with those that are refused.
-        crossed: one of them names another tenant.
+        refused: how many of them are refused, by code.
         latest: the last one that was accepted.
     """
 
-    __slots__ = ("_answers", "_ingest", "count", "crossed", "items", "latest")
+    __slots__ = ("_answers", "_ingest", "count", "items", "latest", "refused")
 
     def __init__(self, ingest: Ingest) -> None:
         self._ingest, self._answers = ingest, list[bytes]()
         self.items: list[Item] = []
-        self.count, self.crossed = 0, False
+        self.count, self.refused = 0, Counter[str]()
         self.latest: Accepted | None = None
 
     def add(self, verdicts: Sequence[Accepted | Refused]) -> None:
@@ -89,7 +90,7 @@ class Gathered:
             ]
         else:
             answers = [_answer(index, one) for index, one in enumerate(verdicts, self.count)]
-            self.crossed |= any(type(one) is Refused and one.code == WRONG_TENANT for one in verdicts)
+            self.refused.update([one.code for one in verdicts if type(one) is Refused])
         if accepted:
             self.items += self._ingest.ready(accepted)
             self.latest = accepted[-1]
@@ -102,9 +103,9 @@ class Gathered:
         self._answers.append(_ENCODE((AcceptedEvent(0, event.event_id, event.event_time),)))
 
     @property
-    def refused(self) -> int:
-        """Return how many are refused."""
-        return self.count - len(self.items)
+    def crossed(self) -> bool:
+        """True when one of them names another tenant."""
+        return WRONG_TENANT in self.refused
 
     def answers(self) -> msgspec.Raw:
         """Return the answers, if the stream takes all items: JSON of a list of `EventAnswer`."""

@@ -6,7 +6,7 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class _Given(NamedTuple):
 
     sent: Sent
     answers: msgspec.Raw  # list of `EventAnswer`, if the stream takes them all
-    refused: int
+    refused: Mapping[str, int]  # by code
     taken_us: int  # before the stream had them
     began: float  # the same, on the clock of traces
 
@@ -87,21 +87,23 @@ async def _given(door: FrontDoor, call: Call, started: Started | None) -> _Given
     new_id = _any_id if started is None else started.event_id
     gathered = Gathered(door.ingest)
     alone = _judged_at_once(door, call, now_us, new_id)
-    if type(alone) is Accepted:
-        gathered.add_alone(alone)
-    elif alone is not None:
-        gathered.add((alone,))
-    else:
-        await _judge(door, call, now_us, new_id, gathered)
+    try:
+        if type(alone) is Accepted:
+            gathered.add_alone(alone)
+        elif alone is not None:
+            gathered.add((alone,))
+        else:
+            await _judge(door, call, now_us, new_id, gathered)
+    finally:  # it was tried, whatever becomes of the request
+        if gathered.crossed:
+            tell_crossing(door, call)
     if started is not None:
         _check_repeat(door, started, gathered)
     # Refused ones too: they were read and judged.
     if gathered.count > _WITH_REQUEST and door.limiter is not None:
         await take(door, call.caller, 0, gathered.count - _WITH_REQUEST)
-    if gathered.crossed:
-        tell_crossing(door, call)
     if not gathered.items:
-        door.tally.refused += gathered.count
+        door.tally.count(0, 0, gathered.refused)
         raise _all_refused(gathered)
     if gathered.count == 1:
         call.seen.event = gathered.latest
@@ -219,10 +221,10 @@ def _put(door: FrontDoor, items: list[Item]) -> Sent:
 
 
 def _answer(door: FrontDoor, call: Call, given: _Given) -> Answer:
-    sent, refused = given.sent, given.refused
+    sent, refused = given.sent, sum(given.refused.values())
     accepted = call.seen.events = sum(sent.acknowledged)
     retry = len(sent.acknowledged) - accepted
-    door.tally.count(accepted, refused, retry)
+    door.tally.count(accepted, retry, given.refused)
     events = with_retries(given.answers, sent.acknowledged) if retry else given.answers
     if not accepted:
         headers = {"Retry-After": RETRY_SECONDS}

@@ -1,7 +1,8 @@
 """What one process of the HTTP API is made of: `front_door` joins it from the settings, handlers get all of it."""
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -54,19 +55,21 @@ class Tally:
 
     requests: int = 0
     accepted: int = 0
-    refused: int = 0
     retry: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # by code
 
-    def count(self, accepted: int, refused: int, retry: int) -> None:
+    def count(self, accepted: int, retry: int, refused: Mapping[str, int]) -> None:
         """Count the events of one request."""
         self.accepted += accepted
-        self.refused += refused
         self.retry += retry
+        if refused:
+            self.refused.update(refused)
 
     def take(self) -> EventsReceived | None:
         """Return what is new, and begin anew; None: nothing."""
-        told = EventsReceived(self.requests, self.accepted, self.refused, self.retry)
-        self.requests = self.accepted = self.refused = self.retry = 0
+        told = EventsReceived(self.requests, self.accepted, dict(self.refused), self.retry)
+        self.requests = self.accepted = self.retry = 0
+        self.refused.clear()
         return told if told.requests else None
 
 

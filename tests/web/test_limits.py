@@ -106,6 +106,23 @@ def test_a_body_that_is_no_text_is_no_fault_of_ours(path: str, body: bytes) -> N
     assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize(("count", "statuses"), [(400, {400, 429}), (600, {413})])
+def test_an_attempt_at_another_tenants_name_is_told_though_the_request_is_refused(
+    count: int, statuses: set[int]
+) -> None:
+    """Refused as a whole for its number of events, it was tried all the same; a request is told of once."""
+    api = Limited(Plan("narrow", 100, 100, 10**6, 300, 2**30, 500))
+    line = (
+        b'{"tenant_id":"globex","event_type":"a.b","schema_version":1,"entity_id":"e","source":"s","data":{}}'
+    )
+    asked, client = {"content-type": "application/x-ndjson"}, api.client()
+    answers = [
+        client.simulate_post("/v1/events", body=b"\n".join([line] * count), headers=asked) for _ in range(4)
+    ]
+    assert {one.status_code for one in answers} == statuses
+    assert api.facts.names() == ["TenantCrossed"] * 4
+
+
 def test_open_routes_cost_nothing() -> None:
     """A load balancer may ask as often as it likes."""
     api = Limited(BASIC)

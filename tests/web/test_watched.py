@@ -189,16 +189,19 @@ def test_the_page_tells_of_requests() -> None:
         for _ in range(3):
             client.post("/v1/events", json=event())
         client.post("/v1/events", json=event(source=""))
+        client.post("/v1/events", json=[event(), event(schema_version=9), event(tenant_id="other")])
         other.post("/v1/events", json=event())
         client.get("/nowhere")
     found, route = seen.samples(), "route=POST /v1/events"
-    assert found["headrace_requests_total", route, "status=2xx"] == 4
+    assert found["headrace_requests_total", route, "status=2xx"] == 5
     assert found["headrace_requests_total", route, "status=4xx"] == 1
     assert found["headrace_requests_total", "route=none", "status=4xx"] == 1
-    assert found["headrace_request_seconds_count", route, "status=2xx"] == 4
-    assert found["headrace_request_seconds_bucket", "le=60.0", route, "status=2xx"] == 4
+    assert found["headrace_request_seconds_count", route, "status=2xx"] == 5
+    assert found["headrace_request_seconds_bucket", "le=60.0", route, "status=2xx"] == 5
     assert found["headrace_refused_requests_total", "code=all_refused"] == 1
-    assert found["headrace_tenant_requests_total", "tenant=demo"] == 4
+    for code in ("bad_envelope", "unknown_version", "wrong_tenant"):
+        assert found["headrace_refused_events_total", f"code={code}"] == 1
+    assert found["headrace_tenant_requests_total", "tenant=demo"] == 5
     assert found["headrace_tenant_requests_total", "tenant=_other"] == 1
-    assert found["headrace_tenant_events_total", "tenant=demo"] == 3
-    assert found["headrace_ingest_seconds_count",] == 4
+    assert found["headrace_tenant_events_total", "tenant=demo"] == 4
+    assert found["headrace_ingest_seconds_count",] == 5
