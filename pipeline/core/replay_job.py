@@ -115,7 +115,7 @@ def read_message(text: str) -> Message | str:
         return f"not a replay message: {exc}"
     except (msgspec.DecodeError, UnicodeEncodeError):
         return "not JSON"
-    return found if _JOB_ID.fullmatch(found.job) else "not a replay message: job"
+    return found if is_job_id(found.job) else "not a replay message: job"
 
 
 def plain(reason: str) -> str:
@@ -147,6 +147,11 @@ def unpack_pointers(parts: Sequence[bytes]) -> list[Pointer]:
         ]
     except (msgspec.MsgspecError, ValueError) as exc:
         raise Corrupt(f"the pointers of a replay chunk cannot be read: {exc}; start the job anew") from exc
+
+
+def is_job_id(text: str) -> bool:
+    """True when `text` may be the id of a job, and so a key of its table."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def job_id(now_us: int, new_id: str) -> str:

@@ -18,12 +18,12 @@ from pipeline.core.caller import Caller
 from pipeline.core.count import Answer, Question
 from pipeline.core.cursor import Place
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import Crossed, Transient
+from pipeline.core.errors import Crossed, NotFound, Transient
 from pipeline.core.find import day_span
 from pipeline.core.keys import SegmentRef, name_in_key
 from pipeline.core.redriven import Mark, RefusedPlace, RefusedUnit, Wanted
 from pipeline.core.replay import Granularity, Selection, scope_of
-from pipeline.core.replay_job import Job
+from pipeline.core.replay_job import Job, is_job_id
 from pipeline.core.sighting import Hint, Trace
 from pipeline.core.span import Span
 from pipeline.core.subsequence import stream_order
@@ -230,8 +230,10 @@ class TenantReads:
         """Return one job.
 
         Raises:
-            NotFound: the tenant has no such job.
+            NotFound: the tenant has no such job, or nobody can: the text is no id of a job.
         """
+        if not is_job_id(job_id):
+            raise NotFound("no such job")
         found = self._replay.ask("job", lambda: self._replay.jobs.get(job_id))
         if found.selection.tenant_id != self._tenant:
             raise Crossed("no such job")

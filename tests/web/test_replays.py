@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from pipeline.core.caller import Scope
 from pipeline.core.errors import Transient
 from pipeline.core.replay_job import Job
 from pipeline.flows.tenant_reads import Stopped
+from tests.aws.backends import Aws, Memory, World, world
 from tests.fakes.replay import MemoryJobs, MemoryQueue
 from tests.web.kit import DAY, OTHER, OWN, Api, Town, caller_of, settings_of
 
@@ -89,6 +91,31 @@ def test_sending_goes_on(api: Api) -> None:
     assert (answer.status_code, answer.json["code"]) == (409, "conflict")
     shown = api.get(f"/v1/replays/{job}").json
     assert shown["reason"] == "rows of it are gone"
+
+
+@pytest.mark.parametrize("route", ["GET {}", "GET {}/results", "POST {}/resume"])
+def test_what_is_no_id_of_a_job_is_not_found(tmp_path: Path, route: str) -> None:
+    """No table is asked for it: of a key that DynamoDB does not take, too long or empty, it makes an error."""
+    with world("moto", tmp_path) as place:
+        assert isinstance(place, Aws)
+        api, calls = Api(Town(_StoredJobs(place), events=2), settings_of(tmp_path)), list[str]()
+        place.dynamodb.meta.events.register(
+            "before-call.dynamodb", lambda **one: calls.append(one["model"].name)
+        )
+        for text in ("", "x" * 65, "x" * 1_025, "é" * 600, "chunk#1", "\0"):
+            method, path = route.format(f"/v1/replays/{quote(text, safe='')}").split(" ")
+            answer = api.call(method, path)
+            assert (answer.status_code, answer.json["code"]) == (404, "not_found"), text
+        assert not calls
+        assert api.get("/v1/replays/20240310T120002Z-ffffff").status_code == 404
+        assert calls == ["GetItem"]
+
+
+class _StoredJobs(Memory):
+    """Everything in memory, but jobs in the tables of a world."""
+
+    def __init__(self, place: World) -> None:
+        self.jobs = place.jobs  # type: ignore[method-assign]
 
 
 def test_jobs_come_in_pages(api: Api) -> None:
