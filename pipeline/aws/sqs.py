@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.aws.errors import is_for_later, translated
-from pipeline.core.errors import Corrupt, Transient
+from pipeline.core.errors import Corrupt, StoreUnusable, Transient
 from pipeline.ports.queue import Received
 
+QUEUE = "replay queue"  # to operators: the name that all deployments share
 _BATCH = 10  # SQS limit of one call
 _SENDERS = 8
 _RETENTION_SECONDS = 14 * 86_400  # the longest that SQS offers
@@ -41,6 +42,13 @@ class SqsQueue:
     def _find(self, name: str) -> str:
         with translated(f"queue {name}"):
             return str(self._sqs.get_queue_url(QueueName=name)["QueueUrl"])
+
+    def ask(self) -> None:
+        """Ask for the queue's address anew; see the port. The right `sqs:GetQueueUrl` is what sending needs, too."""
+        try:
+            self._find(self._name)
+        except StoreUnusable as exc:
+            raise StoreUnusable(str(exc), (QUEUE,)) from exc
 
     def send(self, bodies: Sequence[str]) -> None:
         """Put messages, ten a call and several calls at once; see the port."""

@@ -206,10 +206,27 @@ class TenantReads:
         return plan(own, self._plan, granularity)
 
     def freeze(self, planned: Plan, name: str | None = None, traceparent: str | None = None) -> Job:
-        """Store a plan of this tenant as a job; see `flows.replay.freeze`."""
+        """Store a plan of this tenant as a job whose messages can be sent; see `flows.replay.freeze`.
+
+        Raises:
+            StoreUnusable: there is no queue to send them to; nothing is stored.
+        """
         if planned.selection.tenant_id != self._tenant:
             raise Crossed("no such plan")
+        self._replay.ask("queue", self._replay.queue.ask)
         return replay_flow.freeze(planned, self._replay, name, traceparent)
+
+    def job_to_send(self, job_id: str) -> Job:
+        """Return one job; what is left of it can be sent.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            StoreUnusable: something is left, and there is no queue to send it to.
+        """
+        found = self.job(job_id)
+        if found.state not in {"done", "stale"}:
+            self._replay.ask("queue", self._replay.queue.ask)
+        return found
 
     def send(self, job_id: str) -> Job:
         """Send what is not sent yet of a job; may take minutes, and may be repeated.

@@ -18,6 +18,15 @@ class Received(NamedTuple):
 class MessageQueue(Protocol):
     """A queue that gives every message at least once, in no order. Called from one thread."""
 
+    def ask(self) -> None:
+        """Ask whether the queue is there; cheap, and changes nothing.
+
+        Raises:
+            StoreUnusable: it is missing, or closed to this process; `stores` names it.
+            Transient, OutcomeUnknown: it does not answer.
+        """
+        ...
+
     def send(self, bodies: Sequence[str]) -> None:
         """Put messages; any number.
 

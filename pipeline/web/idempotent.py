@@ -107,8 +107,8 @@ def _begin(idempotency: Idempotency, call: Call, key: str, body: bytes) -> Begin
 async def _work(door: FrontDoor, idempotency: Idempotency, started: Started, work: Work) -> Answer:
     try:
         done = await work(started)
-    except Problem as exc:
-        nothing_done = exc.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    except (Problem, StoreUnusable) as exc:
+        nothing_done = isinstance(exc, Problem) and exc.status < HTTPStatus.INTERNAL_SERVER_ERROR
         await _kept(door, started, lambda: idempotency.abandon(started, nothing_done=nothing_done))
         raise
     answer = _plain(done)

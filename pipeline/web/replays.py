@@ -1,10 +1,11 @@
 """Replay over HTTP: plan a slice of the caller's own archive, start it as a job, see it done.
 
 A job is frozen before its starting is answered; its messages are sent after that, by this process. Should it end before
-they all are, `POST /v1/replays/{id}/resume` goes on.
+they all are, `POST /v1/replays/{id}/resume` goes on. Where there is no queue to send to, neither is done.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -162,7 +163,7 @@ async def _begun(door: FrontDoor, call: Call, started: Started) -> Job | None:
 
     def find(mine: TenantReads) -> Job | None:
         with suppress(NotFound):
-            return mine.job(_name(started))
+            return mine.job_to_send(_name(started))
         return None
 
     return await read(door, call, find, less=AGAIN)
@@ -217,7 +218,7 @@ def _send(door: FrontDoor, call: Call, job_id: str) -> None:
 async def resume_replay(door: FrontDoor, call: Call) -> Answer:
     """Go on sending a job."""
     asked(call, ())
-    job = await _one(door, call)
+    job = await _one(door, call, TenantReads.job_to_send)
     if job.state == "stale":
         raise Problem("conflict", "the job is stale, its rows are gone: start a new one")
     if job.state != "done":
@@ -242,9 +243,9 @@ async def get_replay(door: FrontDoor, call: Call) -> Answer:
     return Answer(_job(await _one(door, call)))
 
 
-async def _one(door: FrontDoor, call: Call) -> Job:
+async def _one(door: FrontDoor, call: Call, find: Callable[[TenantReads, str], Job] = TenantReads.job) -> Job:
     def work(mine: TenantReads) -> Job:
-        return mine.job(call.path["id"])
+        return find(mine, call.path["id"])
 
     return await read(door, call, work, less=AGAIN, missing=_MISSING)
 

@@ -137,7 +137,13 @@ def probes(settings: Settings, facts: FactSink) -> dict[str, Probe]:
         with suppress(NotFound):  # it answered
             stores.objects.tail(_ABSENT, 1)
 
-    return {"tables": tables, "objects": objects, "stream": source.shards}
+    queue = _queue(settings, Meter(), facts)
+    return {"tables": tables, "objects": objects, "stream": source.shards, "queue": queue.ask}
+
+
+def _queue(settings: Settings, meter: Meter, facts: FactSink) -> SqsQueue:
+    sqs = make_client("sqs", connection(settings), meter, facts=facts)
+    return SqsQueue(sqs, *queue_names(settings), settings.replay.visibility_seconds)
 
 
 def _parts(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -> ReadParts:
@@ -161,8 +167,7 @@ def _parts(settings: Settings, stores: Archive, clock: Clock, facts: FactSink) -
         each=each,
         progress=unseen,
     )
-    sqs = make_client("sqs", connection(settings), stores.meter, facts=facts)
-    queue = SqsQueue(sqs, *queue_names(settings), settings.replay.visibility_seconds)
+    queue = _queue(settings, stores.meter, facts)
     return ReadParts(
         trace=TracePorts(find, stores.objects, stores.receipts, lambda *row: reader().row_group(*row)),
         quarantine=QuarantinePorts(stores.ledger, stores.manifest, stores.objects, clock, facts, unseen),

@@ -19,15 +19,16 @@ from pipeline.aws.replay_items import (
     pointer_items,
     pointers_of,
 )
-from pipeline.aws.sqs import SqsQueue
+from pipeline.aws.sqs import QUEUE, SqsQueue
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import ConfigProblem, Corrupt, NotFound, OutcomeUnknown, Transient
+from pipeline.core.errors import ConfigProblem, Corrupt, NotFound, OutcomeUnknown, StoreUnusable, Transient
 from pipeline.core.index import Pointer
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import Chunk, Job, JobState, Message, write_message
 from pipeline.ports.jobs import ReplayJobs
 from pipeline.ports.queue import MessageQueue
 from tests.aws.backends import DYNAMODB_LOCAL, Aws, World
+from tests.fakes.replay import MemoryQueue
 from tests.golden.compare import matches_golden
 
 KEY = "events/event_type=door/dt=2024-03-10/0001-000000000007.parquet"
@@ -233,6 +234,25 @@ def test_messages_come_out_as_they_were_put(place: World) -> None:
     assert queue.depth() == 0
     queue.send([])
     assert queue.receive(0) == []
+
+
+def test_a_queue_that_is_gone(place: World) -> None:
+    """Whoever asks is told so, by the name that all deployments share, also who used it a moment before."""
+    queue = place.queue()
+    queue.ask()
+    queue.send(["one"])
+    _delete(place, queue)
+    with pytest.raises(StoreUnusable) as caught:
+        queue.ask()
+    assert caught.value.stores == (QUEUE,)
+
+
+def _delete(place: World, queue: MessageQueue) -> None:
+    if isinstance(queue, MemoryQueue):
+        queue.there = False
+    else:
+        assert isinstance(place, Aws)
+        place.sqs.delete_queue(QueueUrl=place.sqs.get_queue_url(QueueName=queue._name)["QueueUrl"])  # type: ignore[attr-defined]
 
 
 def test_a_message_in_hand_is_hidden(place: World) -> None:

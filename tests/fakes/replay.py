@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from pipeline.core.entity_day import EntityDay
-from pipeline.core.errors import NotFound
+from pipeline.core.errors import NotFound, StoreUnusable
 from pipeline.core.index import Pointer
 from pipeline.core.replay_job import ENDED, Chunk, Job, JobState
 from pipeline.ports.clock import Clock
@@ -117,10 +117,17 @@ class MemoryQueue:
         self._clock, self._visibility_seconds = clock, visibility_seconds
         self._receipts = 0
         self.waiting: list[Waiting] = []
+        self.there = True  # False: somebody deleted the queue
         self.buried: list[tuple[str, str]] = []
+
+    def ask(self) -> None:
+        """Ask whether the queue is there."""
+        if not self.there:
+            raise StoreUnusable("queue replay: there is none", ("replay queue",))
 
     def send(self, bodies: Sequence[str]) -> None:
         """Put messages."""
+        self.ask()
         self.waiting += [Waiting(body) for body in bodies]
 
     def receive(self, wait_seconds: int) -> list[Received]:

@@ -84,6 +84,10 @@ class WatchedQueue:
     inner: MessageQueue
     perform: Perform
 
+    def ask(self) -> None:
+        """Ask whether the queue is there."""
+        self.perform(Effect("queue.ask", self.inner.ask))
+
     def send(self, bodies: Sequence[str]) -> None:
         """Send messages; may be torn."""
         bodies = list(bodies)

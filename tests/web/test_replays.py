@@ -11,6 +11,7 @@ import pytest
 from pipeline.core.caller import Scope
 from pipeline.core.errors import Transient
 from pipeline.core.replay_job import Job
+from pipeline.facts import StoreMissed
 from pipeline.flows.tenant_reads import Stopped
 from tests.aws.backends import Aws, Memory, World, world
 from tests.fakes.replay import MemoryJobs, MemoryQueue
@@ -248,6 +249,31 @@ def test_an_attempt_that_died_before_its_job_was_whole_leaves_the_next_a_new_nam
     assert again.status_code == 202
     assert len(half) == 1
     assert again.json["job"] not in half
+
+
+def test_without_a_queue_no_job_is_made(api: Api) -> None:
+    """503, to be sent again, and the operator is told; with the queue the same request makes one job. A plan needs no queue."""
+    before, headers = dict(_jobs(api).jobs), {"Idempotency-Key": "replay-1"}
+    _queue(api).there = False
+    resume = f"/v1/replays/{api.town.job_of[OWN]}/resume"
+    for answer in (
+        api.call("POST", "/v1/replays", json=ENTITY),
+        api.call("POST", "/v1/replays", json=ENTITY, headers=headers),
+        api.call("POST", resume),
+    ):
+        assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+        assert answer.headers["Retry-After"]
+    told = [one.route for one in api.town.facts.told if isinstance(one, StoreMissed)]
+    assert told == ["POST /v1/replays", "POST /v1/replays", "POST /v1/replays/{id}/resume"]
+    assert _jobs(api).jobs == before
+    assert not _jobs(api).frozen.keys() - {(job, 1) for job in before}
+    assert api.call("POST", "/v1/replays", json=ENTITY | {"dry_run": True}).status_code == 200
+    _queue(api).there = True
+    made = [api.call("POST", "/v1/replays", json=ENTITY, headers=headers) for _ in range(2)]
+    assert [one.status_code for one in made] == [202, 202]
+    assert len(_jobs(api).jobs) == len(before) + 1
+    assert api.call("POST", resume).status_code == 202
+    _sent(api)
 
 
 def _fails() -> None:

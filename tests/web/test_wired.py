@@ -7,7 +7,9 @@ import pytest
 from falcon.testing import TestClient
 
 from pipeline import wiring
-from pipeline.config import load_settings
+from pipeline.aws.client import make_client
+from pipeline.aws.meter import Meter
+from pipeline.config import Settings, load_settings
 from pipeline.core.event import Record
 from pipeline.core.segment import CutLimits
 from pipeline.flows.load import Loader, LoadLimits
@@ -16,6 +18,7 @@ from pipeline.flows.window import WindowLimits
 from pipeline.ports.clock import SystemClock
 from pipeline.web.app import make_app
 from pipeline.wiring.front_door import FrontDoor, front_door
+from pipeline.wiring.stores import connection, queue_names
 from tests.aws.backends import ministack
 from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.stack
 
 
 def test_the_door_of_a_process_reads_the_archive(tmp_path: Path) -> None:
-    """Events, lag, replay and readiness through the real adapters; without the stack it is unready, and says no place."""
+    """Events, lag, replay and readiness through the real adapters; without the queue, or the stack, it is unready, and says no place."""
     clock = SteppedClock(time.time_ns() // 1_000)  # the tables tell theirs: one that is off is refused
     with ministack(tmp_path / "stack") as endpoint:
         aws = {
@@ -55,10 +58,25 @@ def test_the_door_of_a_process_reads_the_archive(tmp_path: Path) -> None:
         assert stores.jobs.get(made.json["job"]).state == "sent"
         assert client.simulate_get(f"/v1/replays/{made.json['job']}", headers=other).status_code == 404
         assert client.simulate_get("/readyz").json["status"] == "ready"
+        _lose_the_queue(settings)
+        clock.advance(KEPT_SECONDS + 1)
+        unready = client.simulate_get("/readyz")
+        queue = {one["name"]: one for one in unready.json["dependencies"]}["queue"]
+        assert (unready.status_code, queue["state"]) == (503, "unusable")
+        assert queue["next_step"].startswith("replay queue: missing")
+        before = stores.jobs.newest()
+        refused = client.simulate_post("/v1/replays", json={"entity": "door-1"}, headers=own)
+        assert (refused.status_code, refused.json["code"]) == (503, "unavailable")
+        assert stores.jobs.newest() == before
     clock.advance(KEPT_SECONDS + 1)
     answer = client.simulate_get("/readyz")
     assert answer.status_code == 503
     assert "127.0.0.1" not in answer.text
+
+
+def _lose_the_queue(settings: Settings) -> None:
+    sqs = make_client("sqs", connection(settings), Meter(), facts=FactList())
+    sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=queue_names(settings)[0])["QueueUrl"])
 
 
 def _archive(stores: wiring.Archive) -> None:
