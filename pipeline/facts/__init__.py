@@ -54,6 +54,7 @@ from pipeline.facts.replaying import (
     ReplayJobStarted,
     ReplayJobStopped,
     ReplayMessageRefused,
+    ReplaySendingFailed,
 )
 from pipeline.facts.running import (
     DaemonEnded,
@@ -157,6 +158,7 @@ __all__ = [
     "ReplayMessageRefused",
     "ReplayJobFinished",
     "ReplayJobStopped",
+    "ReplaySendingFailed",
     "WorkerStarted",
     "WorkerStopped",
     "WorkerCrashed",

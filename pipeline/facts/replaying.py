@@ -78,3 +78,14 @@ class ReplayJobStopped(Fact, frozen=True):
     )
     job: str
     state: str
+
+
+class ReplaySendingFailed(Fact, frozen=True):
+    """Messages of a replay job that the API started or resumed could not all be sent: the job waits until it is resumed."""
+
+    level: ClassVar[Level] = "ERROR"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("failed_sendings", "counter", "Count", "Times that a replay job was not sent to its end."),
+    )
+    job: str
+    error: str

@@ -9,7 +9,6 @@
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property, lru_cache
-from pathlib import PurePath
 from typing import Any
 
 import falcon.asgi
@@ -36,7 +35,7 @@ from pipeline.web.limits import declared_bytes, settle, take, taken
 from pipeline.web.problems import DAMAGED, MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
-from pipeline.web.threads import unavailable
+from pipeline.web.threads import place_of, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 Responder = Callable[..., Awaitable[None]]
@@ -228,22 +227,13 @@ def _problem(door: FrontDoor, gate: Gate, exc: Exception, request_id: str, where
     if isinstance(exc, Corrupt):
         door.facts(DamageFound(where, request_id, str(exc)))
         return Problem("internal", DAMAGED)
-    door.facts(RequestFailed(request_id, where, _place(exc)))
+    door.facts(RequestFailed(request_id, where, place_of(exc)))
     return Problem("internal", _OURS)
 
 
 def name_request(response: Response, seen: Seen) -> None:
     """Say in the answer which request it is of, and which trace."""
     response.set_headers({"X-Request-Id": seen.request_id, "X-Trace-Id": seen.trace_id})
-
-
-def _place(exc: Exception) -> str:
-    """Return type and place of an unknown error; its message may quote a payload."""
-    frame = exc.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
-    return f"{type(exc).__name__} at {place}"
 
 
 def _write(response: Response, answer: Answer) -> None:

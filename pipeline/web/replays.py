@@ -17,9 +17,10 @@ from pipeline.core.names import is_name
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import Job, job_id
 from pipeline.core.span import END_US, FIRST_US, Span, instant_of
+from pipeline.facts import ReplaySendingFailed
 from pipeline.flows.idempotency import Started
 from pipeline.flows.replay_plan import Plan
-from pipeline.flows.tenant_reads import TenantReads
+from pipeline.flows.tenant_reads import Stopped, TenantReads
 from pipeline.web.asked import CURSOR, MAX_TEXT, after_of, asked, next_of, path, refused, span_of, text, whole
 from pipeline.web.document import JSON, converted, parsed, received
 from pipeline.web.idempotent import KEY_PARAMETER, once
@@ -27,6 +28,7 @@ from pipeline.web.problems import Problem
 from pipeline.web.reading import AGAIN, read, reads_of
 from pipeline.web.results import DayResult, results_of
 from pipeline.web.route import Answer, AnyOf, Call, Route
+from pipeline.web.threads import place_of
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384
@@ -204,13 +206,19 @@ def _selection(call: Call, wanted: NewReplay) -> Selection:
 
 
 def _send(door: FrontDoor, call: Call, job_id: str) -> None:
-    """Send a job's messages in a thread; how it goes on is in the job's state and in facts."""
+    """Send a job's messages in a thread; how it goes on is in the job's state and in facts. Nobody waits for it."""
     reads = reads_of(door)
     mine = reads.sender(call.caller)
 
     def work() -> None:
-        with suppress(HeadraceError):  # its state says how far it is; each call that failed was told
+        try:
             mine.send(job_id)
+        except Stopped:  # this process ends: the job's state says how far it is
+            pass
+        except HeadraceError as exc:
+            door.facts(ReplaySendingFailed(job_id, f"{type(exc).__name__}: {exc}"))
+        except Exception as exc:  # noqa: BLE001 - the boundary of a thread: what is not told here is lost
+            door.facts(ReplaySendingFailed(job_id, place_of(exc)))
 
     asyncio.get_running_loop().run_in_executor(reads.senders, work)
 

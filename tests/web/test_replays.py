@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from pipeline.core.caller import Scope
-from pipeline.core.errors import Transient
+from pipeline.core.errors import StoreUnusable, Transient
 from pipeline.core.replay_job import Job
-from pipeline.facts import StoreMissed
+from pipeline.facts import ReplaySendingFailed, StoreMissed
 from pipeline.flows.tenant_reads import Stopped
 from tests.aws.backends import Aws, Memory, World, world
 from tests.fakes.replay import MemoryJobs, MemoryQueue
@@ -213,6 +213,15 @@ def test_a_process_that_ends_leaves_a_job_that_can_be_resumed(api: Api) -> None:
     assert _jobs(api).get(job).state == "sent"
 
 
+def test_an_end_in_order_is_no_failed_sending(api: Api) -> None:
+    """A job that is cut off by the end of its process has failed at nothing, and no operator is called."""
+    api.reads._closing.set()
+    job = api.call("POST", "/v1/replays", json=ENTITY).json["job"]
+    _sent(api)
+    assert _jobs(api).get(job).state == "sending"
+    assert "ReplaySendingFailed" not in api.town.facts.names()
+
+
 def _again(api: Api) -> Api:
     """Return another process over the same tables, after the one before died and its lock ran out."""
     api.town.clock.advance(60)
@@ -274,6 +283,35 @@ def test_without_a_queue_no_job_is_made(api: Api) -> None:
     assert len(_jobs(api).jobs) == len(before) + 1
     assert api.call("POST", resume).status_code == 202
     _sent(api)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StoreUnusable("queue replay: there is none"), "StoreUnusable: queue replay: there is none"),
+        (KeyError("of a payload"), "KeyError at "),
+    ],
+)
+def test_a_sending_that_fails_is_told(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    """Which job and why, once its starting is answered; of an error that nobody knows the place alone. It can be resumed."""
+
+    def fail(_bodies: object) -> None:
+        raise error
+
+    monkeypatch.setattr(_queue(api), "send", fail)
+    job = api.call("POST", "/v1/replays", json=ENTITY).json["job"]
+    _sent(api)
+    [fact] = [one for one in api.town.facts.told if isinstance(one, ReplaySendingFailed)]
+    assert fact.job == job
+    assert fact.error.startswith(told)
+    assert "payload" not in fact.error
+    monkeypatch.undo()
+    again = Api(api.town, api.settings)
+    assert again.call("POST", f"/v1/replays/{job}/resume").status_code == 202
+    _sent(again)
+    assert _jobs(api).get(job).state == "sent"
 
 
 def _fails() -> None:
