@@ -124,7 +124,10 @@ class Authenticator:
         return self._by_key(shown.text) if shown.kind == "key" else self._by_token(shown.text)
 
     def due(self) -> list[Missing]:
-        """Return what should be read soon, though nobody waits for it; each thing once."""
+        """Return what should be read soon, or handed over, though nobody waits for it; each thing once.
+
+        To be asked about once a second, also while nobody calls: a key that is used once has its last use told so.
+        """
         found: list[Missing] = []
         if self._due:
             with self._lock:

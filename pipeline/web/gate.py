@@ -43,6 +43,10 @@ class Gate(Protocol):
         """Return what a caller is told: never which part of the credential was wrong."""
         ...
 
+    def catch_up(self) -> None:
+        """Begin what is due though no request brings it along; on the event loop, about once a second. Waits for nothing."""
+        ...
+
     async def close(self) -> None:
         """Finish; no request comes any more."""
         ...
@@ -79,6 +83,12 @@ class CredentialGate:
             {"WWW-Authenticate": _CHALLENGE},
         )
 
+    def catch_up(self) -> None:
+        """Begin, in threads, what is due: last uses are handed over on a quiet server too."""
+        for soon in self._authenticator.due():
+            with suppress(Transient):  # pushed out of memory meanwhile: whoever needs it asks
+                self._reading(soon)
+
     async def close(self) -> None:
         """Wait for what is being read, and tell what is left to tell; the process ends."""
         if self._readings:
@@ -93,9 +103,7 @@ class CredentialGate:
     async def _caller(self, shown: Presented) -> Caller:
         for _ in range(_ROUNDS):
             found = self._authenticator.resolved(shown)
-            for soon in self._authenticator.due():
-                with suppress(Transient):  # pushed out of memory meanwhile: whoever needs it asks
-                    self._reading(soon)
+            self.catch_up()
             if isinstance(found, Caller):
                 return found
             try:

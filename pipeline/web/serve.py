@@ -127,7 +127,7 @@ async def _serve(
     entry = Entry(make_app(door, gate), web.deadline_seconds, web.max_buffer_bytes, door.watch)
     server = make_server(entry, door, address)
     serving = asyncio.ensure_future(server.serve())
-    telling = asyncio.ensure_future(_tell(door))
+    telling = asyncio.ensure_future(_tell(door, gate))
     gc.collect()
     gc.freeze()  # what is made by now stays: the collector need not look at it again
     gc.set_threshold(*_COLLECT_AFTER)
@@ -210,8 +210,8 @@ def make_server(application: Any, door: FrontDoor, address: Address) -> Server:
     )
 
 
-async def _tell(door: FrontDoor) -> None:
-    """Tell what came in, until the end.
+async def _tell(door: FrontDoor, gate: Gate) -> None:
+    """Tell what came in, and have the gate begin what is due, until the end.
 
     Raises:
         HeadraceError: nothing can be sent any more: the process ends, and is started again.
@@ -221,6 +221,7 @@ async def _tell(door: FrontDoor) -> None:
         if (why := door.ingest.broken()) is not None:
             raise HeadraceError(f"the API takes no more events: {why}")
         _tell_counts(door)
+        gate.catch_up()
 
 
 def _tell_counts(door: FrontDoor) -> None:

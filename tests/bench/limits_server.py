@@ -61,6 +61,9 @@ class _Believing:
     def problem(self, denied: Denied) -> Problem:
         return Problem("unauthenticated", str(denied))
 
+    def catch_up(self) -> None:
+        """Begin nothing."""
+
     async def close(self) -> None:
         """Finish."""
 

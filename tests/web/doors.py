@@ -75,6 +75,9 @@ class OpenGate:
         """Return what a caller is told."""
         return Problem("unauthenticated", "send a credential")
 
+    def catch_up(self) -> None:
+        """Begin nothing."""
+
     async def close(self) -> None:
         """Finish."""
 
