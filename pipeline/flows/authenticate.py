@@ -91,6 +91,11 @@ class Authenticator:
         self._due: set[Missing] = set()
         self._lock = threading.Lock()
 
+    @property
+    def signers(self) -> SigningKeys | None:
+        """Return the issuer's keys; None: no tokens are taken here."""
+        return None if self._issuer is None else self._issuer.signers
+
     def warm(self) -> None:
         """Read all there is, as the process starts: or its first requests would all be of keys that were never seen.
 

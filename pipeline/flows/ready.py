@@ -1,6 +1,7 @@
 """Whether a process can serve: each thing it depends on, when it was last asked, and whether it answered.
 
-An answer is given to everybody for `KEPT_SECONDS`: whoever asks often asks us, not what we depend on.
+An answer is given to everybody for `KEPT_SECONDS`: whoever asks often asks us, not what we depend on. Of what is kept for
+longer, and used meanwhile, a probe returns `Kept`: it is as old as what is kept.
 """
 
 import threading
@@ -17,6 +18,13 @@ KEPT_SECONDS = 3.0
 # unusable: it answered that it is not there, or not for us. silent: it was asked and has not answered yet.
 State = Literal["ok", "failing", "unusable", "silent"]
 Probe = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a probe returns of a thing that was read once and holds since: when, on the monotonic clock."""
+
+    since: float
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class _Seen:
     state: State = "failing"
     unusable: tuple[str, ...] = ()
     at: float | None = None
+    since: float | None = None  # of what is kept
     asked: Future[None] | None = None
 
 
@@ -76,13 +85,15 @@ class Readiness:
         age = None if seen.at is None else max(now - seen.at, 0.0)
         if seen.asked is not None and (age is None or age > 2 * KEPT_SECONDS):
             return Dependency(name, "silent", age)
+        if seen.since is not None:
+            age = max(now - seen.since, 0.0)
         return Dependency(name, seen.state, age, seen.unusable)
 
     def _probe(self, name: str) -> None:
         found = _Seen()
         try:
-            self._probes[name]()
-            found.state = "ok"
+            answer = self._probes[name]()
+            found.state, found.since = "ok", answer.since if isinstance(answer, Kept) else None
         except StoreUnusable as exc:
             found.state, found.unusable = "unusable", exc.stores
         except HeadraceError:

@@ -4,11 +4,14 @@ A token with an unknown `kid` makes the key set be read, at most once in `AGAIN_
 that is an hour old is read anew, so that a withdrawn key ends. When it cannot be read, the old keys stay.
 """
 
+import threading
+
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from pipeline.core.access_token import Keys, signing_keys
 from pipeline.core.errors import Transient
-from pipeline.facts import FactSink, TokenKeysRead
+from pipeline.facts import FactSink, LookUpsFailed, TokenKeysRead
+from pipeline.flows.ready import Kept
 from pipeline.ports.clock import Clock
 from pipeline.ports.token_keys import TokenKeys
 
@@ -18,7 +21,7 @@ OLD_SECONDS = 3_600.0
 
 
 class SigningKeys:
-    """Keys by `kid`. Read on any thread, refreshed by one at a time: whoever calls `refresh` sees to that."""
+    """Keys by `kid`. Any thread; one reads them at a time, and others that want them read wait for it."""
 
     def __init__(self, source: TokenKeys, clock: Clock, facts: FactSink) -> None:
         self._source, self._clock, self._facts = source, clock, facts
@@ -26,6 +29,7 @@ class SigningKeys:
         self._read_at: float | None = None
         self._tried_at: float | None = None
         self._reading = self._failed = False
+        self._lock = threading.Lock()  # of `refresh`
 
     @property
     def keys(self) -> Keys:
@@ -57,6 +61,24 @@ class SigningKeys:
         Raises:
             Transient: it could not be read, now or at the last try; the keys are what they were.
         """
+        with self._lock:
+            self._refresh()
+
+    def kept(self) -> Kept:
+        """Return since when there are keys, for a probe; read them if they never were. Older ones hold while none can be read.
+
+        Raises:
+            Transient: no key set could be read yet, and so no token can be judged.
+        """
+        if self.unread:
+            try:
+                self.refresh()
+            except Transient as exc:
+                self._facts(LookUpsFailed(calls={"signers": 1}, error=f"Transient: {exc}"))
+                raise
+        return Kept(self._clock.monotonic() if self._read_at is None else self._read_at)
+
+    def _refresh(self) -> None:
         if not self.may_refresh():
             if self._failed:
                 raise Transient("the issuer's keys could not be read a moment ago")

@@ -13,6 +13,7 @@ _PATIENCE_SECONDS = 2.0  # for what was never asked; a balancer's own patience i
 class DependencyState(msgspec.Struct, frozen=True):
     """One dependency: ok, failing, unusable, or silent (asked and no answer yet); null age: it never answered.
 
+    The age is that of the answer; of `issuer` that of the keys, which hold for as long as they cannot be read again.
     `next_step` says which store is unusable (missing, or closed to this process), and what to do.
     """
 

@@ -192,9 +192,12 @@ def front_door(
     receipts = ArrivalReceipts(signing_key(settings), parts.stream, follower)
     questions = probes(settings, facts)
     questions |= {"control": store.revision, "limits": limiter.ask, "clock": limiter.ask_time}
+    who = authenticator(settings, store, clock, facts)
+    if who.signers is not None:
+        questions["issuer"] = who.signers.kept
     return replace(
         door,
-        authenticator=authenticator(settings, store, clock, facts),
+        authenticator=who,
         idempotency=idempotency(settings, clock, facts),
         ingest=ingest,
         receipts=receipts,

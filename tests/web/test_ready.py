@@ -9,7 +9,7 @@ from falcon.testing import Result
 
 from pipeline.config import load_settings
 from pipeline.core.errors import ConfigProblem, StoreUnusable, Transient
-from pipeline.flows.ready import KEPT_SECONDS, Readiness
+from pipeline.flows.ready import KEPT_SECONDS, Kept, Readiness
 from pipeline.web import ready
 from pipeline.web.app import make_app
 from pipeline.wiring.signing import signing_key
@@ -87,6 +87,29 @@ def test_many_ask_and_a_dependency_is_asked_once(api: Api) -> None:
     clock.advance(2)
     _look(api, readiness)
     assert probe.asked == 2
+
+
+def test_what_is_kept_is_as_old_as_it_is(api: Api) -> None:
+    """Its age is not that of the question; a new question that waits for its answer does not make it silent at once."""
+    clock = SteppedClock()
+    began, go = clock.monotonic(), threading.Event()
+    go.set()
+
+    def kept() -> Kept:
+        go.wait(20)
+        return Kept(began)
+
+    readiness = Readiness({"issuer": kept}, clock)
+    clock.advance(7_000)
+    assert _look(api, readiness).json["dependencies"][0]["age_seconds"] == 7_000
+    go.clear()
+    clock.advance(KEPT_SECONDS + 1)
+    asked = readiness.ask()
+    assert [(one.state, one.age_seconds) for one in readiness.look()] == [("ok", 7_000 + KEPT_SECONDS + 1)]
+    clock.advance(KEPT_SECONDS + 1)
+    assert [one.state for one in readiness.look()] == ["silent"]
+    go.set()
+    asked[0].result(20)
 
 
 def test_a_dependency_that_hangs_is_silent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

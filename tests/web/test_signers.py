@@ -1,11 +1,15 @@
 """The keys that an issuer signs tokens with, at the gate: when they are read again, and which of them count."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from jwt.algorithms import RSAAlgorithm
 
+from pipeline.core.errors import Transient
 from pipeline.facts import LookUpsFailed, TokenKeysRead
+from pipeline.flows.ready import Kept
 from pipeline.flows.signing_keys import AGAIN_SECONDS, OLD_SECONDS
 from tests.web.credentials import Asking, Headers, House, bearer, jwk, rsa
 
@@ -64,6 +68,46 @@ def test_a_flood_of_unknown_signers(house: House) -> None:
     assert house.keys.fetched == 1 + 0  # the first look was a moment ago
     assert {one.status_code for one in house.ask(*flood)} == {401}
     assert house.keys.fetched == 2
+
+
+def test_readiness_asks_until_there_are_keys(house: House) -> None:
+    """Without any key set the issuer is failing, and why is told; from then on what is known holds, whatever the issuer does."""
+    signers = house.issuer().signers
+    house.keys.down = True
+    with pytest.raises(Transient):
+        signers.kept()
+    told = [one for one in house.facts.told if isinstance(one, LookUpsFailed)]
+    assert [(one.calls, one.error) for one in told] == [
+        ({"signers": 1}, "Transient: the issuer does not answer")
+    ]
+    house.keys.down = False
+    house.clock.advance(AGAIN_SECONDS)
+    read_at = house.clock.monotonic()
+    assert signers.kept() == Kept(read_at)
+    house.keys.down = True
+    house.clock.advance(10 * OLD_SECONDS)
+    assert signers.kept() == Kept(read_at)
+    assert house.keys.fetched == 2
+
+
+def test_many_want_the_keys_and_one_reads_them(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe and the gate at the same time are one look at the issuer; neither takes the other's look for a failed one."""
+    signers, begun, go, plain = house.issuer().signers, threading.Event(), threading.Event(), house.keys.fetch
+
+    def slow() -> bytes:
+        begun.set()
+        assert go.wait(10)
+        return plain()
+
+    monkeypatch.setattr(house.keys, "fetch", slow)
+    with ThreadPoolExecutor() as pool:
+        probe = pool.submit(signers.kept)
+        assert begun.wait(10)
+        gate = pool.submit(signers.refresh)
+        go.set()
+        gate.result(10)
+        probe.result(10)
+    assert house.keys.fetched == 1
 
 
 def test_the_issuer_is_down(house: House) -> None:

@@ -1,6 +1,11 @@
 """The door as a process makes it, over the local stack: what was archived is read, what it depends on is asked."""
 
+import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +29,7 @@ from tests.fakes.clock import SteppedClock
 from tests.fakes.facts import FactList
 from tests.sim.events import rules
 from tests.web.asking import client_of
+from tests.web.credentials import ISSUER, jwk, rsa
 from tests.web.kit import OTHER, OWN, KnownKeys, caller_of, event
 
 pytestmark = pytest.mark.stack
@@ -32,14 +38,16 @@ pytestmark = pytest.mark.stack
 def test_the_door_of_a_process_reads_the_archive(tmp_path: Path) -> None:
     """Events, lag, replay and readiness through the real adapters; without the queue, or the stack, it is unready, and says no place."""
     clock = SteppedClock(time.time_ns() // 1_000)  # the tables tell theirs: one that is off is refused
-    with ministack(tmp_path / "stack") as endpoint:
+    with ministack(tmp_path / "stack") as endpoint, _issuer() as auth:
         aws = {
             "endpoint_url": endpoint,
             "access_key_id": "test",
             "secret_access_key": "test",
             "retry_seconds": 0,
         }
-        settings = load_settings({"paths": {"home": tmp_path}, "aws": aws | {"max_attempts": 1}})
+        settings = load_settings(
+            {"paths": {"home": tmp_path}, "auth": auth, "aws": aws | {"max_attempts": 1}}
+        )
         wiring.provision(settings)
         stores = wiring.archive(settings)
         _archive(stores)
@@ -61,7 +69,9 @@ def test_the_door_of_a_process_reads_the_archive(tmp_path: Path) -> None:
         _lose_the_queue(settings)
         clock.advance(KEPT_SECONDS + 1)
         unready = client.simulate_get("/readyz")
-        queue = {one["name"]: one for one in unready.json["dependencies"]}["queue"]
+        seen = {one["name"]: one for one in unready.json["dependencies"]}
+        queue, issuer = seen["queue"], seen["issuer"]
+        assert (issuer["state"], issuer["age_seconds"]) == ("ok", KEPT_SECONDS + 1)
         assert (unready.status_code, queue["state"]) == (503, "unusable")
         assert queue["next_step"].startswith("replay queue: missing")
         before = stores.jobs.newest()
@@ -72,6 +82,25 @@ def test_the_door_of_a_process_reads_the_archive(tmp_path: Path) -> None:
     answer = client.simulate_get("/readyz")
     assert answer.status_code == 503
     assert "127.0.0.1" not in answer.text
+
+
+@contextmanager
+def _issuer() -> Iterator[dict[str, str]]:
+    """Serve the keys of an issuer; yield the settings that name it."""
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"keys": [jwk("k1", rsa("first"))]}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"issuer": ISSUER, "jwks_url": f"http://127.0.0.1:{server.server_address[1]}/jwks.json"}
+        server.shutdown()
 
 
 def _lose_the_queue(settings: Settings) -> None:
