@@ -207,8 +207,14 @@ class Held:
             self._later = tuple(have + more for have, more in zip(coming, leased.tokens, strict=True))
             self._later_at = max(self._later_at if any(coming) else 0.0, now + wait_us / MICROSECONDS)
 
-    def got_nothing(self, refused: Refused, need: int, at_us: int, now: float) -> None:
-        """Remember that there are no tokens, and until when; `at_us` is the account's time of `now`."""
+    def got_nothing(
+        self, refused: Refused, need: int, at_us: int, now: float, there: Account | None = None
+    ) -> None:
+        """Remember that there are not so many tokens, and until when; `at_us` is the account's time of `now`, `there` what it has."""
+        if there is not None:
+            self._account, self._at = there, now
+            if not self.left[0] and not (self._later and self._later[0]):
+                self.month = there.month  # else it stays that of the requests that are held
         if refused.until_us is None or refused.free_us is None:
             self.deny(refused.which, need, now + 1.0, None, now)
             return
@@ -247,11 +253,11 @@ class Held:
         """Return about how many tokens of a bucket this process could take."""
         if self._account is None:
             return self.left[number]
-        bucket, elapsed_us = self.terms.buckets[number], round((now - self._at) * MICROSECONDS)
-        # As Bucket has it, in half the time.
-        refilled = self._account.units[number] + bucket.tokens * max(0, elapsed_us)
-        have = self.left[number] + max(0, refilled // (bucket.seconds * MICROSECONDS))
-        return max(0, min(bucket.holds, have))
+        account, elapsed_us = self._account, round((now - self._at) * MICROSECONDS)
+        # As `current` has it, in half the time: by the account's own terms, which may be others by now.
+        refilled = account.units[number] + account.tokens[number] * max(0, elapsed_us)
+        have = self.left[number] + max(0, refilled // (account.seconds[number] * MICROSECONDS))
+        return max(0, min(self.terms.buckets[number].holds, have))
 
     def denied_need(self, which: int, want: Want) -> int:
         """Return from which need on the bucket is denied that could not be renewed; of the quota, the first."""

@@ -246,14 +246,15 @@ class Leases:
                 self._clocks.saw(key, account.at_us, now_us)
             held.saw(account, now_us)
             at_us = now_us + held.ahead_us
+            there = current(terms, account, at_us)
             with self._locked(held, terms):
-                owed = held.due(current(terms, account, at_us).month)
+                owed = held.due(there.month)
             found = lease(terms, account, at_us, want.least, want.most, _revision(), owed)
             if isinstance(found, Refused):
                 if owed and found.which == QUOTA and not self._pay(key, held, terms, account, at_us, owed):
                     continue
                 with self._locked(held, terms):
-                    held.got_nothing(found, held.denied_need(found.which, want), at_us, now)
+                    held.got_nothing(found, held.denied_need(found.which, want), at_us, now, there)
                 return True
             if not any(found.tokens):
                 held.be_quiet(now + DOWN_SECONDS)

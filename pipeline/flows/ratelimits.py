@@ -91,9 +91,7 @@ class RateLimits:
         taken = self.leases.take(key, terms, (check.cost,))
         if taken is None or (taken.which == STORE and not taken.allowed):
             return None if taken is None else Checked(False, limit.holds, 0, 1, 1)
-        remaining = 0
-        if taken.allowed:
-            remaining = self.leases.look(key, lambda held, now: held.remaining(0, now)) or 0
+        remaining = self.leases.look(key, lambda held, now: held.remaining(0, now)) or 0
         reset = ceil((limit.holds - remaining) * limit.seconds / limit.tokens)
         wait = None if taken.wait_seconds is None else ceil(taken.wait_seconds)
         if not taken.allowed and wait is not None:

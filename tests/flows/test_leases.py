@@ -162,6 +162,17 @@ def test_the_quota_is_never_exceeded(steps: list[tuple[int, str, int]]) -> None:
     assert allowed <= used <= allowed + 2 * crashes
 
 
+def test_a_process_that_never_had_a_lease_says_what_is_left() -> None:
+    """Its first refusal tells of the bucket and of the month what the others left of them, their leases taken off."""
+    town, who = Town(2), caller(DELIVERED[0])
+    for _ in range(20):
+        assert town.ask(0, who).allowed
+    events = town.ask(1, who, 0, 2_000)
+    assert (events.which, events.retry_after_seconds, events.remaining) == ("events", None, 890)
+    month = events.shares[1]
+    assert (month.window_seconds, month.remaining) == (2_678_400, 99_980)
+
+
 def test_a_new_month_begins_anew() -> None:
     """A used-up month refuses with the time of its end; then the next one's quota is there."""
     town, who = Town(1), caller(TINY)

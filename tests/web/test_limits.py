@@ -145,6 +145,74 @@ def test_checks_are_counted_to_the_token() -> None:
     assert answers == [True, False]
 
 
+FIVE: dict[str, Any] = {
+    "namespace": "logins",
+    "key": "ann",
+    "limit": {"tokens": 5, "seconds": 60, "burst": 5},
+}
+
+
+def test_a_refused_check_says_what_is_left() -> None:
+    """It takes nothing, so what was left before it is left after it, and comes back as soon."""
+    client = Limited().client()
+
+    def ask(cost: int) -> tuple[Any, ...]:
+        found = client.simulate_post(CHECK, json={**FIVE, "cost": cost}).json
+        return tuple(found[name] for name in ("allowed", "remaining", "reset_seconds", "retry_after_seconds"))
+
+    assert [ask(cost) for cost in (1, 5, 5, 1, 6)] == [
+        (True, 4, 12, 0),
+        (False, 4, 12, 12),
+        (False, 4, 12, 12),
+        (True, 3, 24, 0),
+        (False, 3, 24, None),
+    ]
+
+
+def test_a_cost_above_an_untouched_bucket_leaves_it_full() -> None:
+    """The first check of a key is refused for ever, and says that all of the bucket is there; also in another process."""
+    one = Limited()
+    for api in (one, Limited(store=one.store)):
+        for _ in range(2):
+            found = api.client().simulate_post(CHECK, json={**FIVE, "cost": 6}).json
+            assert (found["allowed"], found["remaining"], found["reset_seconds"]) == (False, 5, 0)
+    assert not any(key.name.startswith("check") for key in one.store.accounts)
+
+
+def test_a_refused_check_knows_what_another_process_took() -> None:
+    """A process that never had a token of a key says of a refusal what the others left."""
+    one = Limited()
+    for _ in range(3):
+        one.client().simulate_post(CHECK, json=FIVE)
+    found = Limited(store=one.store).client().simulate_post(CHECK, json={**FIVE, "cost": 3}).json
+    assert (found["allowed"], found["remaining"], found["reset_seconds"]) == (False, 2, 36)
+
+
+def test_two_limits_of_one_key_say_what_is_left_of_each() -> None:
+    """A key that is asked about under two limits in turn is answered by the one of the question."""
+    client = Limited().client()
+    faster = {**FIVE, "limit": {"tokens": 5, "seconds": 1, "burst": 5}}
+    answers = [
+        client.simulate_post(CHECK, json=asked).json
+        for asked in ({**FIVE, "cost": 6}, faster, {**FIVE, "cost": 6})
+    ]
+    assert [(one["allowed"], one["remaining"]) for one in answers] == [(False, 5), (True, 4), (False, 4)]
+
+
+def test_without_its_table_a_refusal_promises_nothing() -> None:
+    """Where nobody knows what is there, nothing is left; with limits.store_down = closed, for a second."""
+    for store_down, retry in (("closed", 1), ("open", None)):
+        api = Limited(store_down=store_down)
+        api.store.down = True
+        found = api.service  # asked without the plan, which would be refused first
+        check = Check("logins", "ann", 6, Limit(5, 60))
+        limit = check.limit
+        assert limit is not None
+        while (answer := found.take("acme", check, limit)) is None:
+            found.renewal("acme", check, limit, lambda work, *given: work(*given)).result()
+        assert (answer.allowed, answer.remaining, answer.retry_after_seconds) == (False, 0, retry)
+
+
 def test_two_processes_share_a_key() -> None:
     """Tokens that one process gave, another has not."""
     one = Limited()
