@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
+import msgspec
+
 from pipeline.core.bucket import MICROSECONDS, Bucket
 from pipeline.core.caller import Caller
 from pipeline.core.decision import Decision, Share, Which, share_fields
@@ -86,10 +88,12 @@ class Limiter:
         if found is None or not found.allowed:
             return None if found is None else self._decision(caller, found)
         now = self._clock.monotonic()
-        if account.told is None or found.low or not account.reuse or now >= account.until:
-            return self._tell(caller, account, now, low=found.low)
-        account.reuse -= 1
-        return account.told
+        told = account.told
+        if told is None or found.low or not account.reuse or now >= account.until:
+            told = self._tell(caller, account, now, low=found.low)
+        else:
+            account.reuse -= 1
+        return self._with_own(caller, told) if own else told
 
     def _tell(self, caller: Caller, account: "_Account", now: float, *, low: bool) -> Decision:
         """Return what is left of a plan after a take; for a moment others of its callers are told the same, if it is much."""
@@ -208,22 +212,36 @@ class Limiter:
     def _decision(self, caller: Caller, taken: Taken, own: Which = "") -> Decision:
         """Return what the caller is told: of the bucket that is short, else of requests; and of the month."""
         if own:
-            bucket = credential_terms(caller).buckets[0]
-            return refused(taken, own, _share(own, bucket, 0), ())
+            (mine,) = self._own(caller)
+            return refused(taken, own, mine, (*self._looked(caller, 0), mine))
         which: Which = "month" if taken.which == QUOTA else "store"
         if taken.which >= 0:
             which = NAMES[taken.which]
         shown = self._shown(caller, max(0, taken.which))
         decided = shown[-1] if which == "month" else shown[0]
-        return refused(taken, which, decided, () if which == "store" else shown)
+        return refused(taken, which, decided, () if which == "store" else (*shown, *self._own(caller)))
+
+    def _with_own(self, caller: Caller, told: Decision) -> Decision:
+        """Return what is told of a plan with what is left of the credential's own limit."""
+        return msgspec.structs.replace(told, shares=(*told.shares, *self._own(caller)), fields=None)
+
+    def _own(self, caller: Caller) -> tuple[Share, ...]:
+        """Return what a caller is told of its credential's own limit; nothing where it has none."""
+        if caller.requests_per_second is None:
+            return ()
+        left = self._leases.look(credential_key(caller), lambda held, now: held.remaining(0, now))
+        return (_share("credential", credential_terms(caller).buckets[0], left or 0),)
 
     def _shown(self, caller: Caller, number: int) -> tuple[Share, ...]:
         """Return what a caller is told: of one bucket of its plan, and of the month."""
-        account = self._account(caller)
+        return self._looked(caller, number) or (_share("requests", self._terms(caller).buckets[0], 0),)
+
+    def _looked(self, caller: Caller, number: int) -> tuple[Share, ...]:
+        """Return the same; nothing while this process holds nothing of the plan."""
         shares: tuple[Share, ...] | None = self._leases.look(
-            account.key, lambda held, now: self._shares(caller, held, now, number)
+            plan_key(caller), lambda held, now: self._shares(caller, held, now, number)
         )
-        return shares or (_share("requests", account.terms.buckets[0], 0),)
+        return shares or ()
 
     def _shares(self, caller: Caller, held: Held, now: float, number: int) -> tuple[Share, Share]:
         bucket = held.terms.buckets[number]

@@ -37,6 +37,58 @@ def test_answers_say_what_is_left() -> None:
     assert answer.headers["ratelimit-policy"] == '"requests";q=20;w=2, "month";q=100000;w=2678400'
 
 
+def test_answers_say_what_is_left_of_a_credential() -> None:
+    """With a limit of its own, answers tell of that beside the plan's, both when they are let in and when it refuses."""
+    api = Limited(BASIC)
+    api.become(requests_per_second=2)
+    client = api.client(HELLO)
+    answers = [client.simulate_get("/hello") for _ in range(5)]
+    assert [one.status_code for one in answers] == [200] * 4 + [429]
+    policies = '"requests";q=20;w=2, "month";q=100000;w=2678400, "credential";q=4;w=2'
+    assert {one.headers["ratelimit-policy"] for one in answers} == {policies}
+    left = [one.headers["ratelimit"].split(", ") for one in answers]
+    assert [one[0].split(";")[1] for one in left] == ["r=19", "r=18", "r=17", "r=16", "r=16"]
+    assert [one[2] for one in left] == [
+        '"credential";r=3;t=1',
+        '"credential";r=2;t=1',
+        '"credential";r=1;t=2',
+        '"credential";r=0;t=2',
+        '"credential";r=0;t=2',
+    ]
+    refused = answers[4]
+    assert (refused.json["which"], refused.json["limit"], refused.headers["retry-after"]) == (
+        "credential",
+        4,
+        "1",
+    )
+    api.become(credential="key:k2", requests_per_second=None)
+    assert "credential" not in client.simulate_get("/hello").headers["ratelimit"]
+
+
+def test_a_plan_that_refuses_says_what_is_left_of_a_credential() -> None:
+    """What was taken of the credential's own limit for a request that its plan refuses is there again."""
+    api = Limited(BASIC)
+    client = api.client(HELLO)
+    for _ in range(20):
+        client.simulate_get("/hello")
+    api.become(credential="key:k2", requests_per_second=2)
+    refused = client.simulate_get("/hello")
+    assert (refused.status_code, refused.json["which"]) == (429, "requests")
+    assert refused.headers["ratelimit"].split(", ")[2] == '"credential";r=4;t=0'
+
+
+def test_a_credential_of_a_fresh_process_is_told_of_its_own_limit_alone() -> None:
+    """Where this process holds nothing of the plan, a refusal by the credential's own limit claims nothing of it."""
+    one = Limited(BASIC)
+    one.become(requests_per_second=1)
+    for _ in range(2):
+        assert one.client(HELLO).simulate_get("/hello").status_code == 200
+    other = Limited(BASIC, store=one.store)
+    other.become(requests_per_second=1)
+    refused = other.client(HELLO).simulate_get("/hello")
+    assert (refused.status_code, refused.headers["ratelimit"]) == (429, '"credential";r=0;t=2')
+
+
 def test_a_refusal_after_the_first_take_says_it_once() -> None:
     """A request that was taken and whose events are too many is told of the events alone: no field comes twice."""
 
