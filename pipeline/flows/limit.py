@@ -17,7 +17,7 @@ from pipeline.core.decision import Decision, Share, Which, share_fields
 from pipeline.core.lease import QUOTA, Terms
 from pipeline.core.plan import Plan
 from pipeline.core.quota import month_ends_us, month_span
-from pipeline.flows.held import Held, Taken
+from pipeline.flows.held import STORE, Held, Taken
 from pipeline.flows.leases import Leases, Submit
 from pipeline.ports.clock import Clock
 from pipeline.ports.limits import AccountKey
@@ -80,7 +80,7 @@ class Limiter:
             if taken is None:
                 return None
             if not taken.allowed:
-                return self._decision(caller, taken, "credential")
+                return self._decision(caller, taken, "" if taken.which == STORE else "credential")
         account = self._account(caller)
         found = self._leases.take(account.key, account.terms, (requests, events, size_bytes))
         if own and (found is None or not found.allowed):

@@ -136,9 +136,11 @@ def test_a_used_up_month_has_a_code_of_its_own() -> None:
     assert answers[-1].headers["retry-after"] == "1857600"
 
 
-def test_a_closed_store_refuses_with_503() -> None:
-    """With limits.store_down = closed, a table that does not answer is not the caller's fault."""
+@pytest.mark.parametrize("own", [None, 2])
+def test_a_closed_store_refuses_with_503(own: int | None) -> None:
+    """With limits.store_down = closed, a table that does not answer is not the caller's fault, nor its credential's."""
     api = Limited(BASIC, store_down="closed")
+    api.become(requests_per_second=own)
     api.store.down = True
     answer = api.client(HELLO).simulate_get("/hello")
     assert (answer.status_code, answer.json["code"], answer.headers["retry-after"]) == (
