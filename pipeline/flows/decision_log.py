@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.core.caller import Caller
 from pipeline.core.errors import HeadraceError
 from pipeline.facts import DecisionsDropped, FactSink
 from pipeline.flows.ratelimits import Check, Checked
@@ -40,11 +41,12 @@ class DecisionLog:
         self._waiting: set[asyncio.Task[None]] = set()
         self._dropped, self._told_at = 0, -_TOLD_SECONDS
 
-    def record(self, tenant: str, check: Check, found: Checked) -> None:
-        """Send one decision, some time soon."""
+    def record(self, caller: Caller, check: Check, found: Checked) -> None:
+        """Send one decision that a caller was told, some time soon."""
         if len(self._waiting) >= MAX_WAITING:
             self._drop()
             return
+        tenant = caller.tenant_id
         event = decided_event(tenant, check, found, self._clock.now_us(), secrets.token_hex(16))
         task = asyncio.get_running_loop().create_task(self._send(event, tenant, entity_of(check)))
         self._waiting.add(task)

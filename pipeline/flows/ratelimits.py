@@ -6,13 +6,16 @@ at most one lease each, which is one token where the limit is below 20 a second 
 one process holds may be missed by another until it is used, or given back after a minute.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from pipeline.core.caller import Caller
 from pipeline.core.idempotency import LIFETIME_SECONDS
 from pipeline.core.names import NAME
 from pipeline.core.policy import MAX_TOKENS, Limit, Policy
@@ -47,78 +50,113 @@ class Checked(msgspec.Struct, frozen=True):
     retry_after_seconds: int | None
 
 
-class RateLimits:
-    """Answers checks; one for a process, safe from its event loop and its threads.
+@dataclass(frozen=True)
+class LimitParts:
+    """What the service is made of; nobody but `TenantRateLimits` is given it.
 
-    Args:
+    Attributes:
         leases: of this process.
         policies: named limits.
         decisions: what was decided under idempotency keys.
         clock: wall clock and monotonic.
+        known: policies as they were read, and when, by tenant and name.
     """
 
-    def __init__(self, leases: Leases, policies: Policies, decisions: Decisions, clock: Clock) -> None:
-        self.leases, self.policies, self._decisions, self._clock = leases, policies, decisions, clock
-        self._known: dict[tuple[str, str], tuple[float, Policy | None]] = {}
+    leases: Leases
+    policies: Policies
+    decisions: Decisions
+    clock: Clock
+    known: dict[tuple[str, str], tuple[float, Policy | None]] = field(default_factory=dict)
 
-    def known_policy(self, tenant: str, name: str) -> tuple[Policy | None, bool]:
+
+class RateLimits:
+    """The service of one process. `of` is the only way to what is stored; it takes a caller and nothing else that says whose."""
+
+    def __init__(self, leases: Leases, policies: Policies, decisions: Decisions, clock: Clock) -> None:
+        self._parts = LimitParts(leases, policies, decisions, clock)
+
+    def of(self, caller: Caller) -> "TenantRateLimits":
+        """Return the limits of a caller's tenant."""
+        return TenantRateLimits(self._parts, caller)
+
+
+class TenantRateLimits:
+    """Answers the checks of one tenant, and keeps its policies; made for each request.
+
+    No method takes a tenant. Safe from the process' event loop and its threads.
+    """
+
+    __slots__ = ("_parts", "_tenant")
+
+    def __init__(self, parts: LimitParts, caller: Caller) -> None:
+        self._parts, self._tenant = parts, caller.tenant_id
+
+    def known_policy(self, name: str) -> tuple[Policy | None, bool]:
         """Return a policy as it was read some seconds ago, and whether it was; no I/O."""
-        read_at, found = self._known.get((tenant, name), (None, None))
-        fresh = read_at is not None and self._clock.monotonic() - read_at < POLICY_SECONDS
+        read_at, found = self._parts.known.get((self._tenant, name), (None, None))
+        fresh = read_at is not None and self._parts.clock.monotonic() - read_at < POLICY_SECONDS
         return found, fresh
 
-    def read_policy(self, tenant: str, name: str) -> Policy | None:
+    def read_policy(self, name: str) -> Policy | None:
         """Read a policy and remember it for some seconds; asks the store."""
-        found = self.policies.get(tenant, name)
-        while len(self._known) >= _MAX_POLICIES:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[tenant, name] = (self._clock.monotonic(), found)
+        found, known = self.policy(name), self._parts.known
+        while len(known) >= _MAX_POLICIES:
+            known.pop(next(iter(known)), None)
+        known[self._tenant, name] = (self._parts.clock.monotonic(), found)
         return found
 
-    def put_policy(self, tenant: str, policy: Policy) -> None:
+    def policy(self, name: str) -> Policy | None:
+        """Return a policy as it is now; asks the store."""
+        return self._parts.policies.get(self._tenant, name)
+
+    def policies(self) -> Sequence[Policy]:
+        """Return all policies, by name; asks the store."""
+        return self._parts.policies.all(self._tenant)
+
+    def put_policy(self, policy: Policy) -> None:
         """Store a policy; asks the store."""
-        self.policies.put(tenant, policy)
-        self._known.pop((tenant, policy.name), None)
+        self._parts.policies.put(self._tenant, policy)
+        self._parts.known.pop((self._tenant, policy.name), None)
 
-    def delete_policy(self, tenant: str, name: str) -> bool:
+    def delete_policy(self, name: str) -> bool:
         """Remove a policy; False when there was none. Asks the store."""
-        self._known.pop((tenant, name), None)
-        return self.policies.delete(tenant, name)
+        self._parts.known.pop((self._tenant, name), None)
+        return self._parts.policies.delete(self._tenant, name)
 
-    def take(self, tenant: str, check: Check, limit: Limit) -> Checked | None:
+    def take(self, check: Check, limit: Limit) -> Checked | None:
         """Answer a check; no I/O. None: `renewal` must be waited for first."""
-        key, terms = _key(tenant, check), limit.terms()
-        taken = self.leases.take(key, terms, (check.cost,))
+        leases, key, terms = self._parts.leases, _key(self._tenant, check), limit.terms()
+        taken = leases.take(key, terms, (check.cost,))
         if taken is None or (taken.which == STORE and not taken.allowed):
             return None if taken is None else Checked(False, limit.holds, 0, 1, 1)
-        remaining = self.leases.look(key, lambda held, now: held.remaining(0, now)) or 0
+        remaining = leases.look(key, lambda held, now: held.remaining(0, now)) or 0
         reset = ceil((limit.holds - remaining) * limit.seconds / limit.tokens)
         wait = None if taken.wait_seconds is None else ceil(taken.wait_seconds)
         if not taken.allowed and wait is not None:
             wait = max(1, wait)
         return Checked(taken.allowed, limit.holds, remaining, reset, wait)
 
-    def renewal(self, tenant: str, check: Check, limit: Limit, submit: Submit) -> Future[None]:
+    def renewal(self, check: Check, limit: Limit, submit: Submit) -> Future[None]:
         """Return the renewal that `take` waits for; under way once for a key."""
-        return self.leases.renewal(_key(tenant, check), limit.terms(), (check.cost,), submit)
+        return self._parts.leases.renewal(_key(self._tenant, check), limit.terms(), (check.cost,), submit)
 
-    def decided(self, tenant: str, idempotency_key: str) -> Decided | None:
+    def decided(self, idempotency_key: str) -> Decided | None:
         """Return what was decided under an idempotency key; asks the store."""
-        return self._decisions.find(tenant, idempotency_key, self._clock.now_us())
+        return self._parts.decisions.find(self._tenant, idempotency_key, self._parts.clock.now_us())
 
     def keep(
-        self, tenant: str, idempotency_key: str, fingerprint: str, check: Check, found: Checked
+        self, idempotency_key: str, fingerprint: str, check: Check, found: Checked
     ) -> tuple[Decided, bool]:
         """Store a decision, or give its tokens back, where another request stored one first; return what is kept.
 
         And whether it is this one, for certain: then it is to be told on.
         """
         mine = Decided(fingerprint, msgspec.json.encode(found))
-        now_us = self._clock.now_us()
+        now_us = self._parts.clock.now_us()
         expires_us = now_us + LIFETIME_SECONDS * 1_000_000
-        kept = self._decisions.keep(tenant, idempotency_key, mine, now_us, expires_us)
+        kept = self._parts.decisions.keep(self._tenant, idempotency_key, mine, now_us, expires_us)
         if kept != mine and found.allowed:
-            self.leases.put_back(_key(tenant, check), (check.cost,))
+            self._parts.leases.put_back(_key(self._tenant, check), (check.cost,))
         return kept, kept is mine
 
 

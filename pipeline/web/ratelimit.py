@@ -8,7 +8,7 @@ import msgspec
 from pipeline.core.caller import Scope
 from pipeline.core.names import is_name
 from pipeline.core.policy import Limit, Policy
-from pipeline.flows.ratelimits import Check, Checked, RateLimits
+from pipeline.flows.ratelimits import Check, Checked, TenantRateLimits
 from pipeline.web.document import bounded, decoded
 from pipeline.web.idempotent import KEY_PARAMETER, REPLAYED, key_of
 from pipeline.web.limits import renewed
@@ -30,55 +30,53 @@ class PolicyList(msgspec.Struct, frozen=True):
 
 async def check(door: FrontDoor, call: Call) -> Answer:
     """Answer whether a key may have tokens."""
-    service, tenant = _service(door), call.caller.tenant_id
+    limits = _limits(door, call)
     body = await bounded(call.request, MAX_BODY_BYTES)
     asked = decoded(_CHECK, body)
     idempotency_key = key_of(call.request)
     if idempotency_key is None:
-        found = await _decide(door, service, tenant, asked)
-        _record(door, tenant, asked, found)
+        found = await _decide(door, limits, asked)
+        _record(door, call, asked, found)
         return Answer(found)
-    return await _decide_once(door, service, tenant, asked, idempotency_key, body)
+    return await _decide_once(door, call, asked, idempotency_key, body)
 
 
-async def _decide(door: FrontDoor, service: RateLimits, tenant: str, asked: Check) -> Checked:
-    limit = await _limit(door, service, tenant, asked)
-    while (found := service.take(tenant, asked, limit)) is None:
-        await renewed(door, service.renewal(tenant, asked, limit, door.renewals.submit))
+async def _decide(door: FrontDoor, limits: TenantRateLimits, asked: Check) -> Checked:
+    limit = await _limit(door, limits, asked)
+    while (found := limits.take(asked, limit)) is None:
+        await renewed(door, limits.renewal(asked, limit, door.renewals.submit))
     return found
 
 
-async def _decide_once(
-    door: FrontDoor, service: RateLimits, tenant: str, asked: Check, key: str, body: bytes
-) -> Answer:
+async def _decide_once(door: FrontDoor, call: Call, asked: Check, key: str, body: bytes) -> Answer:
     """Decide, unless that was decided under this key: then give the same answer again.
 
     Not by `idempotent.once`, which would store before the work and after it: a decision that came second gives its tokens
     back, so it may be made twice, and one write is enough.
     """
-    fingerprint = hashlib.sha256(body).hexdigest()
-    kept = await in_table(door, service.decided, tenant, key)
+    limits, fingerprint = _limits(door, call), hashlib.sha256(body).hexdigest()
+    kept = await in_table(door, limits.decided, key)
     headers = {} if kept is None else REPLAYED
     if kept is None:
-        found = await _decide(door, service, tenant, asked)
-        stored, is_ours = await in_table(door, service.keep, tenant, key, fingerprint, asked, found)
+        found = await _decide(door, limits, asked)
+        stored, is_ours = await in_table(door, limits.keep, key, fingerprint, asked, found)
         kept = stored
         if is_ours:
-            _record(door, tenant, asked, found)
+            _record(door, call, asked, found)
     if kept.fingerprint != fingerprint:
         raise Problem("key_reused", "this Idempotency-Key was used for another check; use a new one")
     return Answer(kept.answer, headers=headers)
 
 
-async def _limit(door: FrontDoor, service: RateLimits, tenant: str, asked: Check) -> Limit:
+async def _limit(door: FrontDoor, limits: TenantRateLimits, asked: Check) -> Limit:
     if (asked.limit is None) == (asked.policy is None):
         raise Problem("invalid", "give either limit or policy", pointer="/limit")
     if asked.limit is not None:
         return asked.limit
     name = asked.policy or ""
-    policy, known = service.known_policy(tenant, name)
+    policy, known = limits.known_policy(name)
     if not known:
-        policy = await in_table(door, service.read_policy, tenant, name)
+        policy = await in_table(door, limits.read_policy, name)
     if policy is None:
         raise Problem(
             "invalid", f"there is no policy {name}: PUT /v1/ratelimit/policies/{name}", pointer="/policy"
@@ -86,9 +84,9 @@ async def _limit(door: FrontDoor, service: RateLimits, tenant: str, asked: Check
     return policy.limit
 
 
-def _record(door: FrontDoor, tenant: str, asked: Check, found: Checked) -> None:
+def _record(door: FrontDoor, call: Call, asked: Check, found: Checked) -> None:
     if door.decision_log is not None:
-        door.decision_log.record(tenant, asked, found)
+        door.decision_log.record(call.caller, asked, found)
 
 
 async def put_policy(door: FrontDoor, call: Call) -> Answer:
@@ -97,7 +95,7 @@ async def put_policy(door: FrontDoor, call: Call) -> Answer:
     if not is_name(name):
         raise Problem("invalid", "a policy's name is lower case letters, digits, '.', '_', '-', 63 at most")
     policy = Policy(name, decoded(_LIMIT, await bounded(call.request, MAX_BODY_BYTES)))
-    await in_table(door, _service(door).put_policy, call.caller.tenant_id, policy)
+    await in_table(door, _limits(door, call).put_policy, policy)
     return Answer(policy)
 
 
@@ -106,7 +104,7 @@ async def get_policy(door: FrontDoor, call: Call) -> Answer:
     name = call.path["name"]
     found = None
     if is_name(name):
-        found = await in_table(door, _service(door).policies.get, call.caller.tenant_id, name)
+        found = await in_table(door, _limits(door, call).policy, name)
     if found is None:
         raise Problem("not_found", "there is no such policy; GET /v1/ratelimit/policies lists them")
     return Answer(found)
@@ -115,23 +113,21 @@ async def get_policy(door: FrontDoor, call: Call) -> Answer:
 async def delete_policy(door: FrontDoor, call: Call) -> Answer:
     """Remove a policy."""
     name = call.path["name"]
-    if not is_name(name) or not await in_table(
-        door, _service(door).delete_policy, call.caller.tenant_id, name
-    ):
+    if not is_name(name) or not await in_table(door, _limits(door, call).delete_policy, name):
         raise Problem("not_found", "there is no such policy; GET /v1/ratelimit/policies lists them")
     return Answer(status=204)
 
 
 async def list_policies(door: FrontDoor, call: Call) -> Answer:
     """Return the tenant's policies."""
-    found = await in_table(door, _service(door).policies.all, call.caller.tenant_id)
+    found = await in_table(door, _limits(door, call).policies)
     return Answer(PolicyList(list(found)))
 
 
-def _service(door: FrontDoor) -> RateLimits:
+def _limits(door: FrontDoor, call: Call) -> TenantRateLimits:
     if door.ratelimits is None:
         raise unavailable("this process was made without the rate-limit service")
-    return door.ratelimits
+    return door.ratelimits.of(call.caller)
 
 
 _KEY = replace(KEY_PARAMETER, says="The same key and body gives the same decision for 24 hours.")

@@ -56,7 +56,7 @@ class Limited:
     ) -> None:
         self.clock, self.facts, self.sent = SteppedClock(), FactList(), list[tuple[bytes, str, str]]()
         self.store = store or MemoryLimits()
-        leases = Leases(self.store, self.clock, self.facts, store_down)
+        self.leases = leases = Leases(self.store, self.clock, self.facts, store_down)
         self.gate = OneCaller(Caller("acme", "key:k1", frozenset(Scope), plan))
         self.service = RateLimits(leases, MemoryPolicies(), decisions or MemoryDecisions(), self.clock)
         self.door = make_door(

@@ -258,12 +258,12 @@ def test_without_its_table_a_refusal_promises_nothing() -> None:
     for store_down, retry in (("closed", 1), ("open", None)):
         api = Limited(store_down=store_down)
         api.store.down = True
-        found = api.service  # asked without the plan, which would be refused first
+        found = api.service.of(CALLER)  # asked without the plan, which would be refused first
         check = Check("logins", "ann", 6, Limit(5, 60))
         limit = check.limit
         assert limit is not None
-        while (answer := found.take("acme", check, limit)) is None:
-            found.renewal("acme", check, limit, lambda work, *given: work(*given)).result()
+        while (answer := found.take(check, limit)) is None:
+            found.renewal(check, limit, lambda work, *given: work(*given)).result()
         assert (answer.allowed, answer.remaining, answer.retry_after_seconds) == (False, 0, retry)
 
 
@@ -317,16 +317,15 @@ def test_a_decision_that_came_second_gives_its_token_back() -> None:
     check = Check("logins", "ann", limit=Limit(3, 60))
     limit = check.limit
     assert limit is not None
-    key = api.service.leases
-    found = []
+    limits, found = api.service.of(CALLER), []
     for _ in range(2):
-        while (one := api.service.take("acme", check, limit)) is None:
-            api.service.renewal("acme", check, limit, lambda work, *given: work(*given)).result()
+        while (one := limits.take(check, limit)) is None:
+            limits.renewal(check, limit, lambda work, *given: work(*given)).result()
         found.append(one)
-    (kept, ours), (also, others) = [api.service.keep("acme", "k", "f", check, one) for one in found]
+    (kept, ours), (also, others) = [limits.keep("k", "f", check, one) for one in found]
     assert kept == also
     assert (ours, others) == (True, False)
-    assert len(key) == 1
+    assert len(api.leases) == 1
     assert [api.client().simulate_post(CHECK, json=THREE).json["allowed"] for _ in range(3)] == [
         True,
         True,
