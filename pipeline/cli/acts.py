@@ -14,7 +14,7 @@ from pipeline.cli.administer import desk, looking, moment, table
 @click.option(
     "--subject",
     metavar="KIND:NAME",
-    help="Of one thing: tenant:acme, plan:basic, key:ID, client:ID, schema:TYPE/VERSION.",
+    help="Of one thing: tenant:acme, plan:basic, key:ID, client:ID, schema:TYPE/VERSION, policy:TENANT/NAME.",
 )
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most."

@@ -16,9 +16,11 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.core.caller import Caller
+from pipeline.core.errors import Corrupt
 from pipeline.core.idempotency import LIFETIME_SECONDS
 from pipeline.core.names import NAME
 from pipeline.core.policy import MAX_TOKENS, Limit, Policy
+from pipeline.core.tenant import Act
 from pipeline.flows.held import STORE
 from pipeline.flows.leases import Leases, Submit
 from pipeline.ports.clock import Clock
@@ -86,10 +88,10 @@ class TenantRateLimits:
     No method takes a tenant. Safe from the process' event loop and its threads.
     """
 
-    __slots__ = ("_parts", "_tenant")
+    __slots__ = ("_credential", "_parts", "_tenant")
 
     def __init__(self, parts: LimitParts, caller: Caller) -> None:
-        self._parts, self._tenant = parts, caller.tenant_id
+        self._parts, self._tenant, self._credential = parts, caller.tenant_id, caller.credential
 
     def known_policy(self, name: str) -> tuple[Policy | None, bool]:
         """Return a policy as it was read some seconds ago, and whether it was; no I/O."""
@@ -112,6 +114,27 @@ class TenantRateLimits:
     def policies(self) -> Sequence[Policy]:
         """Return all policies, by name; asks the store."""
         return self._parts.policies.all(self._tenant)
+
+    def differs(self, name: str, wanted: Policy | None) -> bool:
+        """True when what is stored under a name is not what is wanted, None for nothing; asks the store."""
+        try:
+            return self.policy(name) != wanted
+        except Corrupt:  # a damaged one is there, and may be replaced or removed
+            return True
+
+    def putting(self, policy: Policy) -> Act:
+        """Return the act that storing a policy is; to be kept before that is done."""
+        limit = policy.limit
+        details = {"tokens": limit.tokens, "seconds": limit.seconds, "burst": limit.holds}
+        return self._act("policy.put", policy.name, **details)
+
+    def deleting(self, name: str) -> Act:
+        """Return the act that removing a policy is; to be kept before that is done."""
+        return self._act("policy.delete", name)
+
+    def _act(self, action: str, name: str, **details: int) -> Act:
+        now_us, subject = self._parts.clock.now_us(), f"policy:{self._tenant}/{name}"
+        return Act(now_us, self._credential, action, subject, {"tenant": self._tenant, **details})
 
     def put_policy(self, policy: Policy) -> None:
         """Store a policy; asks the store."""

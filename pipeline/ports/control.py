@@ -120,6 +120,10 @@ class Control(Protocol):
         """
         ...
 
+    def note(self, act: Act) -> None:
+        """Store the act of a change that is about to be made elsewhere, as in the table of limits."""
+        ...
+
     def acts(self, subject: str | None = None, limit: int = 100) -> Iterable[Act]:
         """Return acts, newest first."""
         ...

@@ -167,6 +167,10 @@ class SqlControl:
 
         self._primary.write(change, act)
 
+    def note(self, act: Act) -> None:
+        """Store the act of a change elsewhere; see the port."""
+        self._primary.write(lambda _session: None, act)
+
     def acts(self, subject: str | None = None, limit: int = 100) -> list[Act]:
         """Return acts, newest first."""
 

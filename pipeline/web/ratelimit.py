@@ -8,13 +8,14 @@ import msgspec
 from pipeline.core.caller import Scope
 from pipeline.core.names import is_name
 from pipeline.core.policy import Limit, Policy
+from pipeline.core.tenant import Act
 from pipeline.flows.ratelimits import Check, Checked, TenantRateLimits
 from pipeline.web.document import bounded, decoded
 from pipeline.web.idempotent import KEY_PARAMETER, REPLAYED, key_of
 from pipeline.web.limits import renewed
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
-from pipeline.web.threads import in_table, unavailable
+from pipeline.web.threads import in_table, in_thread, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384
@@ -95,7 +96,10 @@ async def put_policy(door: FrontDoor, call: Call) -> Answer:
     if not is_name(name):
         raise Problem("invalid", "a policy's name is lower case letters, digits, '.', '_', '-', 63 at most")
     policy = Policy(name, decoded(_LIMIT, await bounded(call.request, MAX_BODY_BYTES)))
-    await in_table(door, _limits(door, call).put_policy, policy)
+    limits = _limits(door, call)
+    if await in_table(door, limits.differs, name, policy):
+        await _note(door, limits.putting(policy))
+        await in_table(door, limits.put_policy, policy)
     return Answer(policy)
 
 
@@ -112,10 +116,20 @@ async def get_policy(door: FrontDoor, call: Call) -> Answer:
 
 async def delete_policy(door: FrontDoor, call: Call) -> Answer:
     """Remove a policy."""
-    name = call.path["name"]
-    if not is_name(name) or not await in_table(door, _limits(door, call).delete_policy, name):
+    name, limits, found = call.path["name"], _limits(door, call), False
+    if is_name(name) and await in_table(door, limits.differs, name, None):
+        await _note(door, limits.deleting(name))
+        found = await in_table(door, limits.delete_policy, name)
+    if not found:
         raise Problem("not_found", "there is no such policy; GET /v1/ratelimit/policies lists them")
     return Answer(status=204)
+
+
+async def _note(door: FrontDoor, act: Act) -> None:
+    """Keep an act before it is done: the change is in another store, and none is made that the audit log does not have."""
+    if door.control is None:
+        raise unavailable("this process changes no policies")
+    await in_thread(door, door.control.note, act)
 
 
 async def list_policies(door: FrontDoor, call: Call) -> Answer:

@@ -11,6 +11,10 @@ from click.testing import CliRunner
 
 from pipeline.cli.group import cli
 from pipeline.core.api_key import parse_key
+from pipeline.core.tenant import Act
+from pipeline.ports.clock import SystemClock
+from pipeline.store.connect import sqlite_url
+from pipeline.store.open import open_control
 
 
 @pytest.fixture
@@ -198,3 +202,15 @@ def test_acts_show_times(home: Path) -> None:
     assert f'"expires": "{made["expires"]}"' in shown
     assert isinstance(raw, int)
     assert str(raw) not in shown
+
+
+def test_acts_of_rate_limit_policies_are_shown(home: Path) -> None:
+    """What a credential changed over HTTP is found under the policy's name, with its limit."""
+    told(home, "tenants", "add", "acme")
+    control = open_control(sqlite_url(home / "control.sqlite"), SystemClock())
+    control.note(Act(1, "key:00ff", "policy.put", "policy:acme/logins", {"tenant": "acme", "tokens": 5}))
+    control.close()
+    acts = answer(home, "acts", "--subject", "policy:acme/logins")
+    assert isinstance(acts, list)
+    assert [(one["actor"], one["action"]) for one in acts] == [("key:00ff", "policy.put")]
+    assert '"tokens": 5' in told(home, "acts")

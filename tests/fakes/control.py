@@ -123,6 +123,10 @@ class MemoryControl:
         self._publications[name] = publication
         self._note(act)
 
+    def note(self, act: Act) -> None:
+        self._called("note")
+        self._note(act)
+
     def acts(self, subject: str | None = None, limit: int = 100) -> list[Act]:
         self._called("acts")
         return [one for one in reversed(self._acts) if subject in (None, one.subject)][:limit]

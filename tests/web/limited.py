@@ -21,6 +21,7 @@ from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import SteppedClock
+from tests.fakes.control import MemoryControl
 from tests.fakes.facts import FactList
 from tests.fakes.limits import MemoryDecisions, MemoryLimits, MemoryPolicies
 from tests.web.asking import client_of
@@ -53,14 +54,18 @@ class Limited:
         store: MemoryLimits | None = None,
         store_down: Any = "open",
         decisions: MemoryDecisions | None = None,
+        policies: MemoryPolicies | None = None,
     ) -> None:
         self.clock, self.facts, self.sent = SteppedClock(), FactList(), list[tuple[bytes, str, str]]()
+        self.control = MemoryControl()
         self.store = store or MemoryLimits()
         self.leases = leases = Leases(self.store, self.clock, self.facts, store_down)
         self.gate = OneCaller(Caller("acme", "key:k1", frozenset(Scope), plan))
-        self.service = RateLimits(leases, MemoryPolicies(), decisions or MemoryDecisions(), self.clock)
+        self.policies = policies or MemoryPolicies()
+        self.service = RateLimits(leases, self.policies, decisions or MemoryDecisions(), self.clock)
         self.door = make_door(
             settings=Settings(),
+            control=self.control,
             judged_by=make_rules([], [], Limits(), {}),
             clock=self.clock,
             facts=self.facts,

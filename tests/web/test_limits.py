@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.core.caller import Caller, Scope
-from pipeline.core.errors import Transient
+from pipeline.core.errors import Corrupt, Transient
 from pipeline.core.event import Envelope
 from pipeline.core.plan import Plan
-from pipeline.core.policy import Limit
+from pipeline.core.policy import Limit, Policy
+from pipeline.core.tenant import Act
 from pipeline.flows.decision_log import DecisionLog, decided_event
 from pipeline.flows.ratelimits import POLICY_SECONDS, Check, Checked
 from pipeline.ports.limits import Decided
@@ -21,7 +22,7 @@ from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Route
 from pipeline.wiring.front_door import FrontDoor
 from tests.fakes.clock import NOON_US
-from tests.fakes.limits import MemoryDecisions
+from tests.fakes.limits import MemoryDecisions, MemoryPolicies
 from tests.web.limited import BASIC, HELLO, Limited, OneCaller
 
 CALLER = Caller("acme", "key:k1", frozenset(Scope), BASIC)
@@ -356,6 +357,65 @@ def test_policies_are_named_limits() -> None:
     assert client.simulate_delete(f"{path}/logins").status_code == 404
     api.clock.advance(POLICY_SECONDS)
     assert client.simulate_post(CHECK, json=by_name).status_code == 422
+
+
+POLICY = "/v1/ratelimit/policies/logins"
+
+
+def test_each_change_of_a_policy_is_in_the_audit_log() -> None:
+    """With the credential and the limit; what changes nothing, or is refused, is no act."""
+    api = Limited()
+    client = api.client()
+    begun_us = api.clock.now_us()
+    for tokens in (5, 5, 6):
+        assert client.simulate_put(POLICY, json={"tokens": tokens, "seconds": 60}).status_code == 200
+    assert client.simulate_put(POLICY, json={"tokens": 0}).status_code == 422
+    assert [client.simulate_delete(POLICY).status_code for _ in range(2)] == [204, 404]
+    api.become(scopes=frozenset({Scope.READ}))
+    assert client.simulate_put(POLICY, json={"tokens": 7}).status_code == 403
+    subject, of = "policy:acme/logins", {"tenant": "acme"}
+    assert api.control.acts() == [
+        Act(begun_us, "key:k1", "policy.delete", subject, of),
+        Act(begun_us, "key:k1", "policy.put", subject, {**of, "tokens": 6, "seconds": 60, "burst": 6}),
+        Act(begun_us, "key:k1", "policy.put", subject, {**of, "tokens": 5, "seconds": 60, "burst": 5}),
+    ]
+
+
+def test_no_policy_is_changed_without_its_act() -> None:
+    """While the control store is down the answer is 503, as for schemas, and the policy stays; checks go on."""
+    api = Limited()
+    client = api.client()
+    assert client.simulate_put(POLICY, json={"tokens": 5}).status_code == 200
+    api.control.down = True
+    for answer in (client.simulate_put(POLICY, json={"tokens": 6}), client.simulate_delete(POLICY)):
+        assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert client.simulate_get(POLICY).json["limit"]["tokens"] == 5
+    by_name = {"namespace": "logins", "key": "ann", "policy": "logins"}
+    assert client.simulate_post(CHECK, json=by_name).json["allowed"]
+    assert len(api.policies.policies) == 1
+
+
+class _Damaged(MemoryPolicies):
+    """What is stored cannot be read."""
+
+    def get(self, tenant: str, name: str) -> Policy | None:
+        """Fail for what is there."""
+        if (tenant, name) in self.policies:
+            raise Corrupt("table limits: this policy cannot be read")
+        return None
+
+
+@pytest.mark.parametrize("remove", [True, False])
+def test_a_damaged_policy_can_be_replaced_and_removed(remove: bool) -> None:
+    """It is there, though nobody can say what it was; the act says who replaced or removed it."""
+    api = Limited(policies=_Damaged())
+    client = api.client()
+    api.policies.put("acme", Policy("logins", Limit(1)))
+    assert client.simulate_get(POLICY).status_code == 500
+    answer = client.simulate_delete(POLICY) if remove else client.simulate_put(POLICY, json={"tokens": 6})
+    assert answer.status_code == (204 if remove else 200)
+    assert [one.limit.tokens for one in api.policies.all("acme")] == ([] if remove else [6])
+    assert [one.action for one in api.control.acts()] == ["policy.delete" if remove else "policy.put"]
 
 
 @pytest.mark.parametrize(
