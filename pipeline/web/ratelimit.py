@@ -15,7 +15,7 @@ from pipeline.web.idempotent import KEY_PARAMETER, REPLAYED, key_of
 from pipeline.web.limits import renewed
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, Call, Parameter, Route
-from pipeline.web.threads import in_table, in_thread, unavailable
+from pipeline.web.threads import in_change, in_table, unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384
@@ -129,7 +129,7 @@ async def _note(door: FrontDoor, act: Act) -> None:
     """Keep an act before it is done: the change is in another store, and none is made that the audit log does not have."""
     if door.control is None:
         raise unavailable("this process changes no policies")
-    await in_thread(door, door.control.note, act)
+    await in_change(door, door.control.note, act)
 
 
 async def list_policies(door: FrontDoor, call: Call) -> Answer:

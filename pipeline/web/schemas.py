@@ -16,7 +16,7 @@ from pipeline.web.asked import asked, path
 from pipeline.web.document import document
 from pipeline.web.problems import Problem
 from pipeline.web.route import Answer, AnyOf, Call, Route
-from pipeline.web.threads import in_thread, unavailable
+from pipeline.web.threads import in_change, unavailable
 from pipeline.wiring.front_door import FrontDoor
 from pipeline.wiring.publishing import publish_limits
 
@@ -104,7 +104,7 @@ async def put_schema(door: FrontDoor, call: Call) -> Answer:
         return made is not None
 
     try:
-        new = await in_thread(door, work)
+        new = await in_change(door, work)
     except NotOwned as exc:
         raise Problem("forbidden", str(exc)) from exc
     except TooLarge as exc:

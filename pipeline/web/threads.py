@@ -26,6 +26,11 @@ async def in_thread(door: FrontDoor, work: Callable[..., T], *arguments: Any) ->
     return await _in(door, door.control_threads, partial(work, *arguments))
 
 
+async def in_change(door: FrontDoor, work: Callable[..., T], *arguments: Any) -> T:
+    """Do as `in_thread`, in one of the threads for what tenants change: those hold up no look at a credential."""
+    return await _in(door, door.change_threads, partial(work, *arguments))
+
+
 async def in_table(door: FrontDoor, work: Callable[..., T], *arguments: Any) -> T:
     """Do as `in_thread`, in one of the threads for tables: those that wait for a table hold up nobody else."""
     return await _in(door, door.table_threads, partial(work, *arguments))

@@ -101,6 +101,7 @@ class FrontDoor:
         rules: called, it gives the newest rules known, without waiting; `rules.newest(since_us)`, in a thread, looks for newer.
         control: the control store: from threads only.
         control_threads: where short calls to the control store run (`web.threads`); reads have their own.
+        change_threads: the same for what a tenant changes in the control store: a flood of changes holds up no look at a credential.
         table_threads: the same for calls to tables that their own request alone waits for: `Idempotency-Key`, receipts, policies.
         renewals: the same for leases of the limiter, which every request waits for.
         authenticator: says who callers are; asked by the gate alone.
@@ -124,6 +125,7 @@ class FrontDoor:
     rules: NewestRules
     control: Control | None = None
     control_threads: ThreadPoolExecutor = field(default_factory=_pool("store"))
+    change_threads: ThreadPoolExecutor = field(default_factory=_pool("changes"))
     table_threads: ThreadPoolExecutor = field(default_factory=_pool("tables"))
     renewals: ThreadPoolExecutor = field(default_factory=_pool("limits"))
     authenticator: Authenticator | None = None
@@ -148,7 +150,7 @@ class FrontDoor:
             self.reads.close()
         if self.ready is not None:
             self.ready.close()
-        for pool in (self.control_threads, self.table_threads, self.renewals):
+        for pool in (self.control_threads, self.change_threads, self.table_threads, self.renewals):
             pool.shutdown(wait=False, cancel_futures=True)
         if self.control is not None:
             self.control.close()

@@ -1,6 +1,7 @@
 """Limits over HTTP: what callers of a plan are told, and the rate-limit service."""
 
 import asyncio
+import threading
 from typing import Any
 
 import jsonschema
@@ -379,6 +380,24 @@ def test_each_change_of_a_policy_is_in_the_audit_log() -> None:
         Act(begun_us, "key:k1", "policy.put", subject, {**of, "tokens": 6, "seconds": 60, "burst": 6}),
         Act(begun_us, "key:k1", "policy.put", subject, {**of, "tokens": 5, "seconds": 60, "burst": 5}),
     ]
+
+
+def test_changes_hold_up_no_look_at_a_credential() -> None:
+    """While all threads for changes wait for the control store, one that looks for a credential is free."""
+    api, held = Limited(), threading.Event()
+    for _ in range(20):
+        api.door.change_threads.submit(held.wait)
+    limit = {"json": {"tokens": 5, "seconds": 60}}
+    change = threading.Thread(target=api.client().simulate_put, args=(POLICY,), kwargs=limit)
+    change.start()
+    try:
+        assert api.door.control_threads.submit(lambda: True).result(5)
+        change.join(0.3)
+        assert change.is_alive()
+    finally:
+        held.set()
+    change.join()
+    assert len(api.control.acts()) == 1
 
 
 def test_no_policy_is_changed_without_its_act() -> None:
