@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from pipeline.facts import Fact, WorkerCrashed, readings
+from pipeline.facts import Fact, WorkerCrashed
 from pipeline.ports.clock import Clock, SystemClock
 from pipeline.telemetry.emf import embedded
 
@@ -60,7 +60,7 @@ class FactLog:
             self.close()
         with self._lock:
             if fact.sampled:
-                key = (type(fact).__name__, *((one.key, *one.more) for one in readings(fact)))
+                key = _series(fact)
                 held = self._held.get(key)
                 self._held[key] = fact if held is None else _merged(held, fact)
             else:
@@ -93,9 +93,23 @@ class FactLog:
         self._write(orjson.dumps(body) + b"\n")
 
 
+def _series(fact: Fact) -> tuple[str, ...]:
+    """Return what tells the lines of a sampled fact apart: its labels; what is counted within one line by key is none."""
+    labels = (label for metric in fact.metrics for label in metric.labels)
+    return type(fact).__name__, *[
+        str(getattr(fact, label)) for label in labels if label in fact.__struct_fields__
+    ]
+
+
 def _merged(held: Fact, fact: Fact) -> Fact:
     """Return the newer fact with the held one's counters and histograms added: no count is lost between two lines."""
     counters = [metric.field for metric in fact.metrics if metric.kind != "gauge" and metric.field]
     return msgspec.structs.replace(
-        fact, **{field: getattr(held, field) + getattr(fact, field) for field in dict.fromkeys(counters)}
+        fact, **{field: _sum(getattr(held, field), getattr(fact, field)) for field in dict.fromkeys(counters)}
     )
+
+
+def _sum(held: Any, new: Any) -> Any:
+    if isinstance(new, dict):
+        return held | {key: held.get(key, 0) + count for key, count in new.items()}
+    return held + new

@@ -11,6 +11,7 @@ from pipeline.core.event import RefusalCode
 from pipeline.core.histogram import Timing
 from pipeline.facts import (
     FACTS,
+    EventsReceived,
     Fact,
     LagMeasured,
     RequestsAnswered,
@@ -102,6 +103,36 @@ def test_a_plain_line() -> None:
         b'{"time":"2024-03-10T12:00:00.000+00:00","level":"WARN","fact":"UnitsRefused","lineage":"0001",'
         b'"ordinal":7,"codes":{"not_json":3}}\n'
     )
+
+
+@pytest.mark.parametrize("kind", [one for one in FACTS if one.sampled], ids=lambda kind: kind.__name__)
+def test_every_sampled_fact_is_added_up(kind: type[Fact]) -> None:
+    """Told four times within a minute it is two lines; the second counts three."""
+    log, fact = Log(), example(kind)
+    for _ in range(4):
+        log.tell(fact)
+    log.tell.close()
+    first, second = log.lines
+    for metric in kind.metrics:
+        if metric.kind == "counter" and metric.field:
+            once, thrice = first[metric.field], second[metric.field]
+            if isinstance(once, dict):
+                assert thrice == {key: 3 * count for key, count in once.items()}
+                assert once
+            else:
+                assert thrice == 3 * once > 0
+
+
+def test_refused_events_of_many_codes_are_one_line() -> None:
+    """Counted by code, whichever come together."""
+    log = Log()
+    for codes in ({}, {"not_json": 1}, {}, {"not_json": 2, "wrong_tenant": 5}):
+        log.tell(EventsReceived(requests=1, accepted=0, refused=codes, retry=0))
+    log.tell.close()
+    assert [(one["requests"], one["refused"]) for one in log.lines] == [
+        (1, {}),
+        (3, {"not_json": 3, "wrong_tenant": 5}),
+    ]
 
 
 @every_fact
