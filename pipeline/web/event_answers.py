@@ -1,6 +1,5 @@
 """What `POST /v1/events` says of each event of a request, by index."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -76,7 +75,8 @@ class Gathered:
     def __init__(self, ingest: Ingest) -> None:
         self._ingest, self._answers = ingest, list[bytes]()
         self.items: list[Item] = []
-        self.count, self.refused = 0, Counter[str]()
+        self.count = 0
+        self.refused: dict[str, int] = {}
         self.latest: Accepted | None = None
 
     def add(self, verdicts: Sequence[Accepted | Refused]) -> None:
@@ -90,7 +90,9 @@ class Gathered:
             ]
         else:
             answers = [_answer(index, one) for index, one in enumerate(verdicts, self.count)]
-            self.refused.update([one.code for one in verdicts if type(one) is Refused])
+            for one in verdicts:
+                if type(one) is Refused:
+                    self.refused[one.code] = self.refused.get(one.code, 0) + 1
         if accepted:
             self.items += self._ingest.ready(accepted)
             self.latest = accepted[-1]
