@@ -43,7 +43,7 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
     if _HELD in request.scope:
         yield request.scope[_HELD]
         return
-    declared, seen, size = request.content_length, 0, 0
+    declared, seen = request.content_length, 0
     inflate = _encoding(request, limits, declared)
     incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     if declared is not None and declared > limits.max_bytes:
@@ -51,10 +51,10 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
     try:
         async for chunk in _stream(request):
             seen += len(chunk)
+            if seen > limits.max_bytes:  # whether or not anything comes out of it
+                note_read(request, seen)
+                raise _too_large(limits)
             for part in _parts(request, inflate, chunk, seen):
-                size += len(part)
-                if max(size, seen) > limits.max_bytes:
-                    raise _too_large(limits)
                 if incoming is not None:
                     incoming.hold(len(part))
                 yield part
@@ -127,6 +127,12 @@ def when_late(request: Request, tell: Callable[[], None]) -> None:
     incoming: Incoming | None = request.scope.get(SCOPE_KEY)
     if incoming is not None:
         incoming.when_late(tell)
+
+
+def is_late(request: Request) -> bool:
+    """True when the request's deadline has passed."""
+    incoming: Incoming | None = request.scope.get(SCOPE_KEY)
+    return incoming is not None and incoming.late
 
 
 def _stream(request: Request) -> AsyncIterable[bytes]:
