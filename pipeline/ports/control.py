@@ -121,7 +121,7 @@ class Control(Protocol):
         ...
 
     def note(self, act: Act) -> None:
-        """Store the act of a change that is about to be made elsewhere, as in the table of limits."""
+        """Store the act of a change that is about to be made elsewhere, as in the table of limits; `revision` stays."""
         ...
 
     def acts(self, subject: str | None = None, limit: int = 100) -> Iterable[Act]:

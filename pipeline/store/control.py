@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import inspect, or_, select, update
+from sqlalchemy import func, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
 from pipeline.core.errors import ConfigProblem, NotFound, Transient
@@ -169,7 +169,7 @@ class SqlControl:
 
     def note(self, act: Act) -> None:
         """Store the act of a change elsewhere; see the port."""
-        self._primary.write(lambda _session: None, act)
+        self._primary.write(lambda _session: None, act, counts=False)
 
     def acts(self, subject: str | None = None, limit: int = 100) -> list[Act]:
         """Return acts, newest first."""
@@ -180,7 +180,7 @@ class SqlControl:
                 wanted = wanted.where(ActRow.subject == subject)
             return [act_of(row) for row in session.scalars(wanted)]
 
-        return self._list(ask)
+        return self._list(ask, _last_act)
 
     def revision(self) -> int:
         """Return the number of writes so far, by the primary."""
@@ -192,15 +192,17 @@ class SqlControl:
         if self._replica is not None:
             self._replica.close()
 
-    def _list(self, ask: Callable[[Session], T]) -> T:
+    def _list(self, ask: Callable[[Session], T], newest: Callable[[Session], int] | None = None) -> T:
+        """Return what a copy has, if it is as new as the primary by a number of writes, `newest`; else what the primary has."""
+        count = newest or _revision
         if self._replica is None:
             return self._primary.read(ask)
         try:
-            number = self.revision()
+            number = self._primary.current(count)
         except Transient:
             return self._replica.read(ask)
         with suppress(Transient):
-            there, found = self._replica.read(lambda session: (_revision(session), ask(session)))
+            there, found = self._replica.read(lambda session: (count(session), ask(session)))
             if there >= number:
                 return found
         return self._primary.read(ask)
@@ -208,6 +210,10 @@ class SqlControl:
 
 def _revision(session: Session) -> int:
     return session.scalars(select(RevisionRow.number)).one()
+
+
+def _last_act(session: Session) -> int:
+    return session.scalar(select(func.max(ActRow.id))) or 0
 
 
 def _read(session: Session, table: type[R], name: Any, value_of: Callable[[R], T]) -> T | None:

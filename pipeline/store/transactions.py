@@ -89,10 +89,11 @@ class Transactions:
 
         return self.read(asked)
 
-    def write(self, change: Callable[[Session], bool | None], act: Act) -> None:
+    def write(self, change: Callable[[Session], bool | None], act: Act, *, counts: bool = True) -> None:
         """Make a change and store its act, both or neither; repeated until it is known to hold.
 
-        Where `change` returns False there was nothing to change, and nothing is stored.
+        Where `change` returns False there was nothing to change, and nothing is stored. Where it does not count, the number
+        of writes stays: nobody needs to read anything anew.
 
         Raises:
             Transient: the database does not answer, and nothing was done.
@@ -103,7 +104,7 @@ class Transactions:
         while True:
             try:
                 with translated(self._name), Session(self._engine.execution_options(**WRITES)) as session:
-                    if self._changed(session, change, act, token):
+                    if self._changed(session, change, act, token, int(counts)):
                         ended = True  # from here on a lost answer says nothing
                         session.commit()
                     return
@@ -132,13 +133,15 @@ class Transactions:
                     raise
 
     @staticmethod
-    def _changed(session: Session, change: Callable[[Session], bool | None], act: Act, token: str) -> bool:
+    def _changed(
+        session: Session, change: Callable[[Session], bool | None], act: Act, token: str, more: int
+    ) -> bool:
         """Make the change, without its end; False when there is nothing to do.
 
         The counter comes first: its row is the lock behind which writes follow each other, so that what is looked up here
         stays true, and a first try that still ends somewhere is waited for before its token is looked for.
         """
-        session.execute(update(RevisionRow).values(number=RevisionRow.number + 1))
+        session.execute(update(RevisionRow).values(number=RevisionRow.number + more))
         if session.scalar(select(ActRow.id).where(ActRow.token == token)) is not None:
             return False
         if change(session) is False:

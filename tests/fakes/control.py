@@ -125,7 +125,7 @@ class MemoryControl:
 
     def note(self, act: Act) -> None:
         self._called("note")
-        self._note(act)
+        self._acts.append(act)
 
     def acts(self, subject: str | None = None, limit: int = 100) -> list[Act]:
         self._called("acts")

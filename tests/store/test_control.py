@@ -213,13 +213,13 @@ def test_every_act_moves_the_revision(store: Control) -> None:
 
 
 def test_an_act_of_a_change_elsewhere_is_kept(peopled: Control) -> None:
-    """It stands among the others, each time that it is noted, and copies of the store must have it, too."""
+    """It stands among the others, each time that it is noted; nobody needs to read anything anew, and no publishing is overtaken."""
     before, done = peopled.revision(), act("policy.put", "policy:acme/logins", tokens=5)
     peopled.note(done)
     peopled.note(done)
     assert list(peopled.acts("policy:acme/logins")) == [done, done]
     assert [one.action for one in peopled.acts()] == ["policy.put", "policy.put", "tenant.add"]
-    assert peopled.revision() > before
+    assert peopled.revision() == before
 
 
 def test_a_plan_may_be_changed(store: Control) -> None:
