@@ -5,7 +5,7 @@ such lines by itself; nobody calls an API. A counter is a value of its own in ev
 
 One fact stays one line. A metric by a label that is a field of the fact gets it as a dimension. Refusals by code are
 many labels in one fact, and a document has room for one value of a dimension only: there each code is a metric of its own,
-`refused_units_not_json`. It costs the same, and lines can still be counted.
+`refused_units_not_json`, beside their sum, `refused_units`. It costs the same, and lines can still be counted.
 
 A histogram is an array of at most 100 values that are spread as what was counted, so CloudWatch's percentiles are those of
 the line. Their number is not that of what was counted: a counter beside it says that.
@@ -28,7 +28,12 @@ def embedded(fact: Fact, worker: str, namespace: str, now_ms: int) -> dict[str, 
     definitions: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for metric, key, value, _ in readings(fact):
         dimension = metric.labels if metric.label in fact.__struct_fields__ else ()
-        name = metric.name if dimension or not key else f"{metric.name}_{key}"
+        name = metric.name
+        if key and not dimension:
+            if name not in values:
+                definitions.setdefault((), []).append({"Name": name, "Unit": metric.unit})
+            values[name] = values.get(name, 0) + value
+            name = f"{name}_{key}"
         if isinstance(value, Histogram):
             if not value.count:
                 continue

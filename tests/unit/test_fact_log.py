@@ -123,6 +123,19 @@ def test_every_sampled_fact_is_added_up(kind: type[Fact]) -> None:
                 assert thrice == 3 * once > 0
 
 
+def test_what_is_counted_by_code_has_its_sum_too() -> None:
+    """An alarm in CloudWatch is set on one metric: the sum over all codes is one, beside each code's."""
+    line = embedded(
+        EventsReceived(requests=2, accepted=1, refused={"not_json": 3, "wrong_tenant": 1}, retry=0)
+    )
+    names = {one["Name"]: line[one["Name"]] for each in directives(line) for one in each["Metrics"]}
+    assert {name: count for name, count in names.items() if name.startswith("refused")} == {
+        "refused_events": 4,
+        "refused_events_not_json": 3,
+        "refused_events_wrong_tenant": 1,
+    }
+
+
 def test_refused_events_of_many_codes_are_one_line() -> None:
     """Counted by code, whichever come together."""
     log = Log()
