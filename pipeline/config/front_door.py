@@ -37,7 +37,7 @@ class Web(Section):
         le=16_384 * MIB,
         description="Bytes of events that one process holds while the stream is busy, and as many again of bodies that are being "
         "read; beyond either requests are refused (503). Of the room for bodies a tenant may hold as much as is free besides: one alone "
-        "half of it.",
+        "half of it. So it should be several times `web.max_body_bytes`.",
     )
     max_connections: Whole = Field(
         default=16_384,

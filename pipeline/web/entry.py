@@ -27,8 +27,8 @@ class BodyTimeout(Exception):
 class Room:
     """Bytes of bodies that all requests of the process hold, inflated, until they are answered.
 
-    A tenant may hold as much as is free besides: one alone half of it, two a third each. So whatever some hold, there is
-    room for another tenant's. (Known from switches as dynamic thresholds: Choudhury and Hahne, 1998.)
+    A tenant may hold as much as is free besides: one alone half of it, two that grow together a third each. So whatever
+    some hold, there is room for another tenant's. (Known from switches as dynamic thresholds: Choudhury and Hahne, 1998.)
     """
 
     max_bytes: int

@@ -24,7 +24,7 @@ from pipeline.sending.batches import Item
 from pipeline.sending.coalesce import Sent
 from pipeline.sending.event import new_event_id
 from pipeline.web.asked import asked, tell_crossing
-from pipeline.web.body import BodyLimits, body_limits, held, when_late
+from pipeline.web.body import BodyLimits, body_limits, held, is_late, when_late
 from pipeline.web.event_answers import UNKNOWN, EventsAnswer, Gathered, first_refusal, with_retries
 from pipeline.web.idempotent import KEY_PARAMETER, Unfinished, has_key, once
 from pipeline.web.limits import take
@@ -41,6 +41,7 @@ _ON_THE_WAY_SECONDS = (
 )
 _WITH_REQUEST = 1  # event, which is taken from the plan when the request arrives: most bring one
 _LOOKED_AT_BYTES = 16_384  # of events that need a closer look, judged in one go: 5 ms at most, or one event
+_LATE = "the events were not judged before the request's deadline (web.deadline_seconds): nothing was taken, send fewer at once"
 _SHORT_SECONDS = 0.001
 _LOOK_US = 1_000_000  # one look a second at most for types that a client makes up
 _MAY_BE_NEW = frozenset((RefusalCode.UNKNOWN_TENANT, RefusalCode.UNKNOWN_TYPE, RefusalCode.UNKNOWN_VERSION))
@@ -107,6 +108,8 @@ async def _given(door: FrontDoor, call: Call, started: Started | None) -> _Given
         raise _all_refused(gathered)
     if gathered.count == 1:
         call.seen.event = gathered.latest
+    if is_late(call.request):  # judging took that long; whoever asked is about to ask again
+        raise Problem("busy", _LATE, {"Retry-After": RETRY_SECONDS})
     taken_us = now_us if started is None else door.clock.now_us()  # by this attempt
     answers, began = gathered.answers(), door.watch.now()
     return _Given(_put(door, gathered.items), answers, gathered.refused, taken_us, began)

@@ -70,7 +70,7 @@ class Tally:
         told = EventsReceived(self.requests, self.accepted, dict(self.refused), self.retry)
         self.requests = self.accepted = self.retry = 0
         self.refused.clear()
-        return told if told.requests else None
+        return told if told.requests or told.accepted or told.refused or told.retry else None
 
 
 @dataclass(frozen=True)

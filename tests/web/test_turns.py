@@ -1,5 +1,6 @@
 """Large requests leave other requests their turn: what is judged in one go is little, whatever the events are."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.accept import Acceptor
+from pipeline.facts import EventsReceived
 from pipeline.web.sent import JSON, LINES, pieces
-from tests.web.doors import MemorySink, make_door
+from pipeline.wiring.front_door import Tally
+from tests.web.doors import MemorySink, make_door, web_settings
 from tests.web.serving import Served, event, lines, serving
 
 _EXACT_BYTES = 16_384  # what a closer look may take at once: 0.3 ms a KiB, where the events are made for it
@@ -96,3 +99,32 @@ def test_usual_events_are_judged_together_by_the_hundred(judged: list[list[bytes
     with served.client() as client:
         assert post(client, lines(*some), LINES).status_code == 202
     assert judged == []
+
+
+def test_what_is_judged_past_the_deadline_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says that nothing was taken, and nothing was."""
+    judge = Acceptor.judge
+
+    def slow(self: Acceptor, *given: Any) -> Any:
+        time.sleep(0.2)
+        return judge(self, *given)
+
+    monkeypatch.setattr(Acceptor, "judge", slow)
+    sink = MemorySink()
+    with (
+        serving(make_door(sink, web_settings(web={"deadline_seconds": 1}))) as served,
+        served.client() as client,
+    ):
+        answer = post(client, msgspec.json.encode([event()] * 400), JSON)
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert "nothing was taken" in answer.json()["detail"]
+    assert sink.records == []
+
+
+def test_events_of_requests_that_end_later_are_counted() -> None:
+    """A look at the counts in a second in which no request begins loses none."""
+    tally = Tally(requests=1)
+    assert tally.take() == EventsReceived(1, 0, {}, 0)
+    tally.count(900, 0, {"schema_mismatch": 100})
+    assert tally.take() == EventsReceived(0, 900, {"schema_mismatch": 100}, 0)
+    assert tally.take() is None
