@@ -251,8 +251,11 @@ class Leases:
                 owed = held.due(there.month)
             found = lease(terms, account, at_us, want.least, want.most, _revision(), owed)
             if isinstance(found, Refused):
-                if owed and found.which == QUOTA and not self._pay(key, held, terms, account, at_us, owed):
-                    continue
+                if owed and found.which == QUOTA:
+                    paid = self._pay(key, held, terms, account, at_us, owed)
+                    if paid is None:
+                        continue
+                    there = paid
                 with self._locked(held, terms):
                     held.got_nothing(found, held.denied_need(found.which, want), at_us, now, there)
                 return True
@@ -269,16 +272,19 @@ class Leases:
 
     def _pay(
         self, key: AccountKey, held: Held, terms: Terms, account: Account | None, at_us: int, owed: int
-    ) -> bool:
-        """Have the quota pay what it can of what is owed, though it is more than is left; False: others were faster."""
-        change = pay(terms, account, at_us, owed, _revision())
+    ) -> Account | None:
+        """Have the quota pay what it can of what is owed, though it is more than is left; return the account as it is then.
+
+        None: others were faster.
+        """
+        change, before = pay(terms, account, at_us, owed, _revision()), current(terms, account, at_us)
         if change is None:
-            return True
+            return before
         if self._write(key, terms, change) is None:
-            return False
+            return None
         with self._lock:
-            held.owed -= change.after.used - current(terms, account, at_us).used
-        return True
+            held.owed -= change.after.used - before.used
+        return change.after
 
     def _write(self, key: AccountKey, terms: Terms, change: Change) -> Account | None:
         expires_us = None if terms.quota is not None else change.after.full_us(terms) + KEPT_US
