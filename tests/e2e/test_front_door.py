@@ -120,7 +120,9 @@ def test_a_write_is_read_by_its_writer_alone(deployment: Deployment) -> None:
         assert (trace["found_by"], trace["found"][0]["outcome"]) == ("receipt", "accepted")
         ready = client.get("/readyz", headers={"X-API-Key": ""})
         states = {one["name"]: one["state"] for one in ready.json()["dependencies"]}
-        assert states == dict.fromkeys(("tables", "objects", "stream", "control", "limits", "clock"), "ok")
+        assert states == dict.fromkeys(
+            ("tables", "objects", "stream", "queue", "control", "limits", "clock"), "ok"
+        )
         assert not any(word in ready.text for word in ("127.0.0.1", str(deployment.home.path), "sqlite"))
     deployment.headrace("tenants", "add", "faa")
     with deployment.client(deployment.key("faa", "ingest", "read")) as other:

@@ -59,6 +59,8 @@ def _document() -> dict[str, Any]:
     return found
 
 
+_LONGEST_HEAD = 65_536  # bytes; a parameter may be half as long, and each byte of it three in a URL
+
 OPERATIONS = {
     f"{found.ok().method.upper()} {found.ok().path}": found.ok()
     for found in schemathesis.openapi.from_dict(_document()).get_all_operations()
@@ -115,6 +117,9 @@ def test_a_route_keeps_to_its_document(
         case = data.draw(operation.as_strategy(generation_mode=mode, path_parameters=known))
         headers = {"X-API-Key": whole.keys[scope]}
         answer = case.call(base_url=served.url, session=session, headers=headers, timeout=20)
+        if answer.status_code == 431:  # the server's own, of a head that the API never sees
+            assert len(answer.request.url or "") > _LONGEST_HEAD // 2
+            return
         case.validate_response(answer, checks=_CHECKS, headers=headers)
         _is_no_fault(answer.status_code, answer)
 
