@@ -333,6 +333,8 @@ def test_what_went_over_the_quota_while_the_store_was_down_is_not_of_the_next_mo
     town.clock.advance(2)
     assert allowed(1, 20) <= 1  # what it held
     assert town.store.accounts[plan_key(who)].used == 150
+    told = town.ask(0, who)
+    assert (told.which, told.shares[-1].remaining) == ("month", 0)
     assert allowed(2, 600) <= 1
     ends_us = month_ends_us(town.store.accounts[plan_key(who)].month)
     town.clock.advance((ends_us - town.clock.now_us()) / 1e6 + 1)
