@@ -16,7 +16,7 @@ from consumers.telemetry import Telemetry
 from pipeline import __version__
 from pipeline.config import Settings, load_settings
 from pipeline.core.errors import ConfigProblem, HeadraceError, NotFound
-from pipeline.facts import FactSink, WorkerCrashed, WorkerStarted
+from pipeline.facts import FactSink, WorkerCrashed, WorkerStarted, place_of
 from pipeline.telemetry.log import FactLog
 
 MISUSED = 2
@@ -69,13 +69,9 @@ def started(settings: Settings, telemetry: Telemetry, rules: str = "") -> None:
 
 def crash(worker: str, exc: BaseException, tell: FactSink) -> NoReturn:
     """Tell of an unknown error by its type and place, and end the process at once; from any thread."""
-    frame = exc.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}" if frame else "?"  # noqa: PTH119
     # The message of a foreign error may quote a payload; ours never do.
     message = str(exc) if isinstance(exc, HeadraceError) else ""
     try:
-        tell(WorkerCrashed(worker=worker, error=f"{type(exc).__name__} at {place} {message}".strip()))
+        tell(WorkerCrashed(worker=worker, error=f"{place_of(exc)} {message}".strip()))
     finally:
         os._exit(CRASHED)

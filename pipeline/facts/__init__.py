@@ -18,7 +18,7 @@ from pipeline.facts.answering import (
     SpansDropped,
     TenantServed,
 )
-from pipeline.facts.fact import Fact, FactSink, Level
+from pipeline.facts.fact import Fact, FactSink, Level, place_of
 from pipeline.facts.limiting import (
     AccountFoundAhead,
     ClockCorrected,
@@ -129,6 +129,7 @@ __all__ = [
     "Reading",
     "FACTS",
     "METRICS",
+    "place_of",
     "readings",
     "LoaderOpened",
     "WindowLoaded",

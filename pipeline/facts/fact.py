@@ -1,5 +1,6 @@
 """What a fact is: one thing that happened, told by whoever did it."""
 
+from pathlib import PurePath
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
@@ -26,3 +27,12 @@ class FactSink(Protocol):
     def __call__(self, fact: Fact) -> None:
         """Take one fact."""
         ...
+
+
+def place_of(exc: BaseException) -> str:
+    """Return type and place of an unknown error, as facts tell of it; its message may quote a payload."""
+    frame = exc.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
+    return f"{type(exc).__name__} at {place}"

@@ -16,7 +16,7 @@ import msgspec
 
 from pipeline.core.caller import Denied
 from pipeline.core.errors import Corrupt, StoreUnusable
-from pipeline.facts import DamageFound, RequestFailed, StoreMissed
+from pipeline.facts import DamageFound, RequestFailed, StoreMissed, place_of
 from pipeline.flows.watch import NO_ROUTE, Seen
 from pipeline.web.asked import check_query
 from pipeline.web.entry import (
@@ -35,7 +35,7 @@ from pipeline.web.limits import declared_bytes, settle, take, taken
 from pipeline.web.problems import DAMAGED, MEDIA_TYPE, Problem
 from pipeline.web.route import Answer, Call, Open, Route
 from pipeline.web.routes import ROUTES
-from pipeline.web.threads import place_of, unavailable
+from pipeline.web.threads import unavailable
 from pipeline.wiring.front_door import FrontDoor
 
 Responder = Callable[..., Awaitable[None]]

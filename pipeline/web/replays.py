@@ -17,7 +17,7 @@ from pipeline.core.names import is_name
 from pipeline.core.replay import Selection
 from pipeline.core.replay_job import Job, job_id
 from pipeline.core.span import END_US, FIRST_US, Span, instant_of
-from pipeline.facts import ReplaySendingFailed
+from pipeline.facts import ReplaySendingFailed, place_of
 from pipeline.flows.idempotency import Started
 from pipeline.flows.replay_plan import Plan
 from pipeline.flows.tenant_reads import Stopped, TenantReads
@@ -28,7 +28,6 @@ from pipeline.web.problems import Problem
 from pipeline.web.reading import AGAIN, read, reads_of
 from pipeline.web.results import DayResult, results_of
 from pipeline.web.route import Answer, AnyOf, Call, Route
-from pipeline.web.threads import place_of
 from pipeline.wiring.front_door import FrontDoor
 
 MAX_BODY_BYTES = 16_384

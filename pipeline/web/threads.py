@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from pathlib import PurePath
 from typing import Any, TypeVar
 
 from pipeline.core.errors import OutcomeUnknown, Transient
@@ -50,12 +49,3 @@ def unavailable(
 ) -> Problem:
     """Return the refusal of a request that would work at another time."""
     return Problem("unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-
-
-def place_of(exc: Exception) -> str:
-    """Return type and place of an unknown error; its message may quote a payload."""
-    frame = exc.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
-    return f"{type(exc).__name__} at {place}"
