@@ -104,7 +104,7 @@ class Transactions:
         while True:
             try:
                 with translated(self._name), Session(self._engine.execution_options(**WRITES)) as session:
-                    if self._changed(session, change, act, token, int(counts)):
+                    if self._changed(session, change, act, token, counts=counts):
                         ended = True  # from here on a lost answer says nothing
                         session.commit()
                     return
@@ -134,14 +134,14 @@ class Transactions:
 
     @staticmethod
     def _changed(
-        session: Session, change: Callable[[Session], bool | None], act: Act, token: str, more: int
+        session: Session, change: Callable[[Session], bool | None], act: Act, token: str, *, counts: bool
     ) -> bool:
         """Make the change, without its end; False when there is nothing to do.
 
         The counter comes first: its row is the lock behind which writes follow each other, so that what is looked up here
         stays true, and a first try that still ends somewhere is waited for before its token is looked for.
         """
-        session.execute(update(RevisionRow).values(number=RevisionRow.number + more))
+        session.execute(update(RevisionRow).values(number=RevisionRow.number + int(counts)))
         if session.scalar(select(ActRow.id).where(ActRow.token == token)) is not None:
             return False
         if change(session) is False:

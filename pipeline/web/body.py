@@ -51,10 +51,10 @@ async def chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
     try:
         async for chunk in _stream(request):
             seen += len(chunk)
+            note_read(request, seen)
             if seen > limits.max_bytes:  # whether or not anything comes out of it
-                note_read(request, seen)
                 raise _too_large(limits)
-            for part in _parts(request, inflate, chunk, seen):
+            for part in (chunk,) if inflate is None else _inflated(request, inflate, chunk, seen):
                 if incoming is not None:
                     incoming.hold(len(part))
                 yield part
@@ -144,21 +144,14 @@ def _stream(request: Request) -> AsyncIterable[bytes]:
     return stream
 
 
-def _parts(request: Request, inflate: "_Inflater | None", chunk: bytes, seen: int) -> Iterator[bytes]:
-    """Yield a piece of the body, inflated; noted as read also when it is refused."""
-    note_read(request, seen)
-    if inflate is None:
-        yield chunk
-        return
-    parts = inflate.parts(chunk)
-    while True:
-        try:
-            part = next(parts, None)
-        finally:
+def _inflated(request: Request, inflate: "_Inflater", chunk: bytes, seen: int) -> Iterator[bytes]:
+    """Yield what a piece of the body becomes; noted as read also when it is refused."""
+    try:
+        for part in inflate.parts(chunk):
             note_read(request, max(seen, inflate.size))
-        if part is None:
-            return
-        yield part
+            yield part
+    finally:
+        note_read(request, max(seen, inflate.size))
 
 
 def _encoding(request: Request, limits: BodyLimits, declared: int | None) -> "_Inflater | None":

@@ -224,7 +224,7 @@ def _put(door: FrontDoor, items: list[Item]) -> Sent:
 
 
 def _answer(door: FrontDoor, call: Call, given: _Given) -> Answer:
-    sent, refused = given.sent, sum(given.refused.values()) if given.refused else 0
+    sent, refused = given.sent, sum(given.refused.values())
     accepted = call.seen.events = sum(sent.acknowledged)
     retry = len(sent.acknowledged) - accepted
     door.tally.count(accepted, retry, given.refused)

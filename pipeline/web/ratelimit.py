@@ -39,7 +39,7 @@ async def check(door: FrontDoor, call: Call) -> Answer:
         found = await _decide(door, limits, asked)
         _record(door, call, asked, found)
         return Answer(found)
-    return await _decide_once(door, call, asked, idempotency_key, body)
+    return await _decide_once(door, call, limits, asked, idempotency_key, body)
 
 
 async def _decide(door: FrontDoor, limits: TenantRateLimits, asked: Check) -> Checked:
@@ -49,13 +49,15 @@ async def _decide(door: FrontDoor, limits: TenantRateLimits, asked: Check) -> Ch
     return found
 
 
-async def _decide_once(door: FrontDoor, call: Call, asked: Check, key: str, body: bytes) -> Answer:
+async def _decide_once(
+    door: FrontDoor, call: Call, limits: TenantRateLimits, asked: Check, key: str, body: bytes
+) -> Answer:
     """Decide, unless that was decided under this key: then give the same answer again.
 
     Not by `idempotent.once`, which would store before the work and after it: a decision that came second gives its tokens
     back, so it may be made twice, and one write is enough.
     """
-    limits, fingerprint = _limits(door, call), hashlib.sha256(body).hexdigest()
+    fingerprint = hashlib.sha256(body).hexdigest()
     kept = await in_table(door, limits.decided, key)
     headers = {} if kept is None else REPLAYED
     if kept is None:
