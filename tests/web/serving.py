@@ -15,6 +15,8 @@ from pipeline.wiring.front_door import FrontDoor
 from tests.web.doors import OpenGate
 
 _SECONDS = 20.0
+JSON = {"Content-Type": "application/json"}
+LINES = {"Content-Type": "application/x-ndjson"}
 
 
 class Served:
@@ -104,6 +106,12 @@ def cloud_event(**given: Any) -> dict[str, Any]:
         "data": {**_DATA},
         **given,
     }
+
+
+def post(client: httpx.Client, body: Any, headers: dict[str, str], **more: str) -> httpx.Response:
+    """Send events: bytes as they are, anything else as JSON."""
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return client.post("/v1/events", content=content, headers=headers | more)
 
 
 def lines(*events: dict[str, Any]) -> bytes:

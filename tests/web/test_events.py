@@ -17,10 +17,8 @@ from pipeline.web.entry import Incoming, Room
 from pipeline.web.problems import Problem
 from pipeline.wiring.front_door import FrontDoor
 from tests.web.doors import MemorySink, OpenGate, make_door, web_settings
-from tests.web.serving import Served, cloud_event, event, lines, serving
+from tests.web.serving import JSON, LINES, Served, cloud_event, event, lines, post, serving
 
-JSON = {"Content-Type": "application/json"}
-LINES = {"Content-Type": "application/x-ndjson"}
 CLOUD = {"Content-Type": "application/cloudevents+json"}
 CLOUDS = {"Content-Type": "application/cloudevents-batch+json"}
 
@@ -50,11 +48,6 @@ def in_stream(sink: MemorySink) -> dict[str, dict[str, Any]]:
     """Return every event of the stream by its id."""
     found = [orjson.loads(part) for record in sink.records for part in split(record.data)]
     return {one["event_id"]: one for one in found}
-
-
-def post(client: httpx.Client, body: Any, headers: dict[str, str], **more: str) -> httpx.Response:
-    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return client.post("/v1/events", content=content, headers=headers | more)
 
 
 @pytest.mark.parametrize(

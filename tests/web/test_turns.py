@@ -4,18 +4,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.accept import Acceptor
-from pipeline.facts import EventsReceived
-from pipeline.web.sent import JSON, LINES, pieces
-from pipeline.wiring.front_door import Tally
+from pipeline.web.sent import pieces
 from tests.web.doors import MemorySink, make_door, web_settings
-from tests.web.serving import Served, event, lines, serving
+from tests.web.serving import JSON, LINES, Served, event, lines, post, serving
 
 _EXACT_BYTES = 16_384  # what a closer look may take at once: 0.3 ms a KiB, where the events are made for it
 
@@ -25,11 +22,6 @@ def served() -> Iterator[Served]:
     """Return a server."""
     with serving(make_door(MemorySink())) as running:
         yield running
-
-
-def post(client: httpx.Client, body: bytes, media_type: str) -> httpx.Response:
-    """Send events."""
-    return client.post("/v1/events", content=body, headers={"Content-Type": media_type})
 
 
 @pytest.fixture
@@ -52,7 +44,7 @@ def test_what_needs_a_closer_look_is_judged_a_little_at_a_time(
 ) -> None:
     """300 events whose data is wrong, 2.5 MB: each is answered by its index, and no call gets more than 16 KiB of them."""
     wrong = [event(data={"list": [{}] * (10 * number)}) for number in range(300)]
-    body = lines(*wrong) if form == "lines" else msgspec.json.encode(wrong)
+    body = lines(*wrong) if form == "lines" else wrong
     with served.client() as client:
         answer = post(client, body, LINES if form == "lines" else JSON)
     assert (answer.status_code, [one["index"] for one in answer.json()["events"]]) == (400, list(range(300)))
@@ -115,16 +107,7 @@ def test_what_is_judged_past_the_deadline_is_not_sent(monkeypatch: pytest.Monkey
         serving(make_door(sink, web_settings(web={"deadline_seconds": 1}))) as served,
         served.client() as client,
     ):
-        answer = post(client, msgspec.json.encode([event()] * 400), JSON)
+        answer = post(client, [event()] * 400, JSON)
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
     assert "nothing was taken" in answer.json()["detail"]
     assert sink.records == []
-
-
-def test_events_of_requests_that_end_later_are_counted() -> None:
-    """A look at the counts in a second in which no request begins loses none."""
-    tally = Tally(requests=1)
-    assert tally.take() == EventsReceived(1, 0, {}, 0)
-    tally.count(900, 0, {"schema_mismatch": 100})
-    assert tally.take() == EventsReceived(0, 900, {"schema_mismatch": 100}, 0)
-    assert tally.take() is None

@@ -10,13 +10,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.core.kpl import split
 from pipeline.core.tracing import FinishedSpan, parse_traceparent
-from pipeline.facts import Fact
+from pipeline.facts import EventsReceived, Fact
 from pipeline.flows.watch import RequestWatch, WatchOptions
 from pipeline.laptop.emulator import free_port
 from pipeline.ports.clock import SystemClock
 from pipeline.telemetry.page import Page
 from pipeline.telemetry.request_log import JsonRequestLog
-from pipeline.wiring.front_door import FrontDoor
+from pipeline.wiring.front_door import FrontDoor, Tally
 from tests.web.doors import MemorySink, make_door
 from tests.web.serving import cloud_event, event, lines, serving
 
@@ -205,3 +205,12 @@ def test_the_page_tells_of_requests() -> None:
     assert found["headrace_tenant_requests_total", "tenant=_other"] == 1
     assert found["headrace_tenant_events_total", "tenant=demo"] == 4
     assert found["headrace_ingest_seconds_count",] == 5
+
+
+def test_events_of_requests_that_end_later_are_counted() -> None:
+    """A look at the counts in a second in which no request begins loses none."""
+    tally = Tally(requests=1)
+    assert tally.take() == EventsReceived(1, 0, {}, 0)
+    tally.count(900, 0, {"schema_mismatch": 100})
+    assert tally.take() == EventsReceived(0, 900, {"schema_mismatch": 100}, 0)
+    assert tally.take() is None
